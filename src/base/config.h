@@ -1,0 +1,121 @@
+/*
+ * The configuration: one INI file in pgbouncer's manner (docs/campusfs.conf.5 describes each key), each key of
+ * [campusfs] also an environment variable CAMPUSFS_<KEY>, which wins. One table in config.c defines every key:
+ * name, type, default, bounds, help text, secret or not; --help, the man page and .campusfs/config follow it.
+ *
+ *   [campusfs]
+ *   database = campusfs
+ *   user = campusfs_rw
+ *   [shards]
+ *   americas = number=1
+ *   [nodes]
+ *   americas-a = shard=americas host=127.0.0.1 port=6101        ; the rest is a libpq connection string
+ *   [regions]
+ *   north_america = number=1 shard=americas
+ *   [collections]
+ *   payment-methods = owner=root group=billing mode=0600
+ *
+ * Read-only once loaded, so that threads share it without a lock.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/fail.h"
+
+enum {
+    CONFIG_MAX_SHARDS = 16,
+    CONFIG_MAX_NODES = 64,
+    CONFIG_MAX_REGIONS = 63, /* an inode number has 6 bits for the region; 0 is "no region" */
+    CONFIG_MAX_COLLECTIONS = 15,
+};
+
+struct config_shard {
+    char *name;
+    unsigned number; /* 0..999: the shard's ids are this modulo 1000 */
+    unsigned line;
+};
+
+struct config_node {
+    char *name;
+    size_t shard;   /* index into config.shards */
+    char *conninfo; /* libpq keywords, without database, user and passfile unless the line has them */
+    unsigned line;
+};
+
+struct config_region {
+    char *name;      /* [a-z0-9_-], the folder's name */
+    unsigned number; /* 1..63, stored in the database, never renumbered */
+    size_t shard;    /* index into config.shards */
+    unsigned line;
+};
+
+/* How a collection's files look; (uid_t)-1 and (mode_t)-1 mean the mount's own. */
+struct config_access {
+    char *collection; /* the folder's name, not checked against the collections here */
+    uid_t uid;
+    gid_t gid;
+    mode_t mode;
+    unsigned line;
+};
+
+struct config {
+    char *path; /* the file read, NULL when only the environment spoke */
+
+    /* [campusfs]: connections */
+    char *database;            /* "campusfs" */
+    char *user;                /* "campusfs_rw" */
+    char *admin_user;          /* "postgres": init and seed connect as it */
+    char *passfile;            /* NULL = libpq's own rules */
+    char *service_options;     /* further libpq keywords for every node (sslmode, sslrootcert, ...), may be "" */
+    unsigned pool_size;        /* connections a node, 8 */
+    unsigned pool_waiters;     /* operations that may wait for a connection of one shard, 64 */
+    int64_t connect_timeout_ms; /* 2000 */
+    int64_t timeout_ms;        /* 5000: deadline of one file operation */
+    int64_t max_lag_ms;        /* 10000: a replica further behind is not read */
+
+    /* [campusfs]: MongoDB */
+    char *mongodb_uri; /* "" = none configured; secret */
+
+    /* [campusfs]: the mount */
+    bool read_only;
+    bool conflicts_overwrite; /* conflicts = refuse | overwrite */
+    uid_t uid;                /* owner of every file, default: who mounts */
+    gid_t gid;
+    mode_t file_mode;         /* 0640 */
+    mode_t dir_mode;          /* 0750 */
+    int64_t cache_ttl_ms;     /* 1000: how long what has been read may be believed unasked */
+    size_t cache_size;        /* bytes of documents kept, 24 MiB */
+    size_t page_rows;         /* rows a keyset page, 1000 */
+    size_t document_max;      /* bytes, 1 MiB */
+    size_t scratch_size;      /* bytes of scratch files, all collections, 256 MiB */
+    size_t scratch_files;     /* their number, 100000 */
+    size_t refused_size;      /* bytes kept in .refused/, 16 MiB */
+    size_t refused_files;     /* 1000 */
+    size_t errors_size;       /* bytes of errors.jsonl, 1 MiB */
+    char *state_dir;          /* "" = keep none */
+    char *log_level;          /* error, warning, info, debug */
+
+    struct config_shard *shards;
+    size_t nshards;
+    struct config_node *nodes;
+    size_t nnodes;
+    struct config_region *regions;
+    size_t nregions;
+    struct config_access *access;
+    size_t naccess;
+};
+
+/*
+ * Loads the file (NULL: $CAMPUSFS_CONFIG, then ./campusfs.conf, then /etc/campusfs/campusfs.conf) and the environment.
+ * All mistakes are found at once: `errors` gets a line each, "path:line: what is wrong". -ENOENT, -EACCES, -EINVAL.
+ */
+int config_load(const char *path, struct config **out, struct buf *errors);
+void config_free(struct config *config);
+
+/* Writes the whole configuration back as INI with secrets masked, for .campusfs/config. */
+int config_dump(const struct config *config, struct buf *out);

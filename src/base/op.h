@@ -1,0 +1,25 @@
+/*
+ * What bounds one operation: every wait below the boundary takes its deadline from here, and asks here whether
+ * the caller has been interrupted. Borrowed for the length of a call.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct op {
+    int64_t deadline;              /* clock_now_ms() when to give up with -EIO; 0 = never allowed */
+    bool (*interrupted)(void *);   /* NULL = cannot be; true makes reads give up with -EINTR */
+    void *arg;
+};
+
+/* CLOCK_MONOTONIC in milliseconds. */
+int64_t clock_now_ms(void);
+
+/* An operation without an interrupt that may take `ms` from now. */
+struct op op_within(int64_t ms);
+
+/* Milliseconds left, 0 when the deadline has passed. */
+int64_t op_left_ms(const struct op *op);
+
+bool op_interrupted(const struct op *op);
