@@ -1,0 +1,281 @@
+"""One PostgreSQL server of a cluster: made, started, stopped, broken and mended."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import process
+from process import LaunchError
+
+BINARIES = Path('/usr/lib/postgresql/15/bin')
+START_TIMEOUT = 60
+PORTS = range(20000, 32000)  # below Linux's own range, so that no outgoing connection takes a stopped server's port
+
+ACCESS_RULES = """\
+# TYPE  DATABASE     USER            ADDRESS       METHOD
+local   all          all                           scram-sha-256
+host    all          all             127.0.0.1/32  scram-sha-256
+local   replication  campusfs_repl                 scram-sha-256
+host    replication  campusfs_repl   127.0.0.1/32  scram-sha-256
+"""
+
+# What each setting is for: the feed and two-phase commit need the first three (standbys no less than their primary); a
+# promoted standby takes writes at once with a short retry interval (5 s later without); the rest keeps a server small.
+SETTINGS = {
+    'wal_level': 'logical',
+    'max_prepared_transactions': '10',
+    'max_connections': '100',
+    'hot_standby_feedback': 'on',
+    'wal_retrieve_retry_interval': '100ms',
+    'wal_sender_timeout': '5s',
+    'wal_receiver_timeout': '5s',
+    'max_standby_streaming_delay': '1s',
+    'max_slot_wal_keep_size': '1GB',
+    'wal_log_hints': 'on',
+    'shared_buffers': '64MB',
+    'min_wal_size': '64MB',
+    'jit': 'off',
+    'log_line_prefix': '%m [%p] %u@%d %a ',
+    'timezone': 'UTC',
+    'log_timezone': 'UTC',
+}
+NOT_DURABLE = {'fsync': 'off', 'full_page_writes': 'off', 'shared_buffers': '24MB', 'min_wal_size': '32MB',
+               'max_slot_wal_keep_size': '256MB'}
+
+
+def free_port():
+    """A port of 127.0.0.1 that nothing listens on now; who binds it must still be ready to lose the race."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(('127.0.0.1', port))
+                return port
+            except OSError:
+                continue
+
+
+def quote_setting(value):
+    """A value for postgresql.conf."""
+    return "'" + str(value).replace('\\', '\\\\').replace("'", "''") + "'"
+
+
+def connection_string(**keywords):
+    """A libpq connection string; values may have any character."""
+    def quote(value):
+        return "'" + str(value).replace('\\', '\\\\').replace("'", "\\'") + "'"
+    return ' '.join(f'{key}={quote(value)}' for key, value in keywords.items())
+
+
+class Node:
+    """A server, running or not. All state is in its data directory, so that any launcher can take it over."""
+
+    host = '127.0.0.1'
+
+    def __init__(self, name, shard, port, *, data_directory, socket_directory, log_file, durable=True):
+        self.name = name
+        self.shard = shard
+        self.port = port
+        self.data_directory = Path(data_directory)
+        self.socket_directory = Path(socket_directory)
+        self.log_file = Path(log_file)
+        self.durable = durable
+        self._child = None  # kept so that a killed postmaster is reaped: as a zombie it would block its own restart
+
+    @property
+    def pid_file(self):
+        return self.data_directory / 'postmaster.pid'
+
+    @property
+    def slot(self):
+        """The name of the physical slot that this node, as a standby, holds on its primary."""
+        return self.name.replace('-', '_')
+
+    @property
+    def is_standby(self):
+        """Whether it follows another: now when it runs, or when it is started next."""
+        return (self.data_directory / 'standby.signal').exists()
+
+    @property
+    def exists(self):
+        return (self.data_directory / 'PG_VERSION').exists() and (self.data_directory / 'campusfs.conf').exists()
+
+    # ---- making one
+
+    def initialize(self, password_file):
+        """A new, empty primary whose superuser's password is the file's first line."""
+        self._discard()
+        process.run([BINARIES / 'initdb', '-D', self.data_directory, '-U', 'postgres', '-A', 'scram-sha-256', '-k', '-N',
+                     f'--pwfile={password_file}', '-E', 'UTF8', '--locale=C.UTF-8',
+                     f'--wal-segsize={16 if self.durable else 1}'], **process.as_server())
+        with open(self.data_directory / 'postgresql.conf', 'a') as file:
+            file.write("\ninclude 'campusfs.conf'\n")
+        (self.data_directory / 'pg_hba.conf').write_text(ACCESS_RULES)
+        self.configure()
+
+    def clone(self, primary, passfile, checkpoint='fast'):
+        """Becomes a standby of a running primary, through a physical slot. What was here is lost."""
+        self._discard()
+        source = self._source(primary, passfile)
+        try:
+            process.run([BINARIES / 'pg_basebackup', '-D', self.data_directory, '-d', source, '-C', '-S', self.slot,
+                         '-X', 'stream', '-c', checkpoint, '--no-sync'], **process.as_server())
+        except LaunchError as error:
+            raise LaunchError(f'{error}\n{primary.name}:{process.tail(primary.log_file)}') from error
+        self.follow(primary, passfile)
+
+    def follow(self, primary, passfile):
+        """Writes the settings of a standby of this primary, whose port may have changed; takes effect at its start."""
+        (self.data_directory / 'standby.signal').touch()
+        process.give_to_server(self.data_directory / 'standby.signal')
+        self.configure(primary_conninfo=self._source(primary, passfile), primary_slot_name=self.slot)
+
+    def _source(self, primary, passfile):
+        return connection_string(host=primary.socket_directory, port=primary.port, user='campusfs_repl',
+                                 passfile=passfile, application_name=self.name)
+
+    def configure(self, **more):
+        settings = dict(SETTINGS)
+        if not self.durable:
+            settings.update(NOT_DURABLE)
+        settings.update(listen_addresses=self.host, port=self.port, unix_socket_directories=str(self.socket_directory),
+                        cluster_name=self.name, **more)
+        path = self.data_directory / 'campusfs.conf'
+        path.write_text('# Written by the launcher at every start; put settings of your own into postgresql.auto.conf\n'
+                        + ''.join(f'{key} = {quote_setting(value)}\n' for key, value in settings.items()))
+        process.give_to_server(path)
+
+    def _discard(self):
+        if self.processes():
+            raise LaunchError(f'{self.name} runs: its data cannot be replaced')
+        shutil.rmtree(self.data_directory, ignore_errors=True)
+        self.data_directory.mkdir(mode=0o700, parents=True)
+        process.give_to_server(self.data_directory)
+
+    def timeline(self):
+        """The timeline of a stopped server's data."""
+        output = process.run([BINARIES / 'pg_controldata', self.data_directory], **process.as_server()).stdout
+        values = dict(line.split(':', 1) for line in output.splitlines() if ':' in line)
+        return max(int(values["Latest checkpoint's TimeLineID"]), int(values["Min recovery ending loc's timeline"]))
+
+    # ---- its processes
+
+    def _owns(self, pid):
+        return (process.working_directory(pid) == os.path.realpath(self.data_directory)
+                and process.executable(pid) == 'postgres')
+
+    def processes(self):
+        """Every living process of this server: the postmaster, if there is one, and its children."""
+        return process.find(self._owns)
+
+    def pid(self):
+        """The postmaster's process id, None when it does not run: a pid file alone proves nothing."""
+        try:
+            pid = int(self.pid_file.read_text().split('\n', 1)[0])
+        except (OSError, ValueError):
+            return None
+        return pid if process.is_alive(pid) and self._owns(pid) else None
+
+    def is_running(self):
+        return self.pid() is not None
+
+    def is_ready(self):
+        """Whether it says that it accepts connections (a standby: for reading)."""
+        try:
+            lines = self.pid_file.read_text().split('\n')
+        except OSError:
+            return False
+        return len(lines) > 7 and lines[7].strip() in ('ready', 'standby') and self.is_running()
+
+    # ---- starting and stopping
+
+    def start(self, wait=True):
+        """Starts it, on another port if its own has been taken meanwhile (then `port` has changed). See wait_ready()."""
+        for _ in range(5):
+            if self.is_running():
+                break
+            self._clear_stale()
+            size = self.log_file.stat().st_size if self.log_file.exists() else 0
+            child = self._child = process.spawn([BINARIES / 'postgres', '-D', self.data_directory], self.log_file,
+                                                **process.as_server())
+            if process.wait_until(lambda: self.is_running() or child.poll() is not None, 10) and child.poll() is None:
+                break
+            with open(self.log_file, 'rb') as log:
+                log.seek(size)
+                if b'Address already in use' not in log.read():
+                    raise LaunchError(f'{self.name} does not start: {self.log_file} ends{process.tail(self.log_file)}')
+            self._change_port()
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout=START_TIMEOUT):
+        deadline = time.monotonic() + timeout
+        while not self.is_ready():
+            if not self.is_running() or time.monotonic() > deadline:
+                raise LaunchError(f'{self.name} is not ready: {self.log_file} ends{process.tail(self.log_file)}')
+            time.sleep(0.01)
+
+    def _change_port(self):
+        path = self.data_directory / 'campusfs.conf'
+        old, self.port = self.port, free_port()
+        path.write_text(path.read_text().replace(f"port = '{old}'", f"port = '{self.port}'"))
+
+    def _clear_stale(self):
+        """Ends what a killed postmaster left: children that outlived it, its pid file and its socket's lock."""
+        process.end_all(self._owns, signal.SIGQUIT, 2)
+        for path in (self.pid_file, self._socket, self._socket.with_suffix(self._socket.suffix + '.lock')):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _socket(self):
+        return self.socket_directory / f'.s.PGSQL.{self.port}'
+
+    def stop(self, mode='fast', timeout=15):
+        """Stops it, harder when it does not; a frozen server is thawed first. Nothing happens when it does not run."""
+        pid = self.pid()
+        if pid is None:
+            if self.processes():
+                self._clear_stale()
+            return
+        self.thaw()
+        signum = {'smart': signal.SIGTERM, 'fast': signal.SIGINT, 'immediate': signal.SIGQUIT}[mode]
+        process.send(pid, signum, self._owns)
+        if not process.wait_until(lambda: not self.processes(), timeout, 0.01):
+            process.end_all(self._owns, signal.SIGQUIT, 5)
+        process.reap(pid)
+
+    def kill(self):
+        """The machine dies: every process by SIGKILL, the postmaster first; returns when nothing is left of it."""
+        pid = self.pid()
+        if pid is not None:
+            process.send(pid, signal.SIGKILL, self._owns)
+        process.end_all(self._owns, signal.SIGKILL)
+        if pid is not None:
+            process.reap(pid)
+
+    def freeze(self):
+        """SIGSTOP to all its processes: it accepts connections and never answers, as a machine that swaps itself to death."""
+        frozen = set()
+        while set(self.processes()) - frozen:
+            for pid in set(self.processes()) - frozen:
+                process.send(pid, signal.SIGSTOP, self._owns)
+                frozen.add(pid)
+
+    def thaw(self):
+        for pid in self.processes():
+            process.send(pid, signal.SIGCONT, self._owns)
+
+    def promote(self):
+        """A standby becomes a primary; returns when it takes writes."""
+        process.run([BINARIES / 'pg_ctl', 'promote', '-w', '-s', '-D', self.data_directory], **process.as_server())
+
+    def reload(self):
+        pid = self.pid()
+        if pid is not None:
+            process.send(pid, signal.SIGHUP, self._owns)

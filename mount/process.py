@@ -1,0 +1,195 @@
+"""Processes of a cluster: run one, wait for one, and signal one that is certainly ours.
+
+A process id alone identifies nothing: it may have been given to somebody else since it was written down. Whoever signals
+here says by what a process is recognised (a data directory, an argument), and that is checked on a pidfd, which cannot
+come to mean another process in between.
+"""
+
+import concurrent.futures
+import os
+import pwd
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+SERVER_ACCOUNT = 'postgres'  # servers refuse to run as root; this account comes with Debian's package
+
+
+class LaunchError(Exception):
+    """Something of the cluster could not be started, stopped or run; the text says what, and shows the log's end."""
+
+
+def server_account():
+    """The account that servers run as: None when it is the caller's own."""
+    return SERVER_ACCOUNT if os.geteuid() == 0 else None
+
+
+def as_server():
+    """Arguments for subprocess that run a process as the servers' account, from a folder that it can enter."""
+    account = server_account()
+    if account is None:
+        return {'cwd': '/'}
+    entry = pwd.getpwnam(account)
+    return {'cwd': '/', 'user': entry.pw_uid, 'group': entry.pw_gid, 'extra_groups': []}
+
+
+def give_to_server(path):
+    """Makes a new folder or file the servers' own."""
+    account = server_account()
+    if account is not None:
+        entry = pwd.getpwnam(account)
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+
+
+def clean_environment(**more):
+    """The caller's environment without what would redirect libpq, the servers or the program."""
+    env = {key: value for key, value in os.environ.items()
+           if not key.startswith(('PG', 'CAMPUSFS_', 'LC_')) and key not in ('LANGUAGE', 'TZ')}
+    env.update(LANG='C.UTF-8', TZ='UTC', **more)
+    return env
+
+
+def tail(path, lines=20):
+    """The last lines of a log, indented, for an error's text; '' when there are none."""
+    try:
+        with open(path, 'rb') as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 16384))
+            text = file.read().decode('utf-8', 'replace')
+    except OSError:
+        return ''
+    last = text.splitlines()[-lines:]
+    return ''.join(f'\n    {line}' for line in last)
+
+
+def run(argv, *, check=True, timeout=120, env=None, text_input=None, **options):
+    """Runs a command to its end with its output captured; with `check`, anything but exit code 0 is a LaunchError."""
+    argv = [str(arg) for arg in argv]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=timeout, env=env or clean_environment(), text=True,
+                              errors='replace', input=text_input,
+                              stdin=None if text_input is not None else subprocess.DEVNULL, **options)
+    except subprocess.TimeoutExpired as error:
+        raise LaunchError(f'{" ".join(argv)}: not finished after {timeout} s') from error
+    except FileNotFoundError as error:
+        raise LaunchError(f'{argv[0]}: {error.strerror}') from error
+    if check and done.returncode != 0:
+        output = ''.join(f'\n    {line}' for line in (done.stdout + done.stderr).splitlines()[-20:])
+        raise LaunchError(f'{" ".join(argv)}: exit code {done.returncode}{output}')
+    return done
+
+
+def spawn(argv, log, *, env=None, **options):
+    """Starts a process of its own session that outlives the launcher; its output is appended to the log."""
+    with open(log, 'ab') as output:
+        return subprocess.Popen([str(arg) for arg in argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                env=env or clean_environment(), start_new_session=True, **options)
+
+
+def parallel(calls):
+    """Calls all at once, waits for every one, and raises the first error, if any, with the others' texts in it."""
+    calls = list(calls)
+    if not calls:
+        return []
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
+    errors = [future.exception() for future in futures if future.exception()]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise LaunchError('\n'.join(str(error) for error in errors)) from errors[0]
+    return [future.result() for future in futures]
+
+
+def wait_until(condition, timeout, interval=0.01):
+    """Polls until the condition holds; its value, or a false one after the timeout."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value or time.monotonic() > deadline:
+            return value
+        time.sleep(interval)
+
+
+def start_time(pid):
+    """When a process started, in clock ticks after boot; None when it is gone or only waits to be reaped."""
+    try:
+        fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in 'ZX' else int(fields[19])
+
+
+def is_alive(pid):
+    return start_time(pid) is not None
+
+
+def arguments(pid):
+    """A process's command line, [] when it cannot be seen."""
+    try:
+        return Path(f'/proc/{pid}/cmdline').read_bytes().decode('utf-8', 'surrogateescape').split('\0')[:-1]
+    except OSError:
+        return []
+
+
+def working_directory(pid):
+    try:
+        return os.readlink(f'/proc/{pid}/cwd')
+    except OSError:
+        return None
+
+
+def executable(pid):
+    """The name of the program that a process runs, None when it cannot be seen."""
+    try:
+        return os.path.basename(os.readlink(f'/proc/{pid}/exe')).removesuffix(' (deleted)')
+    except OSError:
+        return None
+
+
+def find(belongs):
+    """The living processes that a predicate of the process id recognises."""
+    pids = (int(name) for name in os.listdir('/proc') if name.isdigit())
+    return [pid for pid in pids if is_alive(pid) and belongs(pid)]
+
+
+def send(pid, signum, belongs):
+    """Signals a process that the predicate recognises; False when there is none (any more) or it is not ours."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not is_alive(pid) or not belongs(pid):
+            return False
+        signal.pidfd_send_signal(handle, signum)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+
+
+def reap(pid):
+    """Takes a dead child's entry away; other processes are left to their parent."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
+
+
+def end_all(belongs, signum=signal.SIGTERM, timeout=10):
+    """Ends the processes that the predicate recognises: by the signal, and after the timeout by SIGKILL."""
+    for number, patience in ((signum, timeout), (signal.SIGKILL, 5)):
+        def remaining(number=number):
+            pids = find(belongs)
+            if number == signal.SIGKILL:
+                for pid in pids:
+                    send(pid, number, belongs)
+            return not pids
+        for pid in find(belongs):
+            send(pid, number, belongs)
+            send(pid, signal.SIGCONT, belongs)
+        if wait_until(remaining, patience, 0.02):
+            return
+    raise LaunchError(f'processes {find(belongs)} do not end, not even by SIGKILL')
