@@ -1,0 +1,210 @@
+#include "base/json.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+
+/* The depth that the layout indents; a database document is a few levels deep, preferences may be deeper. */
+enum { LAYOUT_MAX_DEPTH = 4096 };
+
+static int layout_newline(struct buf *out, size_t depth)
+{
+    static const char spaces[] = "                                ";
+    int r = buf_add_char(out, '\n');
+    for (size_t left = 2 * depth; r == 0 && left > 0;) {
+        size_t n = left < sizeof spaces - 1 ? left : sizeof spaces - 1;
+        r = buf_add(out, spaces, n);
+        left -= n;
+    }
+    return r;
+}
+
+/* Copies the string literal that starts at text[*at], and moves *at behind it. */
+static int layout_string(const char *text, size_t len, size_t *at, struct buf *out)
+{
+    size_t start = *at, i = start + 1;
+    int r;
+    for (; i < len && text[i] != '"'; i++) {
+        if (text[i] == '\\') {
+            i++;
+        } else if (text[i] == 0x7f) {
+            r = buf_add(out, text + start, i - start);
+            if (r == 0)
+                r = buf_add_text(out, "\\u007f");
+            if (r < 0)
+                return r;
+            start = i + 1;
+        }
+    }
+    if (i >= len)
+        return -EPROTO;
+    *at = i + 1;
+    return buf_add(out, text + start, i + 1 - start);
+}
+
+static size_t skip_space(const char *text, size_t len, size_t i)
+{
+    while (i < len && strchr(" \t\r\n", text[i]) && text[i] != '\0')
+        i++;
+    return i;
+}
+
+/* An opening bracket: empty containers stay on one line. */
+static int layout_open(const char *text, size_t len, size_t *at, size_t *depth, struct buf *out)
+{
+    char open = text[*at], close = open == '{' ? '}' : ']';
+    size_t next = skip_space(text, len, *at + 1);
+    int r = buf_add_char(out, open);
+    if (r < 0)
+        return r;
+    if (next < len && text[next] == close) {
+        *at = next + 1;
+        return buf_add_char(out, close);
+    }
+    if (*depth >= LAYOUT_MAX_DEPTH)
+        return -EPROTO;
+    *at = next;
+    return layout_newline(out, ++*depth);
+}
+
+static int layout_token(const char *text, size_t len, size_t *at, size_t *depth, struct buf *out)
+{
+    size_t i = *at;
+    int r;
+    switch (text[i]) {
+    case '{':
+    case '[':
+        return layout_open(text, len, at, depth, out);
+    case '}':
+    case ']':
+        if (*depth == 0)
+            return -EPROTO;
+        r = layout_newline(out, --*depth);
+        ++*at;
+        return r < 0 ? r : buf_add_char(out, text[i]);
+    case ',':
+        ++*at;
+        r = buf_add_char(out, ',');
+        return r < 0 ? r : layout_newline(out, *depth);
+    case ':':
+        ++*at;
+        return buf_add(out, ": ", 2);
+    case '"':
+        return layout_string(text, len, at, out);
+    default:
+        while (i < len && !strchr(" \t\r\n,:{}[]\"", text[i]))
+            i++;
+        if (i == *at)
+            return -EPROTO;
+        r = buf_add(out, text + *at, i - *at);
+        *at = i;
+        return r;
+    }
+}
+
+int json_layout(const char *text, size_t len, struct buf *out)
+{
+    size_t depth = 0, at = skip_space(text, len, 0);
+    while (at < len) {
+        int r = layout_token(text, len, &at, &depth, out);
+        if (r < 0)
+            return r;
+        at = skip_space(text, len, at);
+    }
+    return depth != 0 || len == 0 ? -EPROTO : buf_add_char(out, '\n');
+}
+
+static bool has_bom(const char *text, size_t len)
+{
+    return len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0;
+}
+
+int json_check(const char *text, size_t len, bool *unfinished, struct fail *f)
+{
+    json_error_t error = {0};
+    *unfinished = false;
+    if (has_bom(text, len))
+        return fail_set(f, EINVAL, "the document begins with a byte order mark; save it as UTF-8 without one");
+    json_t *value = json_loadb(text ? text : "", len, JSON_REJECT_DUPLICATES, &error);
+    if (!value) {
+        *unfinished = json_error_code(&error) == json_error_premature_end_of_input;
+        return fail_set(f, EINVAL, "not valid JSON: line %d, column %d: %s", error.line, error.column, error.text);
+    }
+    bool object = json_is_object(value);
+    json_decref(value);
+    return object ? 0 : fail_set(f, EINVAL, "a document is one JSON object, { ... }");
+}
+
+/* How much of an unfinished text can be judged: a literal, an escape or a character cut at its end cannot. */
+static size_t judgeable(const char *text, size_t len)
+{
+    size_t n = len;
+    while (n > 0 && (text[n - 1] & 0x80))
+        n--;
+    while (n > 0 && memchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE", text[n - 1], 40))
+        n--;
+    /* "\ud83d\ude00" is twelve bytes: judge nothing behind a backslash that near to the end. */
+    for (size_t i = n > 12 ? n - 12 : 0; i < n; i++)
+        if (text[i] == '\\')
+            return i;
+    return n;
+}
+
+int json_check_prefix(const char *text, size_t len, struct fail *f)
+{
+    bool unfinished;
+    struct fail why = {0};
+    size_t n = judgeable(text, len);
+    if (n < len && memchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE\\", text[0], 41))
+        n = len; /* no document begins with these: judged as it stands */
+    if (n == 0 || json_check(text, n, &unfinished, &why) == 0)
+        return 0;
+    if (unfinished)
+        return 0;
+    if (f && f->err == 0)
+        *f = why;
+    return -EINVAL;
+}
+
+static int add_code_point(struct buf *out, const unsigned char *p, size_t n)
+{
+    switch (*p) {
+    case '"':
+        return buf_add(out, "\\\"", 2);
+    case '\\':
+        return buf_add(out, "\\\\", 2);
+    case '\n':
+        return buf_add(out, "\\n", 2);
+    case '\t':
+        return buf_add(out, "\\t", 2);
+    default:
+        return *p < 0x20 || *p == 0x7f ? buf_printf(out, "\\u%04x", *p) : buf_add(out, p, n);
+    }
+}
+
+/* Length of the UTF-8 sequence at p, 0 when it is not one. */
+static size_t utf8_sequence(const unsigned char *p, size_t left)
+{
+    size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : (*p & 0xf0) == 0xe0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+    if (n == 0 || n > left)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
+        (*p == 0xf4 && p[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+int json_add_string(struct buf *out, const char *text, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)text, *end = p + len;
+    int r = buf_add_char(out, '"');
+    while (r == 0 && p < end) {
+        size_t n = utf8_sequence(p, (size_t)(end - p));
+        r = n ? add_code_point(out, p, n) : buf_add_text(out, "\xef\xbf\xbd");
+        p += n ? n : 1;
+    }
+    return r < 0 ? r : buf_add_char(out, '"');
+}

@@ -1,0 +1,195 @@
+#include "entity/freshness.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/sql.h"
+
+/* More changes than that in one answer, and the whole shard is forgotten instead. */
+enum { CHANGES_MAX = 10000 };
+#define CHANGES_MAX_TEXT "10001" /* one more, to tell "exactly the limit" from "more" */
+
+enum changes_column { CHANGES_SNAPSHOT, CHANGES_COLLECTION, CHANGES_REGION, CHANGES_ROW, CHANGES_REV };
+
+struct freshness {
+    struct shard *shard;
+    struct cache *cache;
+    const struct config *config;
+    struct pg_statement changes;
+    int64_t limit_ms;
+    char *snapshot; /* owned; of the last answer, NULL before the first. Used by who set `asking`, without the lock */
+
+    pthread_mutex_t lock;     /* guards all below */
+    pthread_cond_t answered;  /* signalled when `asking` falls */
+    bool asking;              /* somebody is asking; the others wait */
+    int64_t asked_at;         /* clock_now_ms() when the last answered question began; INT64_MIN before */
+    uint64_t epoch;           /* answers and changes noted so far */
+    uint64_t last_change;     /* the epoch of the last change noted */
+    uint64_t questions;
+    uint64_t changes_seen;
+};
+
+struct freshness *freshness_new(struct shard *shard, struct cache *cache, const struct config *config,
+                                int64_t limit_ms)
+{
+    struct freshness *fresh = calloc(1, sizeof *fresh);
+    if (!fresh)
+        return NULL;
+    *fresh = (struct freshness){.shard = shard, .cache = cache, .config = config, .limit_ms = limit_ms,
+                                .asked_at = INT64_MIN / 2};
+    fresh->changes = (struct pg_statement){"changes", sql_text("queries/changes.sql"), 2};
+    pthread_mutex_init(&fresh->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&fresh->answered, &attr);
+    pthread_condattr_destroy(&attr);
+    return fresh;
+}
+
+void freshness_free(struct freshness *fresh)
+{
+    if (!fresh)
+        return;
+    pthread_cond_destroy(&fresh->answered);
+    pthread_mutex_destroy(&fresh->lock);
+    free(fresh->snapshot);
+    free(fresh);
+}
+
+static void forget_shard(struct freshness *fresh)
+{
+    const struct config *config = fresh->config;
+    for (size_t i = 0; i < config->nregions; i++)
+        if (config->regions[i].shard == shard_index(fresh->shard))
+            cache_drop_all(fresh->cache, 0, config->regions[i].number);
+    if (shard_index(fresh->shard) == 0) /* the authority of what belongs to no region */
+        for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
+            if (c->global)
+                cache_drop_all(fresh->cache, c->number, 0);
+}
+
+/* The changes that an answer names; a first answer, and one that was cut, name everything. */
+static uint64_t changes_in(const struct pg_rows *rows, bool first)
+{
+    size_t n = pg_rows_count(rows);
+    if (first || n > CHANGES_MAX)
+        return n;
+    return n == 1 && pg_rows_text(rows, 0, CHANGES_COLLECTION) == NULL ? 0 : n;
+}
+
+static void forget_changed(struct freshness *fresh, const struct pg_rows *rows)
+{
+    for (size_t i = 0; i < pg_rows_count(rows); i++) {
+        struct row_key key = {
+            .collection = (uint8_t)pg_rows_i64(rows, i, CHANGES_COLLECTION, 0),
+            .region = (uint8_t)pg_rows_i64(rows, i, CHANGES_REGION, 0),
+            .id = pg_rows_i64(rows, i, CHANGES_ROW, 0),
+        };
+        if (key.id == 0)
+            cache_drop_all(fresh->cache, key.collection, key.region);
+        else
+            cache_drop(fresh->cache, &key, (uint64_t)pg_rows_i64(rows, i, CHANGES_REV, 0));
+    }
+}
+
+void freshness_note_change(struct freshness *fresh)
+{
+    pthread_mutex_lock(&fresh->lock);
+    fresh->last_change = ++fresh->epoch;
+    pthread_mutex_unlock(&fresh->lock);
+}
+
+/* Asks; only the thread that set `asking` is here, and it alone uses the snapshot. */
+static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
+{
+    int64_t begun = clock_now_ms();
+    const char *params[] = {fresh->snapshot, CHANGES_MAX_TEXT};
+    struct pg_rows *rows = NULL;
+    int r = shard_sync_read(fresh->shard, &fresh->changes, params, op, &rows, f);
+    if (r < 0)
+        return r;
+    const char *snapshot = pg_rows_count(rows) ? pg_rows_text(rows, 0, CHANGES_SNAPSHOT) : NULL;
+    char *copy = snapshot ? strdup(snapshot) : NULL;
+    if (!copy) {
+        pg_rows_free(rows);
+        return fail_set(f, EIO, "the shard %s did not say what has changed", shard_name(fresh->shard));
+    }
+    uint64_t changes = changes_in(rows, fresh->snapshot == NULL);
+    if (changes > 0) {
+        freshness_note_change(fresh); /* before anything is dropped, see freshness.h */
+        if (fresh->snapshot == NULL || changes > CHANGES_MAX)
+            forget_shard(fresh);
+        else
+            forget_changed(fresh, rows);
+    }
+    pg_rows_free(rows);
+    free(fresh->snapshot);
+    fresh->snapshot = copy;
+    pthread_mutex_lock(&fresh->lock);
+    fresh->asked_at = begun;
+    fresh->epoch++;
+    fresh->questions++;
+    fresh->changes_seen += changes;
+    pthread_mutex_unlock(&fresh->lock);
+    return 0;
+}
+
+/* Under the lock: waits until nobody asks. -EIO at the deadline. */
+static int wait_for_answer(struct freshness *fresh, const struct op *op)
+{
+    while (fresh->asking) {
+        struct timespec until = {.tv_sec = op->deadline / 1000, .tv_nsec = op->deadline % 1000 * 1000000};
+        if (pthread_cond_timedwait(&fresh->answered, &fresh->lock, &until) == ETIMEDOUT)
+            return -EIO;
+    }
+    return 0;
+}
+
+int freshness_ensure(struct freshness *fresh, const struct op *op, struct fail *f)
+{
+    pthread_mutex_lock(&fresh->lock);
+    int64_t needed = clock_now_ms() - fresh->limit_ms;
+    int r = 0;
+    while (r == 0 && fresh->asked_at < needed) {
+        if (fresh->asking) {
+            r = wait_for_answer(fresh, op);
+            continue;
+        }
+        fresh->asking = true;
+        pthread_mutex_unlock(&fresh->lock);
+        r = ask(fresh, op, f);
+        pthread_mutex_lock(&fresh->lock);
+        fresh->asking = false;
+        pthread_cond_broadcast(&fresh->answered);
+    }
+    pthread_mutex_unlock(&fresh->lock);
+    return r == -EIO ? fail_set(f, EIO, "the shard %s did not answer in time", shard_name(fresh->shard)) : r;
+}
+
+uint64_t freshness_epoch(struct freshness *fresh)
+{
+    pthread_mutex_lock(&fresh->lock);
+    uint64_t epoch = fresh->epoch;
+    pthread_mutex_unlock(&fresh->lock);
+    return epoch;
+}
+
+bool freshness_unchanged_since(struct freshness *fresh, uint64_t epoch)
+{
+    pthread_mutex_lock(&fresh->lock);
+    bool unchanged = fresh->last_change <= epoch;
+    pthread_mutex_unlock(&fresh->lock);
+    return unchanged;
+}
+
+void freshness_count(struct freshness *fresh, uint64_t *questions, uint64_t *changes)
+{
+    pthread_mutex_lock(&fresh->lock);
+    *questions = fresh->questions;
+    *changes = fresh->changes_seen;
+    pthread_mutex_unlock(&fresh->lock);
+}

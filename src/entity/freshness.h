@@ -1,0 +1,43 @@
+/*
+ * How long what has been read may be believed. A shard's cached documents are good while the shard was asked less
+ * than the limit ago what has changed (sql/queries/changes.sql: every change not visible in the previous snapshot,
+ * so that a transaction that commits out of order is not missed). One question a shard and interval, only while
+ * somebody reads; an idle mount asks nothing.
+ *
+ * A document may only stay in the cache when no change was noted between the start of its query and its entry:
+ * freshness_epoch() before the query, freshness_unchanged_since() before and again after it was put in. Changes are
+ * noted before they are dropped, so one of the two sees the other.
+ *
+ * The question goes to the primary and moves the shard's token, so that a refill cannot come from a replica that
+ * has not replayed what was dropped. Thread-safe; no lock is held across the question, others wait for its answer
+ * with their own deadline.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fail.h"
+#include "base/op.h"
+#include "entity/cache.h"
+#include "shard/cluster.h"
+
+struct freshness;
+
+/* For one shard; everything is borrowed and must outlive it. `limit_ms` is the age that is still believed. */
+struct freshness *freshness_new(struct shard *shard, struct cache *cache, const struct config *config,
+                                int64_t limit_ms);
+void freshness_free(struct freshness *freshness);
+
+/* Asks when the last answer is too old, and forgets what has changed. Errors of shard_sync_read(). */
+int freshness_ensure(struct freshness *freshness, const struct op *op, struct fail *f);
+
+uint64_t freshness_epoch(struct freshness *freshness);
+/* False when any change has been noted since that epoch. */
+bool freshness_unchanged_since(struct freshness *freshness, uint64_t epoch);
+
+/* Notes a change of our own: what was being read meanwhile does not stay in the cache. */
+void freshness_note_change(struct freshness *freshness);
+
+/* What was asked and found, for the metrics. */
+void freshness_count(struct freshness *freshness, uint64_t *questions, uint64_t *changes);

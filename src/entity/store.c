@@ -1,0 +1,361 @@
+#include "entity/store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/map.h"
+#include "base/sql.h"
+#include "entity/store_internal.h"
+
+enum {
+    AHEAD_GAP = 8000,  /* ids step by 1000 in a shard, and two regions share one: that near is "just behind" */
+    AHEAD_FIRST = 16,  /* rows fetched when a second query follows the first */
+};
+
+#define NUMBER_TEXT 24 /* bytes of any 64-bit integer in decimal */
+
+DEFINE_CLEANUP(struct pg_rows, pg_rows_free)
+
+/* All that decides how a document looks: another code file is another revision of every row (data-model.md). */
+static uint64_t schema_hash(void)
+{
+    uint64_t hash = 0;
+    for (const struct sql_file *file = sql_files; file->name; file++)
+        if (strncmp(file->name, "code/", 5) == 0)
+            hash = map_hash_bytes(file->text, file->len, hash);
+    return hash;
+}
+
+int store_open(const struct config *config, struct cluster *cluster, struct store **out, struct fail *f)
+{
+    collections_prepare();
+    struct store *store = calloc(1, sizeof *store);
+    if (!store)
+        return fail_set(f, ENOMEM, "out of memory");
+    store->config = config;
+    store->cluster = cluster;
+    store->schema = schema_hash();
+    pthread_mutex_init(&store->lock, NULL);
+    store->cache = cache_new(config->cache_size);
+    bool complete = store->cache != NULL;
+    for (size_t i = 0; complete && i < cluster_shards(cluster); i++) {
+        store->fresh[i] = freshness_new(cluster_shard(cluster, i), store->cache, config,
+                                        config->cache_ttl_ms - store_kernel_timeout_ms(store));
+        complete = store->fresh[i] != NULL;
+    }
+    if (!complete) {
+        store_close(store);
+        return fail_set(f, ENOMEM, "out of memory");
+    }
+    *out = store;
+    return 0;
+}
+
+void store_close(struct store *store)
+{
+    if (!store)
+        return;
+    for (size_t i = 0; i < CONFIG_MAX_SHARDS; i++)
+        freshness_free(store->fresh[i]);
+    cache_free(store->cache);
+    pthread_mutex_destroy(&store->lock);
+    free(store);
+}
+
+int64_t store_kernel_timeout_ms(const struct store *store)
+{
+    return store->config->cache_ttl_ms / 2;
+}
+
+struct shard *store_shard(const struct store *store, unsigned collection, unsigned region)
+{
+    const struct collection *c = collection_numbered(collection);
+    if (c && c->global)
+        return region == 0 ? cluster_shard(store->cluster, 0) : NULL;
+    return c ? cluster_shard_of_region(store->cluster, region) : NULL;
+}
+
+struct freshness *store_fresh(const struct store *store, const struct shard *shard)
+{
+    return store->fresh[shard_index(shard)];
+}
+
+static uint32_t generation(const struct store *store, const struct shard *shard, uint64_t rev)
+{
+    return (uint32_t)map_hash_number(rev ^ store->schema ^ (uint64_t)shard_timeline(shard) << 48);
+}
+
+/* The columns rev, updated_us, content_us, body stand side by side in every result. */
+enum { REV, UPDATED_US, CONTENT_US, BODY };
+
+static int revision_of(const struct store *store, const struct shard *shard, const struct pg_rows *rows, size_t i,
+                       unsigned column, struct revision *revision, struct buf *text, struct fail *f)
+{
+    uint64_t rev = (uint64_t)pg_rows_i64(rows, i, column + REV, 0);
+    const char *body = pg_rows_text(rows, i, column + BODY);
+    int r = body ? json_layout(body, pg_rows_len(rows, i, column + BODY), text) : -EPROTO;
+    if (r < 0)
+        return fail_set(f, r == -EPROTO ? EIO : -r, "the shard %s sent no document", shard_name(shard));
+    *revision = (struct revision){
+        .rev = rev,
+        .generation = generation(store, shard, rev),
+        .mtime_us = pg_rows_i64(rows, i, column + UPDATED_US, 0),
+        .content_us = pg_rows_i64(rows, i, column + CONTENT_US, 0),
+        .size = text->len,
+    };
+    return 0;
+}
+
+int store_document(const struct store *store, const struct shard *shard, const struct pg_rows *rows, size_t i,
+                   unsigned rev_column, struct document **out, struct fail *f)
+{
+    struct buf text CLEANUP(buf_clear) = {0};
+    struct revision revision;
+    int r = revision_of(store, shard, rows, i, rev_column, &revision, &text, f);
+    if (r < 0)
+        return r;
+    struct document *document = document_new(revision.size);
+    if (!document)
+        return fail_set(f, ENOMEM, "out of memory");
+    document->revision = revision;
+    memcpy(document->text, text.data, text.len);
+    *out = document;
+    return 0;
+}
+
+/* The rows of a page enter the cache; `page` (may be NULL) takes what stat() shows of them. */
+static int admit_page(struct store *store, struct shard *shard, unsigned collection, unsigned region,
+                      const struct pg_rows *rows, uint64_t epoch, struct page *page, struct fail *f)
+{
+    struct buf text CLEANUP(buf_clear) = {0};
+    struct freshness *fresh = store_fresh(store, shard);
+    bool keep = freshness_unchanged_since(fresh, epoch);
+    size_t n = pg_rows_count(rows);
+    struct row_key key = {.collection = (uint8_t)collection, .region = (uint8_t)region};
+    for (size_t i = 0; i < n; i++) {
+        struct revision revision;
+        text.len = 0;
+        int r = revision_of(store, shard, rows, i, DOCUMENT_REV, &revision, &text, f);
+        if (r < 0)
+            return r;
+        key.id = pg_rows_i64(rows, i, DOCUMENT_ID, 0);
+        if (keep)
+            cache_put(store->cache, &key, &revision, text.data);
+        if (page)
+            page->rows[i] = (struct page_row){.id = key.id, .revision = revision};
+    }
+    if (page)
+        page->count = n;
+    if (!freshness_unchanged_since(fresh, epoch)) {
+        for (size_t i = 0; i < n; i++) {
+            key.id = pg_rows_i64(rows, i, DOCUMENT_ID, 0);
+            cache_drop(store->cache, &key, 0);
+        }
+    }
+    return 0;
+}
+
+/* One query of a page; the answer belongs to the epoch that it began in. */
+static int query_page(struct shard *shard, unsigned collection, unsigned region, int64_t after,
+                      size_t limit, const struct op *op, struct pg_rows **rows, struct fail *f)
+{
+    char region_text[NUMBER_TEXT], after_text[NUMBER_TEXT], limit_text[NUMBER_TEXT];
+    snprintf(region_text, sizeof region_text, "%u", region);
+    snprintf(after_text, sizeof after_text, "%lld", (long long)after);
+    snprintf(limit_text, sizeof limit_text, "%zu", limit);
+    const char *params[] = {region_text, after_text, limit_text};
+    return shard_read(shard, &collection_numbered(collection)->page, params, op, rows, f);
+}
+
+int store_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
+               const struct op *op, struct page **out, struct fail *f)
+{
+    struct shard *shard = store_shard(store, collection, region);
+    if (!shard)
+        return fail_set(f, ENOENT, "no such region");
+    int r = freshness_ensure(store_fresh(store, shard), op, f);
+    if (r < 0)
+        return r;
+    uint64_t epoch = freshness_epoch(store_fresh(store, shard));
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    r = query_page(shard, collection, region, after, limit, op, &rows, f);
+    if (r < 0)
+        return r;
+    struct page *page CLEANUP(freep) = malloc(sizeof *page + pg_rows_count(rows) * sizeof page->rows[0]);
+    if (!page)
+        return fail_set(f, ENOMEM, "out of memory");
+    r = admit_page(store, shard, collection, region, rows, epoch, page, f);
+    if (r < 0)
+        return r;
+    *out = STEAL(page);
+    return 0;
+}
+
+/* How many rows to fetch from this one on: 1, or a growing page when rows are read one after the other. */
+static size_t ahead_rows(struct store *store, const struct row_key *key)
+{
+    pthread_mutex_lock(&store->lock);
+    struct read_ahead *ahead = &store->ahead[key->collection][key->region];
+    bool behind = key->id > ahead->last_id && key->id - ahead->last_id <= AHEAD_GAP;
+    ahead->run = behind ? ahead->run + 1 : 0;
+    ahead->last_id = key->id;
+    size_t rows = ahead->run == 0 ? 1 : ahead->run > 6 ? 1024 : (size_t)AHEAD_FIRST << (ahead->run - 1);
+    pthread_mutex_unlock(&store->lock);
+    return rows < store->config->page_rows ? rows : store->config->page_rows;
+}
+
+static void ahead_ended(struct store *store, const struct row_key *key, int64_t last_id)
+{
+    pthread_mutex_lock(&store->lock);
+    struct read_ahead *ahead = &store->ahead[key->collection][key->region];
+    if (last_id > ahead->last_id)
+        ahead->last_id = last_id;
+    pthread_mutex_unlock(&store->lock);
+}
+
+static int missing(struct store *store, const struct row_key *key, struct fail *f)
+{
+    cache_drop(store->cache, key, 0);
+    return fail_set(f, ENOENT, "no such row");
+}
+
+static int fetch_one(struct store *store, struct shard *shard, const struct row_key *key, const struct op *op,
+                     struct document **out, struct fail *f)
+{
+    char region[NUMBER_TEXT], id[NUMBER_TEXT];
+    snprintf(region, sizeof region, "%u", key->region);
+    snprintf(id, sizeof id, "%lld", (long long)key->id);
+    const char *params[] = {region, id};
+    struct freshness *fresh = store_fresh(store, shard);
+    uint64_t epoch = freshness_epoch(fresh);
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    int r = shard_read(shard, &collection_numbered(key->collection)->get, params, op, &rows, f);
+    if (r < 0)
+        return r;
+    if (pg_rows_count(rows) == 0)
+        return missing(store, key, f);
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    r = store_document(store, shard, rows, 0, DOCUMENT_REV, &document, f);
+    if (r < 0)
+        return r;
+    if (freshness_unchanged_since(fresh, epoch)) {
+        cache_put(store->cache, key, &document->revision, document->text);
+        if (!freshness_unchanged_since(fresh, epoch))
+            cache_drop(store->cache, key, 0);
+    }
+    *out = STEAL(document);
+    return 0;
+}
+
+static int fetch_many(struct store *store, struct shard *shard, const struct row_key *key, size_t limit,
+                      const struct op *op, struct document **out, struct fail *f)
+{
+    uint64_t epoch = freshness_epoch(store_fresh(store, shard));
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    int r = query_page(shard, key->collection, key->region, key->id - 1, limit, op, &rows, f);
+    if (r < 0)
+        return r;
+    if (pg_rows_count(rows) == 0)
+        return missing(store, key, f);
+    r = admit_page(store, shard, key->collection, key->region, rows, epoch, NULL, f);
+    if (r < 0)
+        return r;
+    ahead_ended(store, key, pg_rows_i64(rows, pg_rows_count(rows) - 1, DOCUMENT_ID, 0));
+    if (pg_rows_i64(rows, 0, DOCUMENT_ID, 0) != key->id)
+        return missing(store, key, f);
+    return store_document(store, shard, rows, 0, DOCUMENT_REV, out, f);
+}
+
+/* Makes the cache believable for a row; its shard in *shard. */
+static int believe(struct store *store, const struct row_key *key, const struct op *op, struct shard **shard,
+                   struct fail *f)
+{
+    *shard = store_shard(store, key->collection, key->region);
+    if (!*shard)
+        return fail_set(f, ENOENT, "no such region");
+    return freshness_ensure(store_fresh(store, *shard), op, f);
+}
+
+static int fetch(struct store *store, struct shard *shard, const struct row_key *key, const struct op *op,
+                 struct document **out, struct fail *f)
+{
+    size_t rows = ahead_rows(store, key);
+    return rows == 1 ? fetch_one(store, shard, key, op, out, f) : fetch_many(store, shard, key, rows, op, out, f);
+}
+
+int store_get(struct store *store, const struct row_key *key, const struct op *op, struct document **out,
+              struct fail *f)
+{
+    struct shard *shard;
+    int r = believe(store, key, op, &shard, f);
+    if (r < 0)
+        return r;
+    *out = cache_get(store->cache, key);
+    return *out ? 0 : fetch(store, shard, key, op, out, f);
+}
+
+int store_stat(struct store *store, const struct row_key *key, const struct op *op, struct revision *revision,
+               struct fail *f)
+{
+    struct shard *shard;
+    int r = believe(store, key, op, &shard, f);
+    if (r < 0 || cache_stat(store->cache, key, revision))
+        return r;
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    r = fetch(store, shard, key, op, &document, f);
+    if (r == 0)
+        *revision = document->revision;
+    return r;
+}
+
+bool store_peek(struct store *store, const struct row_key *key, struct revision *revision)
+{
+    return cache_stat(store->cache, key, revision);
+}
+
+int store_changed_us(struct store *store, unsigned collection, unsigned region, const struct op *op, int64_t *us,
+                     struct fail *f)
+{
+    static const struct pg_statement changed = {
+        "collection_changed", "SELECT collection_changed_us($1::smallint, $2::smallint)", 2};
+    struct shard *shard = store_shard(store, collection, region);
+    if (!shard)
+        return fail_set(f, ENOENT, "no such region");
+    char collection_text[NUMBER_TEXT], region_text[NUMBER_TEXT];
+    snprintf(collection_text, sizeof collection_text, "%u", collection);
+    snprintf(region_text, sizeof region_text, "%u", region);
+    const char *params[] = {collection_text, region_text};
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    int r = shard_read(shard, &changed, params, op, &rows, f);
+    if (r == 0)
+        *us = pg_rows_count(rows) ? pg_rows_i64(rows, 0, 0, 0) : 0;
+    return r;
+}
+
+int store_metrics(struct store *store, struct buf *out)
+{
+    struct cache_counters c;
+    cache_count(store->cache, &c);
+    int r = buf_printf(out,
+                       "# TYPE campusfs_cache_hits_total counter\ncampusfs_cache_hits_total %llu\n"
+                       "# TYPE campusfs_cache_misses_total counter\ncampusfs_cache_misses_total %llu\n"
+                       "# TYPE campusfs_cache_evictions_total counter\ncampusfs_cache_evictions_total %llu\n"
+                       "# TYPE campusfs_cache_documents gauge\ncampusfs_cache_documents %zu\n"
+                       "# TYPE campusfs_cache_bytes gauge\ncampusfs_cache_bytes %zu\n"
+                       "# TYPE campusfs_cache_limit_bytes gauge\ncampusfs_cache_limit_bytes %zu\n"
+                       "# TYPE campusfs_freshness_questions_total counter\n"
+                       "# TYPE campusfs_freshness_changes_total counter\n",
+                       (unsigned long long)c.hits, (unsigned long long)c.misses, (unsigned long long)c.evictions,
+                       c.entries, c.bytes, c.limit);
+    for (size_t i = 0; r == 0 && i < cluster_shards(store->cluster); i++) {
+        uint64_t questions, changes;
+        const char *name = shard_name(cluster_shard(store->cluster, i));
+        freshness_count(store->fresh[i], &questions, &changes);
+        r = buf_printf(out,
+                       "campusfs_freshness_questions_total{shard=\"%s\"} %llu\n"
+                       "campusfs_freshness_changes_total{shard=\"%s\"} %llu\n",
+                       name, (unsigned long long)questions, name, (unsigned long long)changes);
+    }
+    return r;
+}

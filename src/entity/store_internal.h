@@ -1,0 +1,31 @@
+/* What the files of the store share; nobody else includes it. */
+#pragma once
+
+#include <pthread.h>
+
+#include "entity/freshness.h"
+#include "entity/store.h"
+
+/* Where the last query of a folder ended: rows read one after the other are fetched by the page. */
+struct read_ahead {
+    int64_t last_id;
+    unsigned run; /* queries in a row that began just behind the last one */
+};
+
+struct store {
+    const struct config *config; /* borrowed */
+    struct cluster *cluster;     /* borrowed */
+    struct cache *cache;
+    struct freshness *fresh[CONFIG_MAX_SHARDS]; /* by shard_index() */
+    uint64_t schema;                            /* hash of what renders documents */
+    pthread_mutex_t lock;                       /* guards ahead */
+    struct read_ahead ahead[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
+};
+
+/* The shard that serves a row's region; for a global collection the authority. NULL: no such region. */
+struct shard *store_shard(const struct store *store, unsigned collection, unsigned region);
+struct freshness *store_fresh(const struct store *store, const struct shard *shard);
+
+/* Lays row i of a get or put out as a document (the caller's). The columns from `rev` on are the same in both. */
+int store_document(const struct store *store, const struct shard *shard, const struct pg_rows *rows, size_t i,
+                   unsigned rev_column, struct document **out, struct fail *f);

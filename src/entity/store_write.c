@@ -1,0 +1,329 @@
+/*
+ * Saving, deleting and moving rows. A row of a region is one transaction on its shard. A row of a global collection
+ * is written on every shard, the copies first and the authority, which serves the reads, last: what can be read is
+ * everywhere (docs/data-model.md).
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "entity/store_internal.h"
+
+enum {
+    REQUEST_TEXT = 37, /* a UUID in text */
+    NUMBER_TEXT = 24,  /* any 64-bit integer in decimal */
+    TIME_TEXT = 96,    /* a timestamptz in text */
+    IDS_A_SHARD = 1000,
+};
+
+DEFINE_CLEANUP(struct pg_rows, pg_rows_free)
+
+/* A random (version 4) UUID names the write, so that one whose answer was lost can be looked up. */
+static int request_new(char out[REQUEST_TEXT])
+{
+    unsigned char b[16];
+    if (getrandom(b, sizeof b, 0) != sizeof b)
+        return -EIO;
+    b[6] = (b[6] & 0x0f) | 0x40;
+    b[8] = (b[8] & 0x3f) | 0x80;
+    snprintf(out, REQUEST_TEXT, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
+             b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    return 0;
+}
+
+/* A time as a parameter: NULL for none. -EINVAL outside the years 1 to 9999. */
+static int time_text(int64_t us, char out[TIME_TEXT], const char **param, struct fail *f)
+{
+    *param = NULL;
+    if (us == STORE_TIME_NONE)
+        return 0;
+    *param = out;
+    if (us == STORE_TIME_FOREVER) {
+        snprintf(out, TIME_TEXT, "infinity");
+        return 0;
+    }
+    int64_t fraction = us % 1000000;
+    time_t seconds = (time_t)(us / 1000000);
+    if (fraction < 0) {
+        fraction += 1000000;
+        seconds--;
+    }
+    struct tm tm;
+    if (!gmtime_r(&seconds, &tm) || tm.tm_year + 1900 < 1 || tm.tm_year + 1900 > 9999)
+        return fail_set(f, EINVAL, "a time outside the years 1 to 9999");
+    snprintf(out, TIME_TEXT, "%04d-%02d-%02d %02d:%02d:%02d.%06d+00", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+             tm.tm_hour, tm.tm_min, tm.tm_sec, (int)fraction);
+    return 0;
+}
+
+/* The row that put or move returned becomes the result and enters the cache. */
+static int take_result(struct store *store, struct shard *shard, unsigned collection, unsigned region,
+                       const struct pg_rows *rows, struct put_result *result, struct fail *f)
+{
+    if (pg_rows_count(rows) != 1)
+        return fail_set(f, EIO, "the shard %s did not say what it saved", shard_name(shard));
+    const char *outcome = pg_rows_text(rows, 0, PUT_OUTCOME);
+    result->id = pg_rows_i64(rows, 0, PUT_ID, 0);
+    result->unchanged = outcome && strcmp(outcome, "unchanged") == 0;
+    int r = store_document(store, shard, rows, 0, PUT_REV, &result->document, f);
+    if (r < 0)
+        return r;
+    struct row_key key = {.collection = (uint8_t)collection, .region = (uint8_t)region, .id = result->id};
+    cache_put(store->cache, &key, &result->document->revision, result->document->text);
+    return 0;
+}
+
+/* What one call of a put function is given beyond the request itself. */
+struct put_call {
+    const struct put *put;
+    const struct pg_statement *statement;
+    int64_t id, at_us, base_us;
+    bool claimed;
+};
+
+static int call_put(struct shard *shard, const struct put_call *call, const struct op *op, struct pg_rows **rows,
+                    struct fail *f)
+{
+    char request[REQUEST_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT], at[TIME_TEXT], base[TIME_TEXT];
+    const char *at_param, *base_param;
+    int r = request_new(request);
+    if (r == 0)
+        r = time_text(call->at_us, at, &at_param, f);
+    if (r == 0)
+        r = time_text(call->base_us, base, &base_param, f);
+    if (r < 0)
+        return r;
+    snprintf(region, sizeof region, "%u", call->put->key.region);
+    snprintf(id, sizeof id, "%lld", (long long)call->id);
+    const char *params[] = {region,     call->id ? id : NULL,       call->put->text, at_param,
+                            base_param, call->claimed ? "t" : "f", request,         call->put->actor};
+    return shard_write(shard, call->statement, params, request, op, rows, f);
+}
+
+/* Takes an id at its home shard, so that no other shard gives it away; can be repeated. */
+static int claim(struct store *store, const struct shard *shard, unsigned collection, int64_t id,
+                 const struct op *op, struct fail *f)
+{
+    static const struct pg_statement statement = {
+        "claim_id", "SELECT claim_id($1::smallint, $2::bigint, $3::smallint)", 3};
+    struct shard *home = cluster_shard_numbered(store->cluster, (unsigned)(id % IDS_A_SHARD));
+    if (!home) /* numbers that no shard gives away are kept by the first one */
+        home = cluster_shard(store->cluster, 0);
+    if (home == shard)
+        return 0;
+    char collection_text[NUMBER_TEXT], id_text[NUMBER_TEXT], shard_text[NUMBER_TEXT];
+    snprintf(collection_text, sizeof collection_text, "%u", collection);
+    snprintf(id_text, sizeof id_text, "%lld", (long long)id);
+    snprintf(shard_text, sizeof shard_text, "%u", shard_number(shard));
+    const char *params[] = {collection_text, id_text, shard_text};
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    return shard_write(home, &statement, params, NULL, op, &rows, f);
+}
+
+/* One put on one shard; an id of another shard's numbers is claimed when the database asks for it. */
+static int put_on(struct store *store, struct shard *shard, struct put_call *call, const struct op *op,
+                  struct pg_rows **rows, struct fail *f)
+{
+    struct fail why = {0};
+    int r = call_put(shard, call, op, rows, &why);
+    if (r == -ENOKEY) {
+        why = (struct fail){0};
+        r = claim(store, shard, call->put->key.collection, call->id, op, &why);
+        call->claimed = true;
+        if (r == 0)
+            r = call_put(shard, call, op, rows, &why);
+    }
+    if (r < 0 && f && f->err == 0)
+        *f = why;
+    return r;
+}
+
+static int put_row(struct store *store, struct shard *shard, const struct put *put, const struct op *op,
+                   struct pg_rows **rows, struct fail *f)
+{
+    struct put_call call = {.put = put, .statement = &collection_numbered(put->key.collection)->put,
+                            .id = put->key.id, .at_us = put->at_us, .base_us = put->base_us};
+    return put_on(store, shard, &call, op, rows, f);
+}
+
+/* A row of a global collection: tried on the authority, written to the copies, then to the authority. */
+static int put_everywhere(struct store *store, struct shard *authority, const struct put *put, const struct op *op,
+                          struct pg_rows **rows, struct fail *f)
+{
+    static const struct pg_statement preview = {
+        "preview_put_categories",
+        "SELECT outcome, id, rev, updated_us, content_us, body FROM preview_put_categories($1::smallint, "
+        "$2::bigint, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8::text)",
+        8};
+    struct put_call call = {.put = put, .statement = &preview, .id = put->key.id, .at_us = put->at_us,
+                            .base_us = put->base_us};
+    struct pg_rows *trial CLEANUP(pg_rows_freep) = NULL;
+    int r = put_on(store, authority, &call, op, &trial, f);
+    if (r < 0)
+        return r;
+    const char *outcome = trial && pg_rows_count(trial) ? pg_rows_text(trial, 0, PUT_OUTCOME) : NULL;
+    if (!outcome)
+        return fail_set(f, EIO, "the shard %s did not say what it would save", shard_name(authority));
+    call.statement = &collection_numbered(put->key.collection)->put;
+    if (strcmp(outcome, "unchanged") != 0) {
+        call.at_us = pg_rows_i64(trial, 0, PUT_UPDATED_US, STORE_TIME_NONE);
+        if (call.id == 0)
+            call.id = pg_rows_i64(trial, 0, PUT_ID, 0);
+        struct put_call copy = call;
+        copy.claimed = true;
+        copy.base_us = STORE_TIME_FOREVER;
+        for (size_t i = 0; r == 0 && i < cluster_shards(store->cluster); i++) {
+            struct pg_rows *ignored CLEANUP(pg_rows_freep) = NULL;
+            struct shard *shard = cluster_shard(store->cluster, i);
+            if (shard != authority)
+                r = put_on(store, shard, &copy, op, &ignored, f);
+        }
+    }
+    return r < 0 ? r : put_on(store, authority, &call, op, rows, f);
+}
+
+/* Where the answer was lost but the commit is known, the row is read back. */
+static int read_back(struct store *store, const struct put *put, const struct op *op, struct put_result *result)
+{
+    if (put->key.id == 0)
+        return 0;
+    cache_drop(store->cache, &put->key, 0);
+    result->id = put->key.id;
+    int r = store_get(store, &put->key, op, &result->document, NULL);
+    return r == -ENOENT ? 0 : r;
+}
+
+int store_put(struct store *store, const struct put *put, const struct op *op, struct put_result *result,
+              struct fail *f)
+{
+    const struct collection *collection = collection_numbered(put->key.collection);
+    struct shard *shard = store_shard(store, put->key.collection, put->key.region);
+    struct revision former;
+    *result = (struct put_result){0};
+    if (!shard)
+        return fail_set(f, ENOENT, "no such region");
+    if (store->config->read_only)
+        return fail_set(f, EROFS, "the mount is read-only");
+    if (put->key.id && store_peek(store, &put->key, &former))
+        result->replaced_rev = former.rev;
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    int r = collection->global ? put_everywhere(store, shard, put, op, &rows, f)
+                               : put_row(store, shard, put, op, &rows, f);
+    if (r < 0)
+        return r;
+    freshness_note_change(store_fresh(store, shard));
+    if (!rows)
+        return read_back(store, put, op, result);
+    return take_result(store, shard, put->key.collection, put->key.region, rows, result, f);
+}
+
+static int call_delete(struct shard *shard, const struct pg_statement *statement, const struct row_key *key,
+                       const char *actor, const struct op *op, struct pg_rows **rows, struct fail *f)
+{
+    char request[REQUEST_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT];
+    int r = request_new(request);
+    if (r < 0)
+        return r;
+    snprintf(region, sizeof region, "%u", key->region);
+    snprintf(id, sizeof id, "%lld", (long long)key->id);
+    const char *params[] = {region, id, request, actor};
+    return shard_write(shard, statement, params, request, op, rows, f);
+}
+
+/* A global row: every shard is asked whether it could, then the copies forget it, then the authority. */
+static int delete_copies(struct store *store, const struct shard *authority, const struct row_key *key,
+                         const char *actor, const struct op *op, struct fail *f)
+{
+    static const struct pg_statement preview = {
+        "preview_delete_categories",
+        "SELECT preview_delete_categories($1::smallint, $2::bigint, $3::uuid, $4::text)", 4};
+    const struct pg_statement *real = &collection_numbered(key->collection)->delete;
+    size_t n = cluster_shards(store->cluster);
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < 2 * n; i++) {
+        struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+        struct shard *shard = cluster_shard(store->cluster, i % n);
+        if (i < n || shard != authority)
+            r = call_delete(shard, i < n ? &preview : real, key, actor, op, &rows, f);
+    }
+    return r;
+}
+
+int store_delete(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
+                 struct fail *f)
+{
+    const struct collection *collection = collection_numbered(key->collection);
+    struct shard *shard = store_shard(store, key->collection, key->region);
+    if (!shard)
+        return fail_set(f, ENOENT, "no such region");
+    if (store->config->read_only)
+        return fail_set(f, EROFS, "the mount is read-only");
+    int r = collection->global ? delete_copies(store, shard, key, actor, op, f) : 0;
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    if (r == 0)
+        r = call_delete(shard, &collection->delete, key, actor, op, &rows, f);
+    if (r < 0)
+        return r;
+    freshness_note_change(store_fresh(store, shard));
+    cache_drop(store->cache, key, 0);
+    const char *outcome = rows && pg_rows_count(rows) ? pg_rows_text(rows, 0, 0) : "deleted";
+    return outcome && strcmp(outcome, "missing") == 0 ? fail_set(f, ENOENT, "no such row") : 0;
+}
+
+int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor, const struct op *op,
+               struct put_result *result, struct fail *f)
+{
+    const struct collection *collection = collection_numbered(key->collection);
+    struct shard *from = store_shard(store, key->collection, key->region);
+    struct shard *target = store_shard(store, key->collection, to);
+    *result = (struct put_result){0};
+    if (!collection->movable)
+        return fail_set(f, EPERM, "%s cannot be moved to another region", collection->folder);
+    if (!from || !target)
+        return fail_set(f, ENOENT, "no such region");
+    if (from != target)
+        return fail_set(f, EXDEV, "the regions are on different shards (%s, %s)", shard_name(from),
+                        shard_name(target));
+    if (store->config->read_only)
+        return fail_set(f, EROFS, "the mount is read-only");
+    char request[REQUEST_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT], to_text[NUMBER_TEXT];
+    int r = request_new(request);
+    if (r < 0)
+        return r;
+    snprintf(region, sizeof region, "%u", key->region);
+    snprintf(id, sizeof id, "%lld", (long long)key->id);
+    snprintf(to_text, sizeof to_text, "%u", to);
+    const char *params[] = {region, id, to_text, request, actor};
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    r = shard_write(from, &collection->move, params, request, op, &rows, f);
+    if (r < 0)
+        return r;
+    freshness_note_change(store_fresh(store, from));
+    cache_drop(store->cache, key, 0);
+    cache_drop_all(store->cache, 0, key->region); /* what is theirs moved along */
+    return rows ? take_result(store, from, key->collection, to, rows, result, f) : 0;
+}
+
+int store_next_id(struct store *store, unsigned collection, unsigned region, const struct op *op, int64_t *id,
+                  struct fail *f)
+{
+    static const struct pg_statement next = {"next_id", "SELECT next_id($1::smallint)", 1};
+    struct shard *shard = store_shard(store, collection, region);
+    if (!shard)
+        return fail_set(f, ENOENT, "no such region");
+    if (store->config->read_only)
+        return fail_set(f, EROFS, "the mount is read-only");
+    char collection_text[NUMBER_TEXT];
+    snprintf(collection_text, sizeof collection_text, "%u", collection);
+    const char *params[] = {collection_text};
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    int r = shard_write(shard, &next, params, NULL, op, &rows, f);
+    if (r < 0)
+        return r;
+    if (!rows || pg_rows_count(rows) != 1)
+        return fail_set(f, EIO, "the shard %s gave no id", shard_name(shard));
+    *id = pg_rows_i64(rows, 0, 0, 0);
+    return 0;
+}
