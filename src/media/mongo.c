@@ -1,0 +1,153 @@
+#include "media/mongo.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "media/media_error.h"
+
+enum { SELECTION_MS = 5000, CONNECT_MS = 3000, SOCKET_MS = 15000, HEARTBEAT_MS = 5000, WAIT_MS = 5000 };
+
+struct mongo {
+    mongoc_client_pool_t *pool;
+    char *database; /* owned */
+    unsigned clients;
+};
+
+static void driver_start(void)
+{
+    mongoc_init();
+    mongoc_log_set_handler(NULL, NULL);
+    mongoc_handshake_data_append("campusfs", CAMPUSFS_VERSION, NULL);
+}
+
+static void driver_start_once(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, driver_start);
+}
+
+/* The bound of one kind of wait: the URI's own, else ours, neither longer than `most`. */
+static void bound_wait(mongoc_uri_t *uri, const char *option, int32_t ours, int64_t most)
+{
+    int32_t ms = mongoc_uri_get_option_as_int32(uri, option, ours);
+    if (most > 0 && (ms <= 0 || ms > most))
+        ms = (int32_t)most;
+    mongoc_uri_set_option_as_int32(uri, option, ms);
+}
+
+static int parse_uri(const char *text, int64_t most, mongoc_uri_t **out, struct fail *f)
+{
+    driver_start_once();
+    bson_error_t error;
+    CLEANUP(mongoc_uri_destroyp) mongoc_uri_t *uri = mongoc_uri_new_with_error(text, &error);
+    if (!uri)
+        return fail_set(f, EINVAL, "mongodb_uri is not a MongoDB URI: %s",
+                        strchr(text, '@') ? "check its escapes (it holds credentials, so it is not quoted)"
+                                          : error.message);
+    bound_wait(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECTION_MS, most);
+    bound_wait(uri, MONGOC_URI_CONNECTTIMEOUTMS, CONNECT_MS, most);
+    bound_wait(uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS, most);
+    bound_wait(uri, MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS, 0);
+    bound_wait(uri, MONGOC_URI_WAITQUEUETIMEOUTMS, WAIT_MS, 0);
+    const mongoc_write_concern_t *given = mongoc_uri_get_write_concern(uri);
+    if (!given || mongoc_write_concern_is_default(given)) {
+        mongoc_write_concern_t *majority = mongoc_write_concern_new();
+        mongoc_write_concern_set_w(majority, MONGOC_WRITE_CONCERN_W_MAJORITY);
+        mongoc_uri_set_write_concern(uri, majority);
+        mongoc_write_concern_destroy(majority);
+    }
+    *out = STEAL(uri);
+    return 0;
+}
+
+static char *database_of(const mongoc_uri_t *uri)
+{
+    const char *name = mongoc_uri_get_database(uri);
+    return strdup(name && *name ? name : "campusfs");
+}
+
+int mongo_open(const char *text, unsigned clients, struct mongo **out, struct fail *f)
+{
+    CLEANUP(mongoc_uri_destroyp) mongoc_uri_t *uri = NULL;
+    int r = parse_uri(text, 0, &uri, f);
+    if (r < 0)
+        return r;
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_MAXPOOLSIZE, (int32_t)clients);
+    CLEANUP(mongo_closep) struct mongo *mongo = calloc(1, sizeof(*mongo));
+    if (!mongo || !(mongo->database = database_of(uri)))
+        return -ENOMEM;
+    bson_error_t error;
+    mongo->clients = clients;
+    mongo->pool = mongoc_client_pool_new_with_error(uri, &error);
+    if (!mongo->pool)
+        return media_error_set(f, &error, "cannot use mongodb_uri");
+    mongoc_client_pool_set_error_api(mongo->pool, MONGOC_ERROR_API_VERSION_2);
+    *out = STEAL(mongo);
+    return 0;
+}
+
+void mongo_close(struct mongo *mongo)
+{
+    if (!mongo)
+        return;
+    if (mongo->pool)
+        mongoc_client_pool_destroy(mongo->pool);
+    free(mongo->database);
+    free(mongo);
+}
+
+const char *mongo_database(const struct mongo *mongo)
+{
+    return mongo->database;
+}
+
+int mongo_pop(struct mongo *mongo, mongoc_client_t **out, struct fail *f)
+{
+    *out = mongoc_client_pool_pop(mongo->pool);
+    if (!*out)
+        return fail_set(f, EIO, "all %u MongoDB connections are busy", mongo->clients);
+    return 0;
+}
+
+void mongo_push(struct mongo *mongo, mongoc_client_t *client)
+{
+    if (client)
+        mongoc_client_pool_push(mongo->pool, client);
+}
+
+int mongo_client(const char *text, const struct op *op, mongoc_client_t **out, char **database,
+                 struct fail *f)
+{
+    CLEANUP(mongoc_uri_destroyp) mongoc_uri_t *uri = NULL;
+    int64_t left = op_left_ms(op);
+    int r = parse_uri(text, left > 0 ? left : 1, &uri, f);
+    if (r < 0)
+        return r;
+    bson_error_t error;
+    CLEANUP(mongoc_client_destroyp)
+    mongoc_client_t *client = mongoc_client_new_from_uri_with_error(uri, &error);
+    if (!client)
+        return media_error_set(f, &error, "cannot use mongodb_uri");
+    mongoc_client_set_error_api(client, MONGOC_ERROR_API_VERSION_2);
+    if (!(*database = database_of(uri)))
+        return -ENOMEM;
+    *out = STEAL(client);
+    return 0;
+}
+
+char *mongo_uri_shown(const char *uri)
+{
+    const char *hosts = strstr(uri, "://");
+    size_t scheme = hosts ? (size_t)(hosts - uri) + 3 : 0;
+    hosts = uri + scheme;
+    /* An unescaped '/' or '@' may stand in a password, so nothing before the last '@' is shown. */
+    const char *at = strrchr(hosts, '@');
+    if (at)
+        hosts = at + 1;
+    char *shown = NULL;
+    if (asprintf(&shown, "%.*s%.*s", (int)scheme, uri, (int)strcspn(hosts, "?"), hosts) < 0)
+        return NULL;
+    return shown;
+}
