@@ -21,6 +21,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import fuse_mount
 import process
 from fuse_mount import Mount
 from mongodb import MongoServer
@@ -52,6 +53,9 @@ class Cluster:
         self.log_directory = self.directory / 'log'
         self.socket_directory = self._socket_directory()
         self.settings = {}  # further keys of [campusfs]
+        self.mongodb_optional = False
+        self.mongodb_error = None
+        self.say = print  # what a person should know of the cluster's repair
         self.mounts = []
         self.nodes = {}
         for shard in SHARDS:
@@ -72,6 +76,8 @@ class Cluster:
         if known:
             cluster.mongodb = MongoServer(cluster.directory / 'mongodb', cluster.log_directory / 'mongodb.log',
                                           known['kind'], known['port'], known.get('uri'))
+        elif state['mongodb_optional']:  # it could not be had the last time
+            cluster.mongodb = MongoServer(cluster.directory / 'mongodb', cluster.log_directory / 'mongodb.log')
         return cluster
 
     def _add_node(self, name, shard, port):
@@ -109,7 +115,7 @@ class Cluster:
         for node in self.nodes_of(name):
             if node.is_standby == standby and node.is_running():
                 return node
-        raise LookupError(f'{self.shard(name)} has no running {"replica" if standby else "primary"}')
+        raise LaunchError(f'{self.shard(name)} has no running {"replica" if standby else "primary"}')
 
     # ---- passwords and connections
 
@@ -167,7 +173,7 @@ class Cluster:
         self._make_directories()
         self._write_passfiles()
         self._write_server_files()
-        mongodb = [self.start_mongodb] if self.mongodb else []
+        mongodb = [self._start_mongodb] if self.mongodb else []
         process.parallel([functools.partial(self._create_shard, shard) for shard in SHARDS] + mongodb)
         self._started()
 
@@ -176,12 +182,21 @@ class Cluster:
         (self.directory / MARKER).touch()
         self.log_directory.mkdir(exist_ok=True)
         for path in (self.directory / 'nodes', self.socket_directory):
-            path.mkdir(mode=0o755, exist_ok=True)
-            process.give_to_server(path)
+            self._make_server_directory(path)
         reach = process.run(['test', '-x', self.socket_directory], check=False, **process.as_server())
         if reach.returncode != 0:
             raise LaunchError(f'{process.server_account()}, whom the servers run as, cannot enter {self.directory}: '
                               'choose another directory')
+
+    @staticmethod
+    def _make_server_directory(path):
+        """Makes it the servers' own; one that somebody else made under that name (in /tmp) is refused."""
+        try:
+            path.mkdir()
+            process.give_to_server(path)
+        except FileExistsError:
+            if path.is_symlink() or path.stat().st_uid != process.server_uid():
+                raise LaunchError(f'{path} is not the folder that the launcher made: remove it') from None
 
     def _create_shard(self, shard):
         primary, *standbys = self.nodes_of(shard)
@@ -213,23 +228,27 @@ class Cluster:
         for shard in SHARDS:
             self._settle_roles(shard)
         waiting = [node for node in self.nodes.values() if not node.is_running()]
-        for node in waiting:
-            if not node.is_standby:
-                node.configure()
         primaries = [node for node in waiting if not node.is_standby]
-        mongodb = [self.start_mongodb] if self.mongodb else []
+        for node in primaries:
+            node.lead()
+        mongodb = [self._start_mongodb] if self.mongodb else []
         process.parallel([node.start for node in primaries] + mongodb)
         process.parallel(functools.partial(self._start_standby, node) for node in waiting if node.is_standby)
         self._started()
 
     def _settle_roles(self, shard):
-        """Two nodes that were both promoted: the newer timeline stays, the other is thrown away and cloned again."""
-        primaries = [node for node in self.nodes_of(shard) if not node.is_standby]
-        if len(primaries) < 2:
-            return
+        """One primary a shard: of two that were both promoted the newer timeline stays; what is gone is cloned again."""
+        nodes = [node for node in self.nodes_of(shard) if node.exists]
+        primaries = [node for node in nodes if not node.is_standby]
+        if not primaries:
+            raise LaunchError(f'{shard} has no primary to start: `reset` makes the data anew')
         keep = max(primaries, key=lambda node: (node.timeline(), node.is_running()))
-        for node in primaries:
-            if node is not keep:
+        for node in self.nodes_of(shard):
+            if node is not keep and node not in nodes:
+                self.say(f'{node.name} has lost its data: it becomes a new replica of {keep.name}')
+                self.rejoin(node, keep)
+            elif node is not keep and node in primaries:
+                self.say(f'{keep.name} has been promoted: {node.name} becomes its replica, with its data')
                 self.rejoin(node, keep)
 
     def rejoin(self, node, primary=None):
@@ -237,20 +256,35 @@ class Cluster:
         primary = primary or self.primary(node.shard)
         node.stop('immediate')
         primary.start()
-        connection = self.connect(primary, database='postgres')
-        with connection.cursor() as cursor:
-            cursor.execute('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s',
-                           (node.slot,))
-        connection.close()
+        if not process.wait_until(lambda: self._drop_slot(primary, node.slot), 10, 0.05):
+            raise LaunchError(f'{primary.name} keeps sending to {node.name}, which is gone')
         node.clone(primary, self._replication_passfile)
         node.start()
+
+    def _drop_slot(self, primary, slot):
+        """False while the slot is still in use."""
+        connection = self.connect(primary, database='postgres')
+        with connection.cursor() as cursor:
+            cursor.execute('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots '
+                           'WHERE slot_name = %s AND NOT active', (slot,))
+            cursor.execute('SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s', (slot,))
+            (left,), = cursor.fetchall()
+        connection.close()
+        return left == 0
 
     def _start_standby(self, node):
         node.follow(self.primary(node.shard), self._replication_passfile)
         node.start()
 
-    def start_mongodb(self):
-        self.mongodb.start()
+    def _start_mongodb(self):
+        """Where MongoDB may be missing (`mongodb_optional`), the reason is kept in `mongodb_error` instead of raised."""
+        self.mongodb_error = None
+        try:
+            self.mongodb.start()
+        except LaunchError as error:
+            if not self.mongodb_optional:
+                raise
+            self.mongodb_error = error
 
     def _started(self):
         """What follows the servers' start: standbys stream, and the files say where everything is."""
@@ -259,22 +293,31 @@ class Cluster:
         self.write_config()
         self.write_state()
 
-    def _wait_streaming(self, shard, timeout=30):
+    def _wait_streaming(self, shard, timeout=15):
+        """Waits for the shard's standbys; one whose way back is gone (its slot, its WAL) is cloned again."""
         primary = self.primary(shard)
-        wanted = {node.name for node in self.nodes_of(shard) if node.is_standby}
-        connection = self.connect(primary, database='postgres')
+        standbys = [node for node in self.nodes_of(shard) if node.is_standby]
+        if process.wait_until(lambda: self._streaming(primary, standbys), timeout, 0.02):
+            return
+        for node in standbys:
+            self.say(f'{node.name} cannot follow {primary.name} any more: it is cloned again')
+            self.rejoin(node, primary)
+        if not process.wait_until(lambda: self._streaming(primary, standbys), timeout, 0.02):
+            logs = ''.join(f'\n{node.log_file} ends{process.tail(node.log_file)}' for node in standbys)
+            raise LaunchError(f'{shard}: the replica does not stream{logs}')
 
-        def streaming():
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
-                return wanted <= {name for name, in cursor}
-        try:
-            if not process.wait_until(streaming, timeout):
-                logs = ''.join(f'\n{self.nodes[name].log_file} ends{process.tail(self.nodes[name].log_file)}'
-                               for name in wanted)
-                raise LaunchError(f'{shard}: the replica does not stream{logs}')
-        finally:
-            connection.close()
+    def _streaming(self, primary, standbys):
+        connection = self.connect(primary, database='postgres')
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
+            names = {name for name, in cursor}
+        connection.close()
+        return names >= {node.name for node in standbys}
+
+    def is_running(self):
+        """Whether every server runs and is ready."""
+        servers = [*self.nodes.values(), *([self.mongodb] if self.mongodb else [])]
+        return all(server.is_ready() and not server.is_frozen() for server in servers)
 
     def thaw(self):
         """Lets frozen servers go on."""
@@ -302,15 +345,17 @@ class Cluster:
         self.mounts.clear()
         servers = [*self.nodes.values(), *([self.mongodb] if self.mongodb else [])]
         process.parallel(server.kill for server in servers)
-        if self.socket_directory.parent != self.directory:
-            shutil.rmtree(self.socket_directory, ignore_errors=True)
+        self._remove_sockets()
 
     def destroy(self):
         """Stops everything and removes the directory. Refuses one that is no cluster's."""
         if not (self.directory / MARKER).exists():
             raise LaunchError(f'{self.directory} is no cluster of campusfs: nothing is removed')
         self.stop()
-        shutil.rmtree(self.directory)
+        remove_tree(self.directory)
+        self._remove_sockets()
+
+    def _remove_sockets(self):
         if self.socket_directory.parent != self.directory:
             shutil.rmtree(self.socket_directory, ignore_errors=True)
 
@@ -319,7 +364,7 @@ class Cluster:
     def write_config(self, path=None, **settings):
         """Writes campusfs.conf, or a variant with other keys of [campusfs] to another path (value None: no such key)."""
         keys = {'database': DATABASE, 'user': ROLES['rw'], 'admin_user': ROLES['admin'], 'passfile': self.passfile,
-                'mongodb_uri': self.mongodb.uri if self.mongodb else None, 'state_dir': self.directory / 'state',
+                'mongodb_uri': self.mongodb.uri if self._has_mongodb else None, 'state_dir': self.directory / 'state',
                 **self.settings, **settings}
         lines = ['# Written by the launcher at every start of the cluster.', '[campusfs]']
         lines += [f'{key} = {value}' for key, value in keys.items() if value is not None]
@@ -333,6 +378,10 @@ class Cluster:
         write_private(path, '\n'.join(lines) + '\n')
         return path
 
+    @property
+    def _has_mongodb(self):
+        return self.mongodb is not None and self.mongodb_error is None
+
     def write_state(self):
         nodes = [{'name': node.name, 'shard': node.shard, 'role': 'replica' if node.is_standby else 'primary',
                   'host': node.host, 'port': node.port, 'socket_directory': str(node.socket_directory),
@@ -342,12 +391,12 @@ class Cluster:
                  'passfile': str(self.passfile), 'database': DATABASE, 'roles': ROLES, 'durable': self.durable,
                  'shards': [{'name': shard, 'number': number, 'regions': regions}
                             for shard, (number, regions) in SHARDS.items()],
-                 'nodes': nodes, 'mongodb': self._mongodb_state()}
+                 'nodes': nodes, 'mongodb': self._mongodb_state(), 'mongodb_optional': self.mongodb_optional}
         write_private(self.state_file, json.dumps(state, indent=2) + '\n')
 
     def _mongodb_state(self):
         server = self.mongodb
-        if server is None:
+        if not self._has_mongodb:
             return None
         if server.kind == 'external':
             return {'name': server.name, 'kind': server.kind, 'port': None, 'uri': server.uri}
@@ -371,6 +420,14 @@ class Cluster:
         mount.start(foreground=foreground, timeout=timeout)
         self.mounts.append(mount)
         return mount
+
+
+def remove_tree(directory):
+    """Removes a folder that has no mount below it: through one, the rows themselves would go."""
+    for mountpoint in fuse_mount.mountpoints():
+        if Path(mountpoint).is_relative_to(directory):
+            raise LaunchError(f'{mountpoint} is still mounted: nothing is removed')
+    shutil.rmtree(directory)
 
 
 def write_private(path, text):

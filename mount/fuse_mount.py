@@ -13,15 +13,18 @@ from process import LaunchError
 PROBE_TIMEOUT = 5
 
 
-def is_mounted(directory):
-    """Whether a FUSE file system is mounted there, alive or not. Asks the kernel's table, never the file system."""
-    wanted = os.path.abspath(directory)
+def mountpoints():
+    """Where FUSE file systems are mounted, alive or not. Asks the kernel's table, never the file systems."""
+    found = []
     for line in Path('/proc/self/mountinfo').read_text().splitlines():
         fields, _, rest = line.partition(' - ')
-        place = re.sub(r'\\([0-7]{3})', lambda match: chr(int(match[1], 8)), fields.split()[4])
-        if place == wanted and rest.startswith('fuse'):
-            return True
-    return False
+        if rest.startswith('fuse'):
+            found.append(re.sub(r'\\([0-7]{3})', lambda match: chr(int(match[1], 8)), fields.split()[4]))
+    return found
+
+
+def is_mounted(directory):
+    return os.path.abspath(directory) in mountpoints()
 
 
 def answers(directory, timeout=PROBE_TIMEOUT):
@@ -61,6 +64,14 @@ class Mount:
 
     def is_up(self):
         return is_mounted(self.directory) and answers(self.directory)
+
+    def runs_current_program(self):
+        """Whether the daemon is the program as it is now, not one that has been built anew since."""
+        pid = self.pid()
+        try:
+            return pid is not None and os.path.samefile(f'/proc/{pid}/exe', self.program)
+        except OSError:
+            return False
 
     def start(self, *, foreground=False, timeout=30):
         """Mounts, and returns when the mount answers. In the foreground the log file takes the daemon's standard error."""

@@ -34,6 +34,7 @@ def installed_secantus(fallback):
     except OSError:
         base = Path(fallback)
     digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    base.mkdir(parents=True, exist_ok=True)
     venv = base / f'mongodb-{digest}'
     with _locked(base / 'lock'):
         if not (venv / 'complete').exists():
@@ -102,9 +103,10 @@ class MongoServer:
                 raise LaunchError('the server of CAMPUSFS_MONGODB_URI does not answer')
             return self
         if self.is_running():
+            self.port = int(self._flags(self.pid())['--port'])
             return self
         self._make_directories()
-        program = shutil.which('mongod') if self.kind == 'mongod' else installed_secantus(self.directory)
+        program = shutil.which('mongod') if self.kind == 'mongod' else installed_secantus(self.directory.parent / 'cache')
         for _ in range(3):
             self.port = self.port or free_port()
             if self._launch(program):
@@ -139,9 +141,13 @@ class MongoServer:
             self.data_directory.mkdir(mode=0o700)
             process.give_to_server(self.data_directory)
 
-    def _owns(self, pid):
+    @staticmethod
+    def _flags(pid):
         arguments = process.arguments(pid)
-        flags = dict(zip(arguments, arguments[1:]))
+        return dict(zip(arguments, arguments[1:]))
+
+    def _owns(self, pid):
+        flags = self._flags(pid)
         return str(self.data_directory) in (flags.get('--storage-path'), flags.get('--dbpath'))
 
     def pid(self):
@@ -152,6 +158,13 @@ class MongoServer:
 
     def is_running(self):
         return self._answers() if self.kind == 'external' else self.pid() is not None
+
+    def is_ready(self):
+        return self.is_running() and self._answers()
+
+    def is_frozen(self):
+        pid = self.pid()
+        return pid is not None and process.is_stopped(pid)
 
     def stop(self, timeout=STOP_TIMEOUT):
         if self.kind != 'external':

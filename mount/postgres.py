@@ -103,65 +103,81 @@ class Node:
 
     @property
     def exists(self):
-        return (self.data_directory / 'PG_VERSION').exists() and (self.data_directory / 'campusfs.conf').exists()
+        return (self.data_directory / 'PG_VERSION').exists()
 
     # ---- making one
 
     def initialize(self, password_file):
         """A new, empty primary whose superuser's password is the file's first line."""
-        self._discard()
-        process.run([BINARIES / 'initdb', '-D', self.data_directory, '-U', 'postgres', '-A', 'scram-sha-256', '-k', '-N',
+        new = self._new_directory()
+        process.run([BINARIES / 'initdb', '-D', new, '-U', 'postgres', '-A', 'scram-sha-256', '-k', '-N',
                      f'--pwfile={password_file}', '-E', 'UTF8', '--locale=C.UTF-8',
                      f'--wal-segsize={16 if self.durable else 1}'], **process.as_server())
-        with open(self.data_directory / 'postgresql.conf', 'a') as file:
+        with open(new / 'postgresql.conf', 'a') as file:
             file.write("\ninclude 'campusfs.conf'\n")
-        (self.data_directory / 'pg_hba.conf').write_text(ACCESS_RULES)
-        self.configure()
+        (new / 'pg_hba.conf').write_text(ACCESS_RULES)
+        self._write_settings(new)
+        self._take(new)
 
-    def clone(self, primary, passfile, checkpoint='fast'):
+    def clone(self, primary, passfile):
         """Becomes a standby of a running primary, through a physical slot. What was here is lost."""
-        self._discard()
-        source = self._source(primary, passfile)
+        new = self._new_directory()
         try:
-            process.run([BINARIES / 'pg_basebackup', '-D', self.data_directory, '-d', source, '-C', '-S', self.slot,
-                         '-X', 'stream', '-c', checkpoint, '--no-sync'], **process.as_server())
+            process.run([BINARIES / 'pg_basebackup', '-D', new, '-d', self._source(primary, passfile), '-C',
+                         '-S', self.slot, '-X', 'stream', '-c', 'fast', '--no-sync'], **process.as_server())
         except LaunchError as error:
             raise LaunchError(f'{error}\n{primary.name}:{process.tail(primary.log_file)}') from error
-        self.follow(primary, passfile)
+        (new / 'standby.signal').touch()
+        process.give_to_server(new / 'standby.signal')
+        self._write_settings(new, **self._following(primary, passfile))
+        self._take(new)
 
     def follow(self, primary, passfile):
-        """Writes the settings of a standby of this primary, whose port may have changed; takes effect at its start."""
-        (self.data_directory / 'standby.signal').touch()
-        process.give_to_server(self.data_directory / 'standby.signal')
-        self.configure(primary_conninfo=self._source(primary, passfile), primary_slot_name=self.slot)
+        """Writes a standby's settings anew, since its primary's port may have changed; takes effect at its start."""
+        self._write_settings(self.data_directory, **self._following(primary, passfile))
+
+    def lead(self):
+        """Writes a primary's settings anew."""
+        self._write_settings(self.data_directory)
+
+    def _following(self, primary, passfile):
+        return {'primary_conninfo': self._source(primary, passfile), 'primary_slot_name': self.slot}
 
     def _source(self, primary, passfile):
         return connection_string(host=primary.socket_directory, port=primary.port, user='campusfs_repl',
                                  passfile=passfile, application_name=self.name)
 
-    def configure(self, **more):
+    def _write_settings(self, directory, **more):
         settings = dict(SETTINGS)
         if not self.durable:
             settings.update(NOT_DURABLE)
-        settings.update(listen_addresses=self.host, port=self.port, unix_socket_directories=str(self.socket_directory),
+        settings.update(listen_addresses=self.host, port=self.port, unix_socket_directories=self.socket_directory,
                         cluster_name=self.name, **more)
-        path = self.data_directory / 'campusfs.conf'
-        path.write_text('# Written by the launcher at every start; put settings of your own into postgresql.auto.conf\n'
+        path = directory / 'campusfs.conf'
+        path.write_text('# Written by the launcher at every start; settings of your own belong in postgresql.auto.conf.\n'
                         + ''.join(f'{key} = {quote_setting(value)}\n' for key, value in settings.items()))
         process.give_to_server(path)
 
-    def _discard(self):
+    def _new_directory(self):
+        """Where new data grow: half of a server must never be taken for one."""
+        new = self.data_directory.with_name(self.name + '.new')
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700, parents=True)
+        process.give_to_server(new)
+        return new
+
+    def _take(self, new):
         if self.processes():
             raise LaunchError(f'{self.name} runs: its data cannot be replaced')
         shutil.rmtree(self.data_directory, ignore_errors=True)
-        self.data_directory.mkdir(mode=0o700, parents=True)
-        process.give_to_server(self.data_directory)
+        new.rename(self.data_directory)
 
     def timeline(self):
-        """The timeline of a stopped server's data."""
+        """The newest timeline of its data; the control file learns of a promotion only at the next checkpoint."""
         output = process.run([BINARIES / 'pg_controldata', self.data_directory], **process.as_server()).stdout
         values = dict(line.split(':', 1) for line in output.splitlines() if ':' in line)
-        return max(int(values["Latest checkpoint's TimeLineID"]), int(values["Min recovery ending loc's timeline"]))
+        histories = [int(path.stem, 16) for path in (self.data_directory / 'pg_wal').glob('????????.history')]
+        return max([int(values["Latest checkpoint's TimeLineID"]), *histories])
 
     # ---- its processes
 
@@ -184,13 +200,21 @@ class Node:
     def is_running(self):
         return self.pid() is not None
 
-    def is_ready(self):
-        """Whether it says that it accepts connections (a standby: for reading)."""
+    def _status(self):
+        """What its pid file says: '' until it listens, then starting, standby (reads only), ready or stopping."""
         try:
             lines = self.pid_file.read_text().split('\n')
         except OSError:
-            return False
-        return len(lines) > 7 and lines[7].strip() in ('ready', 'standby') and self.is_running()
+            return ''
+        return lines[7].strip() if len(lines) > 7 else ''
+
+    def is_ready(self):
+        """Whether it says that it accepts connections (a standby: for reading)."""
+        return self._status() in ('ready', 'standby') and self.is_running()
+
+    def is_frozen(self):
+        pid = self.pid()
+        return pid is not None and process.is_stopped(pid)
 
     # ---- starting and stopping
 
@@ -200,19 +224,26 @@ class Node:
             if self.is_running():
                 break
             self._clear_stale()
-            size = self.log_file.stat().st_size if self.log_file.exists() else 0
-            child = self._child = process.spawn([BINARIES / 'postgres', '-D', self.data_directory], self.log_file,
-                                                **process.as_server())
-            if process.wait_until(lambda: self.is_running() or child.poll() is not None, 10) and child.poll() is None:
+            if self._launch():
                 break
-            with open(self.log_file, 'rb') as log:
-                log.seek(size)
-                if b'Address already in use' not in log.read():
-                    raise LaunchError(f'{self.name} does not start: {self.log_file} ends{process.tail(self.log_file)}')
             self._change_port()
         if wait:
             self.wait_ready()
         return self
+
+    def _launch(self):
+        """Starts the postmaster and waits until it listens; False when its port is taken."""
+        size = self.log_file.stat().st_size if self.log_file.exists() else 0
+        child = self._child = process.spawn([BINARIES / 'postgres', '-D', self.data_directory], self.log_file,
+                                            **process.as_server())
+        process.wait_until(lambda: child.poll() is not None or (self._status() and self.is_running()), START_TIMEOUT)
+        if child.poll() is None:
+            return True
+        with open(self.log_file, 'rb') as log:
+            log.seek(size)
+            if b'Address already in use' in log.read():
+                return False
+        raise LaunchError(f'{self.name} does not start: {self.log_file} ends{process.tail(self.log_file)}')
 
     def wait_ready(self, timeout=START_TIMEOUT):
         deadline = time.monotonic() + timeout
@@ -224,7 +255,7 @@ class Node:
     def _change_port(self):
         path = self.data_directory / 'campusfs.conf'
         old, self.port = self.port, free_port()
-        path.write_text(path.read_text().replace(f"port = '{old}'", f"port = '{self.port}'"))
+        path.write_text(path.read_text().replace(f"\nport = '{old}'\n", f"\nport = '{self.port}'\n"))
 
     def _clear_stale(self):
         """Ends what a killed postmaster left: children that outlived it, its pid file and its socket's lock."""

@@ -25,6 +25,11 @@ def server_account():
     return SERVER_ACCOUNT if os.geteuid() == 0 else None
 
 
+def server_uid():
+    account = server_account()
+    return os.geteuid() if account is None else pwd.getpwnam(account).pw_uid
+
+
 def as_server():
     """Arguments for subprocess that run a process as the servers' account, from a folder that it can enter."""
     account = server_account()
@@ -111,13 +116,25 @@ def wait_until(condition, timeout, interval=0.01):
         time.sleep(interval)
 
 
-def start_time(pid):
-    """When a process started, in clock ticks after boot; None when it is gone or only waits to be reaped."""
+def _stat(pid):
+    """The fields of /proc/PID/stat after the name, None when the process is gone or only waits to be reaped."""
     try:
         fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in 'ZX' else int(fields[19])
+    return None if fields[0] in 'ZX' else fields
+
+
+def start_time(pid):
+    """When a process started, in clock ticks after boot; None when it is gone."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_stopped(pid):
+    """Whether it is frozen by SIGSTOP."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] == 'T'
 
 
 def is_alive(pid):
