@@ -69,7 +69,9 @@ struct config {
     /* [campusfs]: connections */
     char *database;            /* "campusfs" */
     char *user;                /* "campusfs_rw" */
+    char *password;            /* NULL = from passfile or where libpq looks; secret */
     char *admin_user;          /* "postgres": init and seed connect as it */
+    char *admin_password;      /* as password, for admin_user; secret */
     char *passfile;            /* NULL = libpq's own rules */
     char *service_options;     /* further libpq keywords for every node (sslmode, sslrootcert, ...), may be "" */
     unsigned pool_size;        /* connections a node, 8 */

@@ -24,4 +24,5 @@ const char *pg_rows_text(const struct pg_rows *rows, size_t row, unsigned column
 size_t pg_rows_len(const struct pg_rows *rows, size_t row, unsigned column);
 /* A column as integer; `null` for an SQL NULL. */
 int64_t pg_rows_i64(const struct pg_rows *rows, size_t row, unsigned column, int64_t null);
+/* Takes NULL. */
 void pg_rows_free(struct pg_rows *rows);

@@ -1,0 +1,27 @@
+#include "base/op.h"
+
+#include <stddef.h>
+#include <time.h>
+
+int64_t clock_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+struct op op_within(int64_t ms)
+{
+    return (struct op){.deadline = clock_now_ms() + ms};
+}
+
+int64_t op_left_ms(const struct op *op)
+{
+    int64_t left = op->deadline - clock_now_ms();
+    return left > 0 ? left : 0;
+}
+
+bool op_interrupted(const struct op *op)
+{
+    return op->interrupted && op->interrupted(op->arg);
+}

@@ -1,0 +1,367 @@
+#include "postgres/conn_private.h"
+
+#include "base/scrub.h"
+#include "postgres/sqlstate.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { POLL_SLICE_MS = 50, STEPS_MAX = 8 };
+
+/* ---- waiting ---- */
+
+int conn_poll(struct conn *conn, short events, const struct op *op)
+{
+    for (;;) {
+        int64_t left = op_left_ms(op);
+        int slice = op->interrupted && left > POLL_SLICE_MS ? POLL_SLICE_MS : left < 3600000 ? (int)left : 3600000;
+        struct pollfd fd = {.fd = PQsocket(conn->pg), .events = events};
+        int n = poll(&fd, 1, slice);
+        if (n > 0 || (n < 0 && errno != EINTR))
+            return 0; /* ready or broken: the next libpq call tells */
+        if (op_interrupted(op))
+            return -EINTR;
+        if (left == 0)
+            return -ETIMEDOUT;
+    }
+}
+
+int conn_flush(struct conn *conn, const struct op *op)
+{
+    int more;
+    while ((more = PQflush(conn->pg)) > 0) {
+        int r = conn_poll(conn, POLLIN | POLLOUT, op);
+        if (r < 0)
+            return r;
+        if (!PQconsumeInput(conn->pg))
+            return -EIO;
+    }
+    return more < 0 ? -EIO : 0;
+}
+
+int conn_next_result(struct conn *conn, const struct op *op, PGresult **out)
+{
+    while (PQisBusy(conn->pg)) {
+        int r = conn_poll(conn, POLLIN, op);
+        if (r < 0)
+            return r;
+        if (!PQconsumeInput(conn->pg))
+            break; /* libpq has made a result of what went wrong */
+    }
+    *out = PQgetResult(conn->pg);
+    return 0;
+}
+
+int conn_fail_wait(struct conn *conn, int r, struct fail *f)
+{
+    conn->broken = true;
+    if (r == -EINTR)
+        return fail_set(f, EINTR, "node %s: interrupted", conn->node);
+    if (r == -ETIMEDOUT)
+        return fail_set(f, EIO, "node %s: no answer within the time there was", conn->node);
+    const char *text = PQerrorMessage(conn->pg);
+    return fail_set(f, EIO, "node %s: %.*s", conn->node, (int)strcspn(text, "\n"),
+                    *text ? text : "connection lost");
+}
+
+static void copy_field(char *to, size_t size, const PGresult *result, int field)
+{
+    const char *text = PQresultErrorField(result, field);
+    snprintf(to, size, "%s", text ? text : "");
+    scrub_secrets(to, strlen(to));
+}
+
+int conn_fail_result(struct conn *conn, const PGresult *result, struct fail *f)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    if (!state || PQstatus(conn->pg) == CONNECTION_BAD) {
+        conn->broken = true;
+        if (!state)
+            return conn_fail_wait(conn, -EIO, f);
+    }
+    if (severity && strcmp(severity, "ERROR") != 0)
+        conn->broken = true; /* FATAL, PANIC: nothing more will come */
+    if (strcmp(state, "0A000") == 0 || strcmp(state, "26000") == 0)
+        conn->broken = true; /* a prepared statement no longer fits: a new connection prepares it anew */
+    if (!f || f->err)
+        return -sqlstate_errno(state);
+    f->err = sqlstate_errno(state);
+    copy_field(f->sqlstate, sizeof f->sqlstate, result, PG_DIAG_SQLSTATE);
+    copy_field(f->constraint, sizeof f->constraint, result, PG_DIAG_CONSTRAINT_NAME);
+    copy_field(f->column, sizeof f->column, result, PG_DIAG_COLUMN_NAME);
+    copy_field(f->message, sizeof f->message, result, PG_DIAG_MESSAGE_PRIMARY);
+    copy_field(f->hint, sizeof f->hint, result, PG_DIAG_MESSAGE_HINT);
+    return -f->err;
+}
+
+/* ---- prepared statements and pipelines ---- */
+
+static bool is_prepared(const struct conn *conn, const struct pg_statement *statement)
+{
+    for (size_t i = 0; i < conn->nprepared; i++)
+        if (conn->prepared[i] == statement)
+            return true;
+    return false;
+}
+
+/* Should memory run out, the connection goes: it would prepare a name twice. */
+static void note_prepared(struct conn *conn, const struct pg_statement *statement)
+{
+    const struct pg_statement **more = reallocarray(conn->prepared, conn->nprepared + 1, sizeof *more);
+    if (!more) {
+        conn->broken = true;
+        return;
+    }
+    conn->prepared = more;
+    conn->prepared[conn->nprepared++] = statement;
+}
+
+/* What one result of a pipeline answers. */
+struct reply {
+    enum { REPLY_PREPARE, REPLY_ROWS, REPLY_COMMIT } kind;
+    struct conn_step *step;
+};
+
+struct pipeline {
+    struct reply replies[3 * STEPS_MAX];
+    size_t count;
+    bool sent; /* a Sync has gone to the socket: before that nothing can commit */
+};
+
+static bool pipeline_send(struct conn *conn, struct pipeline *p, struct conn_step *steps, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct pg_statement *statement = steps[i].statement;
+        bool queued_before = is_prepared(conn, statement);
+        for (size_t j = 0; j < i && !queued_before; j++)
+            queued_before = steps[j].statement == statement;
+        if (!queued_before) {
+            if (!PQsendPrepare(conn->pg, statement->name, statement->sql, 0, NULL))
+                return false;
+            p->replies[p->count++] = (struct reply){REPLY_PREPARE, &steps[i]};
+        }
+        if (!PQsendQueryPrepared(conn->pg, statement->name, (int)statement->nparams, steps[i].params, NULL, NULL, 0))
+            return false;
+        p->replies[p->count++] = (struct reply){REPLY_ROWS, &steps[i]};
+        if (steps[i].commit || i + 1 == n) {
+            p->sent = true;
+            if (!PQpipelineSync(conn->pg))
+                return false;
+            p->replies[p->count++] = (struct reply){REPLY_COMMIT, &steps[i]};
+        }
+    }
+    return true;
+}
+
+/* Takes one result for a reply. Returns 0, or the -errno of an error result. */
+static int take_result(struct conn *conn, const struct reply *reply, PGresult *result, struct fail *f)
+{
+    switch (PQresultStatus(result)) {
+    case PGRES_COMMAND_OK:
+        if (reply->kind == REPLY_PREPARE)
+            note_prepared(conn, reply->step->statement);
+        break;
+    case PGRES_TUPLES_OK:
+        reply->step->rows = (struct pg_rows *)result;
+        return 0;
+    case PGRES_PIPELINE_SYNC:
+    case PGRES_PIPELINE_ABORTED:
+        break;
+    default: {
+        int r = conn_fail_result(conn, result, f);
+        PQclear(result);
+        return r;
+    }
+    }
+    PQclear(result);
+    return 0;
+}
+
+/*
+ * Reads the results up to and with the next Sync, the end of one transaction. A commit that fails (a deferred
+ * constraint) shows as an error just before the Sync. Returns 0 when it is committed.
+ */
+static int read_transaction(struct conn *conn, struct pipeline *p, size_t *at, const struct op *op, struct fail *f)
+{
+    int failed = 0;
+    for (;;) {
+        PGresult *result = NULL;
+        int r = conn_next_result(conn, op, &result);
+        if (r < 0)
+            return conn_fail_wait(conn, r, f);
+        if (!result) {
+            if (PQstatus(conn->pg) == CONNECTION_BAD)
+                return conn_fail_wait(conn, -EIO, f);
+            if (p->replies[*at].kind != REPLY_COMMIT)
+                (*at)++;
+            continue;
+        }
+        bool end = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
+        r = take_result(conn, &p->replies[*at], result, f);
+        failed = failed ? failed : r;
+        if (end) {
+            (*at)++;
+            return failed;
+        }
+        if (failed && conn->broken && PQstatus(conn->pg) == CONNECTION_BAD)
+            return failed;
+    }
+}
+
+static enum conn_outcome pipeline_read(struct conn *conn, struct pipeline *p, const struct op *op, struct fail *f)
+{
+    int r = conn_flush(conn, op);
+    if (r < 0 && r != -EIO) {
+        conn_fail_wait(conn, r, f);
+        return CONN_LOST;
+    }
+    /* After a write error there may still be the reason to read. */
+    for (size_t at = 0; at < p->count;) {
+        size_t first = at;
+        r = read_transaction(conn, p, &at, op, f);
+        bool ended = at > first && p->replies[at - 1].kind == REPLY_COMMIT;
+        if (r < 0)
+            return ended ? CONN_REFUSED : CONN_LOST;
+        for (size_t i = first; i < at; i++)
+            p->replies[i].step->done = true;
+    }
+    return CONN_DONE;
+}
+
+enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n, const struct op *op, struct fail *f)
+{
+    struct pipeline p = {.count = 0};
+    for (size_t i = 0; i < n; i++) {
+        steps[i].rows = NULL;
+        steps[i].done = false;
+    }
+    if (conn->broken || n > STEPS_MAX || !pipeline_send(conn, &p, steps, n)) {
+        conn_fail_wait(conn, -EIO, f);
+        return p.sent ? CONN_LOST : CONN_UNSENT;
+    }
+    return pipeline_read(conn, &p, op, f);
+}
+
+/* ---- text ---- */
+
+int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg_rows **rows, struct fail *f)
+{
+    PGresult *result, *last = NULL;
+    int failed = 0;
+    if (conn->broken || !PQexitPipelineMode(conn->pg) || !PQsendQuery(conn->pg, sql))
+        return conn_fail_wait(conn, -EIO, f);
+    int r = conn_flush(conn, op);
+    while (r == 0 && (r = conn_next_result(conn, op, &result)) == 0 && result) {
+        ExecStatusType status = PQresultStatus(result);
+        if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
+            PQclear(last);
+            last = result;
+            continue;
+        }
+        int err = conn_fail_result(conn, result, f);
+        failed = failed ? failed : err;
+        PQclear(result);
+        if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT)
+            break; /* not for here; breaking the connection ends it */
+    }
+    if (r < 0)
+        failed = conn_fail_wait(conn, r, f);
+    else if (!PQenterPipelineMode(conn->pg))
+        failed = failed ? failed : conn_fail_wait(conn, -EIO, f);
+    if (failed || !rows)
+        PQclear(last);
+    else
+        *rows = (struct pg_rows *)last;
+    return failed;
+}
+
+/* ---- role ---- */
+
+/*
+ * A primary's timeline is that of the WAL it writes: pg_control may still name the one before. A standby's is the
+ * newest that it has been told of in any way. Its lag counts only while there is something it has not replayed, or
+ * while it is not connected and cannot know.
+ */
+static const struct pg_statement ask_role = {
+    "conn_role",
+    "SELECT standby::int,"
+    " CASE WHEN standby THEN greatest((SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()),"
+    "   (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()),"
+    "   (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))"
+    "  ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int END,"
+    " pg_catalog.pg_wal_lsn_diff(CASE WHEN standby THEN coalesce(pg_catalog.pg_last_wal_replay_lsn(), '0/0')"
+    "  ELSE pg_catalog.pg_current_wal_flush_lsn() END, '0/0'),"
+    " CASE WHEN NOT standby THEN 0"
+    "  WHEN EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE pid IS NOT NULL)"
+    "   AND pg_catalog.pg_last_wal_receive_lsn() <= pg_catalog.pg_last_wal_replay_lsn() THEN 0"
+    "  ELSE coalesce(greatest(0, extract(epoch FROM pg_catalog.clock_timestamp()"
+    "   - pg_catalog.pg_last_xact_replay_timestamp()) * 1000)::bigint, -1) END"
+    " FROM (SELECT pg_catalog.pg_is_in_recovery() AS standby) AS node",
+    0,
+};
+
+int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role, struct fail *f)
+{
+    struct conn_step step = {.statement = &ask_role, .commit = true};
+    enum conn_outcome outcome = conn_run(conn, &step, 1, op, f);
+    if (outcome == CONN_DONE && pg_rows_count(step.rows) == 1) {
+        conn->role = (struct conn_role){
+            .standby = pg_rows_i64(step.rows, 0, 0, 1) != 0,
+            .timeline = (uint32_t)pg_rows_i64(step.rows, 0, 1, 0),
+            .lsn = (uint64_t)pg_rows_i64(step.rows, 0, 2, 0),
+            .lag_ms = pg_rows_i64(step.rows, 0, 3, -1),
+        };
+        *role = conn->role;
+    }
+    pg_rows_free(step.rows);
+    if (outcome == CONN_DONE)
+        return 0;
+    return f ? -f->err : -EIO;
+}
+
+const struct conn_role *conn_role(const struct conn *conn)
+{
+    return &conn->role;
+}
+
+void conn_note_lsn(struct conn *conn, uint64_t lsn)
+{
+    if (lsn > conn->role.lsn)
+        conn->role.lsn = lsn;
+}
+
+bool conn_usable(struct conn *conn)
+{
+    if (conn->broken || PQstatus(conn->pg) != CONNECTION_OK || PQtransactionStatus(conn->pg) != PQTRANS_IDLE)
+        return false;
+    struct pollfd fd = {.fd = PQsocket(conn->pg), .events = POLLIN};
+    if (poll(&fd, 1, 0) > 0) {
+        /* Notices and changed settings are fine; the end of the connection, announced or not, is not. */
+        if (!PQconsumeInput(conn->pg) || PQstatus(conn->pg) != CONNECTION_OK || PQisBusy(conn->pg))
+            return false;
+        if (poll(&fd, 1, 0) > 0)
+            return false;
+    }
+    const char *standby = PQparameterStatus(conn->pg, "in_hot_standby");
+    return !standby || (strcmp(standby, "on") == 0) == conn->role.standby;
+}
+
+int conn_server_version(const struct conn *conn)
+{
+    return PQserverVersion(conn->pg);
+}
+
+void conn_close(struct conn *conn)
+{
+    if (!conn)
+        return;
+    int saved = errno;
+    PQfinish(conn->pg);
+    free(conn->prepared);
+    free(conn);
+    errno = saved;
+}

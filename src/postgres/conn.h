@@ -1,0 +1,102 @@
+/*
+ * One connection to one PostgreSQL server. libpq is never left to wait by itself: every wait is a poll() of ours
+ * with the deadline and the interrupt of the operation, so that a frozen server or a lost network costs the deadline
+ * and no more. (PQcancel would block; instead the socket is closed, and the server, which looks for that every
+ * second, and its statement_timeout end what it was doing.)
+ *
+ * The session is pinned at connect: search_path, time zone, formats, time limits, so that no setting of a server,
+ * database or role changes what the statements mean.
+ *
+ * Not thread-safe: one user at a time. Messages name the node.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/fail.h"
+#include "base/op.h"
+#include "postgres/statement.h"
+
+struct conn;
+
+/* How to reach one node. Borrowed by conn_open() for the length of the call, but for `node`, which must stay. */
+struct conn_target {
+    const char *node;             /* its name, for messages */
+    const char *conninfo;         /* libpq keywords of this node */
+    const char *options;          /* libpq keywords of all nodes; the node's win; may be NULL */
+    const char *database;         /* these four count where neither has them; NULL or "" = what libpq takes */
+    const char *user;
+    const char *password;
+    const char *passfile;
+    int64_t statement_timeout_ms; /* the server's own limit, 0 = none */
+    int64_t lock_timeout_ms;
+};
+
+/* What a node said of itself. */
+struct conn_role {
+    bool standby;
+    uint32_t timeline; /* a standby's: the newest that it is known to follow */
+    uint64_t lsn;      /* the primary's flush position, the standby's replay position */
+    int64_t lag_ms;    /* age of what a standby shows, 0 when it has replayed all it knows of, -1 = unknown */
+};
+
+/* How a conn_run() ended. */
+enum conn_outcome {
+    CONN_DONE,    /* every step is committed */
+    CONN_UNSENT,  /* nothing that could commit has left this process */
+    CONN_REFUSED, /* the server refused a step; that step's transaction is rolled back */
+    CONN_LOST,    /* no answer: connection lost, deadline or interrupt; steps that are not done may be committed */
+};
+
+/* One statement of a pipeline. */
+struct conn_step {
+    const struct pg_statement *statement;
+    const char *const *params;
+    bool commit;          /* the transaction ends behind this step; always true of the last */
+    struct pg_rows *rows; /* out: the caller's, also of steps before one that failed */
+    bool done;            /* out: committed */
+};
+
+/*
+ * Connects, pins the session and asks the role, within the operation's deadline. -EIO, -EACCES (authentication),
+ * -EINTR; f->sqlstate is the server's when it gave one (28P01 wrong password, 3D000 no such database, ...).
+ */
+int conn_open(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f);
+/* Closes at once, never waits. Takes NULL. */
+void conn_close(struct conn *conn);
+
+/*
+ * Runs the steps in one round trip. A statement is prepared on its first use here. On CONN_LOST the connection can
+ * only be closed. f->err is the errno of every outcome but CONN_DONE.
+ */
+enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n, const struct op *op, struct fail *f);
+
+/*
+ * Runs SQL text without parameters, several statements too: then one transaction, the rows are those of the last.
+ * `rows` may be NULL. -EIO when the connection is lost, else what the SQLSTATE becomes.
+ */
+int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg_rows **rows, struct fail *f);
+
+/*
+ * COPY ... FROM STDIN: `copy` is the statement; then any number of puts; the end commits. After a failure the
+ * connection can only be closed. conn_copy_end() with `abandon` rolls back.
+ */
+int conn_copy_start(struct conn *conn, const char *copy, const struct op *op, struct fail *f);
+int conn_copy_put(struct conn *conn, const void *data, size_t len, const struct op *op, struct fail *f);
+int conn_copy_end(struct conn *conn, bool abandon, const struct op *op, struct fail *f);
+
+/* Asks the role again; *role is also remembered. 0 or as conn_exec(). */
+int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role, struct fail *f);
+/* The role as last asked, with the replay position moved on by conn_note_lsn(). */
+const struct conn_role *conn_role(const struct conn *conn);
+void conn_note_lsn(struct conn *conn, uint64_t lsn);
+
+/*
+ * Looks, without waiting, whether an idle connection can still be used: false when the server has closed it or said
+ * something that is no notice, or when its role is no longer the one asked.
+ */
+bool conn_usable(struct conn *conn);
+
+int conn_server_version(const struct conn *conn);

@@ -1,0 +1,35 @@
+/* What the files of a connection share: connect.c opens it, conn.c runs statements, copy.c loads rows. */
+#pragma once
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/cleanup.h"
+#include "postgres/conn.h"
+
+struct conn {
+    PGconn *pg; /* in pipeline mode, but during conn_exec() and a COPY */
+    const char *node;
+    const struct pg_statement **prepared; /* known to the server on this connection */
+    size_t nprepared;
+    struct conn_role role;
+    bool broken; /* can only be closed */
+};
+
+DEFINE_CLEANUP(struct conn, conn_close)
+
+/* Waits until the socket is ready. 0, -EINTR when the caller was interrupted, -ETIMEDOUT at the deadline. */
+int conn_poll(struct conn *conn, short events, const struct op *op);
+
+/* Sends all that is queued, reading what comes meanwhile. 0, -EINTR, -ETIMEDOUT, -EIO. */
+int conn_flush(struct conn *conn, const struct op *op);
+
+/* The next result, waited for; NULL at the end of a statement's. The caller clears it. Errors as conn_flush(). */
+int conn_next_result(struct conn *conn, const struct op *op, PGresult **out);
+
+/* Breaks the connection for a wait that failed with `r`, in words. Returns the -errno of the operation. */
+int conn_fail_wait(struct conn *conn, int r, struct fail *f);
+
+/* Fills *f from an error result; breaks the connection when the server ended it. Returns the -errno. */
+int conn_fail_result(struct conn *conn, const PGresult *result, struct fail *f);
