@@ -1,0 +1,138 @@
+"""Samples, medians, ratios against the yardsticks, and the tables that are printed."""
+
+import statistics
+
+
+class Samples:
+    """Seconds (or rates, or bytes) by section, subject and work; each may be measured any number of times."""
+
+    def __init__(self):
+        self.values = {}
+        self.failures = {}
+
+    def add(self, section, subject, work, value):
+        self.values.setdefault(section, {}).setdefault(f'{subject} {work}', []).append(value)
+
+    def fail(self, section, subject, work, reason):
+        self.failures.setdefault(section, {}).setdefault(f'{subject} {work}', reason)
+
+    def median(self, section, key):
+        """None when there is none, or when the work failed even once."""
+        values = self.values.get(section, {}).get(key)
+        if not values or key in self.failures.get(section, {}):
+            return None
+        return statistics.median(values)
+
+    def spread(self, section, key):
+        """Half the distance between the extremes, as a part of the median."""
+        values = self.values[section][key]
+        middle = statistics.median(values)
+        return (max(values) - min(values)) / 2 / middle if middle else 0.0
+
+
+class Line:
+    """One line of a table: a subject's work, the sum of the yardsticks beside it, and the goal.
+
+    The ratio is subject / sum; with `rate` the values are rates and the goal a lower bound. `why` says in the JSON file
+    what the yardstick consists of; `goal` None: no figure is set, the ratio is for comparison.
+    """
+
+    def __init__(self, title, subject, yardsticks, goal=None, rate=False):
+        self.title = title
+        self.subject = subject
+        self.yardsticks = yardsticks
+        self.goal = goal
+        self.rate = rate
+
+    def result(self, samples, section):
+        values = [samples.median(section, key) for key in self.yardsticks]
+        value = samples.median(section, self.subject)
+        result = {'section': section, 'work': self.title, 'subject': self.subject, 'value': value,
+                  'unit': '1/s' if self.rate else 's', 'yardsticks': dict(zip(self.yardsticks, values)),
+                  'goal': self.goal, 'ratio': None, 'met': None}
+        reasons = samples.failures.get(section, {})
+        failed = [f'{key}: {reasons[key]}' for key in (self.subject, *self.yardsticks) if key in reasons]
+        if failed:
+            result['failed'] = '; '.join(failed)
+        if value is not None and None not in values:
+            result['spread'] = samples.spread(section, self.subject)
+            result['ratio'] = value / sum(values)
+            if self.goal is not None:
+                result['met'] = result['ratio'] >= self.goal if self.rate else result['ratio'] <= self.goal
+        return result
+
+
+def _amount(value, rate):
+    if value is None:
+        return '-'
+    if rate:
+        return f'{value:,.0f}/s'
+    return f'{value * 1000:,.0f} ms' if value >= 0.02 else f'{value * 1e6:,.0f} µs'
+
+
+def _parts(result, rate):
+    parts = [f'{_amount(value, rate)} {key}' for key, value in result['yardsticks'].items()]
+    return ' + '.join(parts)
+
+
+def print_lines(title, results):
+    """One table; nothing when none of its works was measured."""
+    results = [result for result in results if result['value'] is not None or 'failed' in result]
+    if not results:
+        return
+    print(f'\n{title}')
+    print(f'  {"work":<34} {"measured":>11} {"spread":>6}  {"ratio":>6}  {"goal":<7} {"":<5} yardstick')
+    for result in results:
+        rate = result['unit'] == '1/s'
+        if 'failed' in result:
+            print(f'  {result["work"]:<34} FAILED: {result["failed"]}')
+            continue
+        ratio = '' if result['ratio'] is None else f'{result["ratio"]:.2f}'
+        goal = '' if result['goal'] is None else f'{"≥" if rate else "≤"} {result["goal"]:.1f}'
+        met = {None: '', True: 'met', False: 'NOT'}[result['met']]
+        spread = f'±{result["spread"] * 100:.0f} %' if 'spread' in result else ''
+        print(f'  {result["work"]:<34} {_amount(result["value"], rate):>11} {spread:>6}  {ratio:>6}  {goal:<7} {met:<5} '
+              f'{_parts(result, rate)}')
+
+
+# An honest limit daemon, cold, over native tmpfs, 20,000 files of 600 B; ± 30 %. One that is slower flatters us.
+HONEST = {'ls': ('ls -l', 1.3), 'cat': ('find -exec cat {} +', 2.5), 'tar': ('tar through a pipe', 5.7),
+          'rsync': ('rsync -a', 1.4), 'stat': ('stat by name', 9.0)}
+HONEST_TOLERANCE = 0.3
+
+
+def honesty(samples, section):
+    """One result for each work of HONEST."""
+    results = []
+    for work, (title, known) in HONEST.items():
+        native, limit = (samples.median(section, f'{subject} {work} cold') for subject in ('native', 'limit'))
+        if native is None or limit is None:
+            continue
+        ratio = limit / native
+        results.append({'section': section, 'work': title, 'native': native, 'limit': limit, 'ratio': ratio,
+                        'known': known, 'slower': ratio > known * (1 + HONEST_TOLERANCE)})
+    return results
+
+
+def print_honesty(results):
+    if not results:
+        return
+    print('\nIs the limit daemon honest? 20,000 files of 600 B, cold, over native tmpfs (known ratios ± 30 %)')
+    print(f'  {"work":<34} {"native":>11} {"limit":>11}  {"ratio":>6}  {"known":>5}')
+    for result in results:
+        off = result['ratio'] / result['known'] - 1
+        verdict = 'SLOWER than known: it flatters' if result['slower'] else \
+            'faster than known' if off < -HONEST_TOLERANCE else 'as known'
+        print(f'  {result["work"]:<34} {_amount(result["native"], False):>11} {_amount(result["limit"], False):>11}  '
+              f'{result["ratio"]:>6.2f}  {result["known"]:>5.1f}  {verdict} ({off:+.0%})')
+
+
+def print_memory(results):
+    if not results:
+        return
+    print('\nMemory of the daemon after a listing (ls -l)')
+    print(f'  {"entries":>9} {"resident":>12} {"most ever":>12}  {"more than the first":>20}  goal')
+    for result in results:
+        goal = '' if result['goal_mib'] is None else f'≤ {result["goal_mib"]} MiB  {"met" if result["met"] else "NOT"}'
+        print(f'  {result["entries"]:>9,} {result["resident_kib"] / 1024:>8.1f} MiB {result["peak_kib"] / 1024:>8.1f} MiB  '
+              f'{result["growth_mib"]:>16.1f} MiB  {goal}')
