@@ -5,7 +5,7 @@
  * no FLUSH after reading, no extended attributes (ENOSYS, asked once), a lookup that is one step in a hash,
  * several threads. What a mount of the same files takes longer than this, it does itself.
  *
- *   limit_daemon [--ro] [--threads N] PACK MOUNTPOINT
+ *   limit_daemon [--ro] [--threads N] PACK MOUNTPOINT          threads: one a CPU
  *
  * Stays in the foreground and prints "ready" when the kernel has asked for the first time. SIGTERM, SIGINT
  * and SIGHUP unmount and end it. Mounted read-write by default, as the mount that it is compared with: the
@@ -202,7 +202,7 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         {"ro", no_argument, NULL, 'r'}, {"threads", required_argument, NULL, 't'}, {0}};
     bool read_only = false;
-    unsigned threads = 4;
+    unsigned threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'r')
             read_only = true;
