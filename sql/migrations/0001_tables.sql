@@ -99,6 +99,21 @@ COMMENT ON COLUMN request_log.request_id IS 'Chosen by who writes';
 COMMENT ON COLUMN request_log.outcome IS 'committed: the write is there; void: given up before it came, it never can be';
 COMMENT ON COLUMN request_log.created_at IS 'For pruning';
 
+CREATE TABLE seed_log (
+    seed        bigint PRIMARY KEY CHECK (seed >= 0),
+    users       bigint NOT NULL CHECK (users > 0),
+    steps       int NOT NULL DEFAULT 0 CHECK (steps >= 0),
+    started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz
+);
+CREATE UNIQUE INDEX seed_log_single ON seed_log ((true));
+COMMENT ON TABLE seed_log IS 'Whether `campusfs seed` has filled the shard, at most one row: a second run changes nothing, an interrupted one goes on';
+COMMENT ON COLUMN seed_log.seed IS 'What the sample data were made of';
+COMMENT ON COLUMN seed_log.users IS 'How many users it makes, on all shards together';
+COMMENT ON COLUMN seed_log.steps IS 'Batches committed so far; each counts itself in its own transaction';
+COMMENT ON COLUMN seed_log.started_at IS 'When the first batch was';
+COMMENT ON COLUMN seed_log.finished_at IS 'When all was there, media and preferences too; NULL until then';
+
 -- Ids step by 1000 from the shard's number, so that no two shards ever draw the same one.
 DO $$
 DECLARE
