@@ -46,7 +46,7 @@ class Demo:
         self.started = time.monotonic()
 
     def say(self, text):
-        print(f'{time.monotonic() - self.started:6.1f} s  {text}', flush=True)
+        tell(f'{time.monotonic() - self.started:6.1f} s  {text}')
 
     # ---- the directory
 
@@ -168,7 +168,7 @@ class Demo:
         row = quoted('regions', region, 'users', users[0] if users else '1.json')
         here = shlex.quote(os.path.relpath(program.CHECKOUT / 'mount/demo'))
         directory = '' if self.directory == default_directory() else f' --dir {shlex.quote(str(self.directory))}'
-        print(f"""
+        tell(f"""
 Try:
     cat {quoted('README')}
     ls {quoted('regions', region, 'users')} | head
@@ -220,7 +220,7 @@ Try:
     def status(self):
         self.check_is_demo()
         if not (self.directory / 'cluster.json').exists():
-            print(f'{self.directory}: not made yet')
+            tell(f'{self.directory}: not made yet')
             return 3
         cluster = Cluster.load(self.directory)
         mount = self.mount()
@@ -234,9 +234,17 @@ Try:
         rows.insert(0, ('NAME', 'ROLE', 'STATE', 'ADDRESS', 'PID'))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
-            print('  '.join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+            tell('  '.join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
         states = {row[2] for row in rows[1:]}
         return 0 if states == {'up'} else 3 if states == {'stopped'} else 1
+
+
+def tell(text):
+    """Prints, and goes on when nobody reads any more (`mount/demo | head`): half a start helps nobody."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def state_of(server):
@@ -253,9 +261,15 @@ def state_of_mount(mount):
     return 'up' if mount.is_up() else 'dead' if mount.pid() is None else 'hangs'
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.print_usage(sys.stderr)
+        self.exit(64, f'{self.prog}: {message}\n')
+
+
 def main():
-    parser = argparse.ArgumentParser(prog='demo', description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog='demo', description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--dir', type=Path, default=default_directory(), help='where everything lies (%(default)s)')
     parser.add_argument('command', nargs='?', default='start', choices=('start', 'stop', 'status', 'reset'))
     arguments = parser.parse_args()

@@ -19,31 +19,42 @@ STOP_TIMEOUT = 30
 INSTALL_TIMEOUT = 900
 
 
-def cache_directory():
-    """Where the server's program is kept for the next demo; the servers' account must be able to enter it."""
-    if os.geteuid() == 0:
-        return Path('/var/cache/campusfs')
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'campusfs'
+SHARED_CACHE = Path('/var/cache/campusfs')  # root's, which every account may use
 
 
 def installed_secantus(fallback):
     """The program of the pinned server, installed first when it is not there; pip's own configuration says from where."""
-    try:
-        cache_directory().mkdir(parents=True, exist_ok=True)
-        base = cache_directory() if os.access(cache_directory(), os.W_OK) else Path(fallback)
-    except OSError:
-        base = Path(fallback)
     digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    base.mkdir(parents=True, exist_ok=True)
-    venv = base / f'mongodb-{digest}'
-    with _locked(base / 'lock'):
-        if not (venv / 'complete').exists():
-            shutil.rmtree(venv, ignore_errors=True)
-            process.run(['/usr/bin/python3', '-m', 'venv', venv], timeout=INSTALL_TIMEOUT)
-            process.run([venv / 'bin/pip', 'install', '-q', '--only-binary', ':all:', '-r', REQUIREMENTS],
-                        timeout=INSTALL_TIMEOUT)
-            (venv / 'complete').touch()
+    name = f'mongodb-{digest}'
+    base = SHARED_CACHE if (SHARED_CACHE / name / 'complete').exists() else writable_cache(Path(fallback))
+    venv = base / name
+    if not (venv / 'complete').exists():
+        with _locked(base / 'lock'):
+            _install(venv)
     return venv / 'bin/secantusd-py'
+
+
+def writable_cache(fallback):
+    """Where the next demo finds the program again, and the servers' account may enter; else the fallback."""
+    own = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'campusfs'
+    for path in (SHARED_CACHE if os.geteuid() == 0 else own, fallback):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(path, os.W_OK):
+            break
+    return path
+
+
+def _install(venv):
+    if (venv / 'complete').exists():  # another demo has been faster
+        return
+    shutil.rmtree(venv, ignore_errors=True)
+    process.run(['/usr/bin/python3', '-m', 'venv', venv], timeout=INSTALL_TIMEOUT)
+    process.run([venv / 'bin/pip', 'install', '-q', '--only-binary', ':all:', '-r', REQUIREMENTS],
+                timeout=INSTALL_TIMEOUT)
+    (venv / 'complete').touch()
 
 
 @contextlib.contextmanager
@@ -99,7 +110,7 @@ class MongoServer:
     def start(self):
         """Starts it and waits until it answers; an external one only has to answer."""
         if self.kind == 'external':
-            if not process.wait_until(self._answers, 10, 0.5):
+            if not process.wait_until(self._answers, 3, 0.5):
                 raise LaunchError('the server of CAMPUSFS_MONGODB_URI does not answer')
             return self
         if self.is_running():
