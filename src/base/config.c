@@ -1,7 +1,7 @@
 /*
- * Loading goes in three steps, so that every mistake is found in one run: the lines of the file and the environment
- * become entries; the entries become keys, shards, nodes, regions and access rules, shards first, whatever their
- * order in the file; last comes what only the whole can tell (a shard without a node).
+ * Loading goes in three steps, so that every mistake is found in one run: the lines of the file and the
+ * environment become entries; the entries become keys, shards, nodes, regions and access rules, shards first,
+ * whatever their order in the file; last comes what only the whole can tell (a shard without a node).
  */
 #include "base/config.h"
 
@@ -18,7 +18,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum section { SECTION_KEYS, SECTION_SHARDS, SECTION_NODES, SECTION_REGIONS, SECTION_COLLECTIONS, SECTION_NONE };
+enum section {
+    SECTION_KEYS,
+    SECTION_SHARDS,
+    SECTION_NODES,
+    SECTION_REGIONS,
+    SECTION_COLLECTIONS,
+    SECTION_NONE
+};
 
 static const char *const section_names[] = {"campusfs", "shards", "nodes", "regions", "collections"};
 
@@ -42,8 +49,8 @@ struct loader {
     bool broke;   /* out of memory */
 };
 
-__attribute__((format(printf, 4, 5))) static void complain(struct loader *l, const char *source, unsigned line,
-                                                           const char *format, ...)
+__attribute__((format(printf, 4, 5))) static void complain(struct loader *l, const char *source,
+                                                           unsigned line, const char *format, ...)
 {
     char text[1024];
     va_list args;
@@ -108,7 +115,8 @@ static void entry_add(struct loader *l, enum section section, const char *name, 
 }
 
 /* "name = value" */
-static void read_assignment(struct loader *l, enum section section, char *text, const char *source, unsigned line)
+static void read_assignment(struct loader *l, enum section section, char *text, const char *source,
+                            unsigned line)
 {
     char *equals = strchr(text, '=');
     if (!equals) {
@@ -132,8 +140,9 @@ static enum section read_section(struct loader *l, char *text, const char *sourc
             if (strcmp(trim(text + 1), section_names[i]) == 0)
                 return (enum section)i;
     }
-    complain(l, source, line, "unknown section %s%s: there are [campusfs], [shards], [nodes], [regions], [collections]",
-             text, text[len - 1] ? "" : "]");
+    complain(l, source, line,
+             "unknown section %s%s: there are [campusfs], [shards], [nodes], [regions], [collections]", text,
+             text[len - 1] ? "" : "]");
     return SECTION_NONE;
 }
 
@@ -233,7 +242,8 @@ static void read_section_variable(struct loader *l, enum section section)
 
 /* ---- entries to the configuration ---- */
 
-static void build_key(struct loader *l, const char *name, const char *value, const char *source, unsigned line)
+static void build_key(struct loader *l, const char *name, const char *value, const char *source,
+                      unsigned line)
 {
     const struct config_key *key = config_key_find(name);
     if (!key) {
@@ -275,11 +285,13 @@ static bool check_name(struct loader *l, const struct entry *e)
     size_t good = strspn(e->name, "abcdefghijklmnopqrstuvwxyz0123456789_-");
     if (e->name[good] == '\0' && good <= NAME_LEN_MAX)
         return true;
-    complain(l, e->source, e->line, "%s: a name is at most %d of a-z, 0-9, \"_\" and \"-\"", e->name, NAME_LEN_MAX);
+    complain(l, e->source, e->line, "%s: a name is at most %d of a-z, 0-9, \"_\" and \"-\"", e->name,
+             NAME_LEN_MAX);
     return false;
 }
 
-/* Takes the value of `key` out of the pairs of an entry; NULL when it is missing or empty, which is reported. */
+/* Takes the value of `key` out of the pairs of an entry; NULL when it is missing or empty, which is reported.
+ */
 static char *need_value(struct loader *l, const struct entry *e, const char *key)
 {
     struct config_pair pair;
@@ -313,7 +325,8 @@ static bool check_pairs(struct loader *l, const struct entry *e, const char *con
             complain(l, e->source, e->line, "%s: unknown word %.*s", e->name, (int)pair.key_len, pair.key);
         bool again = false;
         for (const char *rest = at; config_pair_next(&rest, &other) > 0;)
-            again = again || (other.key_len == pair.key_len && memcmp(other.key, pair.key, pair.key_len) == 0);
+            again =
+                again || (other.key_len == pair.key_len && memcmp(other.key, pair.key, pair.key_len) == 0);
         if (again)
             complain(l, e->source, e->line, "%s: %.*s is there twice", e->name, (int)pair.key_len, pair.key);
         good = good && found && !again;
@@ -330,8 +343,8 @@ static bool need_number(struct loader *l, const struct entry *e, int64_t min, in
     if (!text)
         return false;
     if (!config_parse_number(text, min, max, &value)) {
-        complain(l, e->source, e->line, "%s: number=%s: must be a number from %" PRId64 " to %" PRId64, e->name, text,
-                 min, max);
+        complain(l, e->source, e->line, "%s: number=%s: must be a number from %" PRId64 " to %" PRId64,
+                 e->name, text, min, max);
         return false;
     }
     *out = (unsigned)value;
@@ -359,10 +372,12 @@ static bool need_shard(struct loader *l, const struct entry *e, size_t *out)
 }
 
 /* Room for one more in one of the four arrays; NULL when it is full or memory is. */
-static void *grow(struct loader *l, const struct entry *e, void **array, size_t count, size_t max, size_t size)
+static void *grow(struct loader *l, const struct entry *e, void **array, size_t count, size_t max,
+                  size_t size)
 {
     if (count == max) {
-        complain(l, e->source, e->line, "%s: there can be %zu [%s] at most", e->name, max, section_names[e->section]);
+        complain(l, e->source, e->line, "%s: there can be %zu [%s] at most", e->name, max,
+                 section_names[e->section]);
         return NULL;
     }
     void *grown = reallocarray(*array, count + 1, size);
@@ -392,7 +407,8 @@ static void build_shard(struct loader *l, const struct entry *e)
         return;
     for (size_t i = 0; i < c->nshards; i++) {
         if (c->shards[i].number == number) {
-            complain(l, e->source, e->line, "%s: number=%u is that of shard %s", e->name, number, c->shards[i].name);
+            complain(l, e->source, e->line, "%s: number=%u is that of shard %s", e->name, number,
+                     c->shards[i].name);
             return;
         }
     }
@@ -412,8 +428,8 @@ static char *node_conninfo(struct loader *l, const struct entry *e)
     for (const char *at = e->value; config_pair_next(&at, &pair) > 0;) {
         if (config_pair_is(&pair, "shard"))
             continue;
-        if (buf_printf(&out, "%s%.*s=%.*s", out.len ? " " : "", (int)pair.key_len, pair.key, (int)pair.raw_len,
-                       pair.raw) < 0)
+        if (buf_printf(&out, "%s%.*s=%.*s", out.len ? " " : "", (int)pair.key_len, pair.key,
+                       (int)pair.raw_len, pair.raw) < 0)
             l->broke = true;
     }
     return out.data ? out.data : copy_text(l, "");
@@ -478,7 +494,8 @@ static void build_access(struct loader *l, const struct entry *e)
         if (config_pair_is(&pair, "group") && !config_parse_group(value, &access.gid))
             complain(l, e->source, e->line, "%s: group=%s: there is no such group", e->name, value);
         if (config_pair_is(&pair, "mode") && !config_parse_mode(value, &access.mode))
-            complain(l, e->source, e->line, "%s: mode=%s: must be an octal mode, such as 0640", e->name, value);
+            complain(l, e->source, e->line, "%s: mode=%s: must be an octal mode, such as 0640", e->name,
+                     value);
     }
     struct config_access *room =
         grow(l, e, (void **)&c->access, c->naccess, CONFIG_MAX_COLLECTIONS, sizeof *room);
@@ -520,8 +537,9 @@ static void check_whole(struct loader *l)
             const struct entry *e = &l->entries[i];
             struct config_pair pair;
             for (const char *at = e->value; e->section == SECTION_NODES && config_pair_next(&at, &pair) > 0;)
-                served = served || (config_pair_is(&pair, "shard") && pair.raw_len == strlen(c->shards[s].name) &&
-                                    memcmp(pair.raw, c->shards[s].name, pair.raw_len) == 0);
+                served =
+                    served || (config_pair_is(&pair, "shard") && pair.raw_len == strlen(c->shards[s].name) &&
+                               memcmp(pair.raw, c->shards[s].name, pair.raw_len) == 0);
         }
         if (!served)
             complain(l, source, c->shards[s].line, "shard %s has no node in [nodes]", c->shards[s].name);
@@ -636,7 +654,8 @@ static int dump_words(const char *words, struct buf *out)
     for (const char *at = words; r == 0 && config_pair_next(&at, &pair) > 0; gap = " ") {
         bool secret = memmem(pair.key, pair.key_len, "password", 8) != NULL;
         r = secret ? buf_printf(out, "%s%.*s=********", gap, (int)pair.key_len, pair.key)
-                   : buf_printf(out, "%s%.*s=%.*s", gap, (int)pair.key_len, pair.key, (int)pair.raw_len, pair.raw);
+                   : buf_printf(out, "%s%.*s=%.*s", gap, (int)pair.key_len, pair.key, (int)pair.raw_len,
+                                pair.raw);
     }
     return r;
 }
@@ -647,8 +666,9 @@ static int dump_keys(const struct config *config, struct buf *out)
     for (const struct config_key *key = config_keys; r == 0 && key->name; key++) {
         r = buf_printf(out, "%s = ", key->name);
         if (r == 0)
-            r = key->offset == offsetof(struct config, service_options) ? dump_words(config->service_options, out)
-                                                                         : config_key_print(key, config, out);
+            r = key->offset == offsetof(struct config, service_options)
+                    ? dump_words(config->service_options, out)
+                    : config_key_print(key, config, out);
         if (r == 0)
             r = buf_add_char(out, '\n');
     }

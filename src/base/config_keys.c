@@ -50,13 +50,18 @@ const struct config_key config_keys[] = {
      .help = "how long what has been read may be believed without asking again"},
     {"cache_size", CONFIG_SIZE, FIELD(cache_size), "24MB", 0, 64 * GIB, .help = "documents kept in memory"},
     {"page_rows", CONFIG_ROWS, FIELD(page_rows), "1000", 1, 10000, .help = "rows read at once by a listing"},
-    {"document_max", CONFIG_SIZE, FIELD(document_max), "1MB", KIB, 64 * MIB, .help = "largest document of a row"},
+    {"document_max", CONFIG_SIZE, FIELD(document_max), "1MB", KIB, 64 * MIB,
+     .help = "largest document of a row"},
     {"scratch_size", CONFIG_SIZE, FIELD(scratch_size), "256MB", 0, 64 * GIB,
      .help = "memory for scratch files, all folders together"},
-    {"scratch_files", CONFIG_ROWS, FIELD(scratch_files), "100000", 0, 100000000, .help = "number of scratch files"},
-    {"refused_size", CONFIG_SIZE, FIELD(refused_size), "16MB", 0, GIB, .help = "memory for refused documents"},
-    {"refused_files", CONFIG_ROWS, FIELD(refused_files), "1000", 0, 1000000, .help = "number of refused documents"},
-    {"errors_size", CONFIG_SIZE, FIELD(errors_size), "1MB", 4 * KIB, GIB, .help = "size of .campusfs/errors.jsonl"},
+    {"scratch_files", CONFIG_ROWS, FIELD(scratch_files), "100000", 0, 100000000,
+     .help = "number of scratch files"},
+    {"refused_size", CONFIG_SIZE, FIELD(refused_size), "16MB", 0, GIB,
+     .help = "memory for refused documents"},
+    {"refused_files", CONFIG_ROWS, FIELD(refused_files), "1000", 0, 1000000,
+     .help = "number of refused documents"},
+    {"errors_size", CONFIG_SIZE, FIELD(errors_size), "1MB", 4 * KIB, GIB,
+     .help = "size of .campusfs/errors.jsonl"},
     {"state_dir", CONFIG_PATH, FIELD(state_dir), "",
      .help = "folder for what is to survive the mount; empty: nothing is"},
     {"log_level", CONFIG_CHOICE, FIELD(log_level), "info", .choices = "error | warning | info | debug",
@@ -109,11 +114,17 @@ struct unit {
     int64_t factor;
 };
 
-static const struct unit size_units[] = {{"", 1},       {"B", 1},       {"kB", KIB}, {"KB", KIB}, {"KiB", KIB},
-                                         {"MB", MIB},   {"MiB", MIB},   {"GB", (int64_t)1 << 30},
-                                         {"GiB", (int64_t)1 << 30}, {NULL}};
-static const struct unit duration_units[] = {{"ms", 1},       {"s", 1000},     {"min", 60000},
-                                             {"h", 3600000},  {NULL}};
+static const struct unit size_units[] = {{"", 1},
+                                         {"B", 1},
+                                         {"kB", KIB},
+                                         {"KB", KIB},
+                                         {"KiB", KIB},
+                                         {"MB", MIB},
+                                         {"MiB", MIB},
+                                         {"GB", (int64_t)1 << 30},
+                                         {"GiB", (int64_t)1 << 30},
+                                         {NULL}};
+static const struct unit duration_units[] = {{"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {NULL}};
 
 /* A whole number and a unit, spaces between them allowed; a bare 0 needs no unit. */
 static bool parse_with_unit(const char *text, const struct unit *units, int64_t *out)
@@ -297,8 +308,8 @@ static void print_bounds(const struct config_key *key, struct buf *problem)
     plain ? buf_printf(problem, "%" PRId64, key->max) : print_with_unit(key->max, units, problem);
 }
 
-int config_key_parse(const struct config_key *key, const char *text, const char *folder, struct config *config,
-                     struct buf *problem)
+int config_key_parse(const struct config_key *key, const char *text, const char *folder,
+                     struct config *config, struct buf *problem)
 {
     if (parse_field(key, text, folder, (char *)config + key->offset))
         return 0;

@@ -1,6 +1,6 @@
 /*
- * The table of the keys of [campusfs]: parsing, defaults, the masked dump, `campusfs help config` and, by a test,
- * the man page and the example all follow it.
+ * The table of the keys of [campusfs]: parsing, defaults, the masked dump, `campusfs help config` and, by a
+ * test, the man page and the example all follow it.
  */
 #pragma once
 
@@ -46,11 +46,11 @@ const struct config_key *config_key_find(const char *name);
 const char *config_type_words(enum config_type type);
 
 /*
- * Parses `text` into the key's field of `config`; `folder` is where relative paths start. On failure -EINVAL, with
- * what is wrong and what would be right in `problem`.
+ * Parses `text` into the key's field of `config`; `folder` is where relative paths start. On failure -EINVAL,
+ * with what is wrong and what would be right in `problem`.
  */
-int config_key_parse(const struct config_key *key, const char *text, const char *folder, struct config *config,
-                     struct buf *problem);
+int config_key_parse(const struct config_key *key, const char *text, const char *folder,
+                     struct config *config, struct buf *problem);
 
 /* Writes the value as it could be read back; a secret that is set becomes "********". */
 int config_key_print(const struct config_key *key, const struct config *config, struct buf *out);

@@ -1,6 +1,6 @@
 /*
- * A progress bar on standard error, for commands that take more than a second: nothing is shown before, nor when
- * standard error is no terminal. One thread at a time.
+ * A progress bar on standard error, for commands that take more than a second: nothing is shown before, nor
+ * when standard error is no terminal. One thread at a time.
  */
 #pragma once
 

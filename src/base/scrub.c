@@ -1,6 +1,6 @@
 /*
- * Works on the raw bytes, never on a parse: what is to be blanked is mostly what did not parse. So it errs on the
- * side of blanking: a quote may open a string or close one, both readings are tried.
+ * Works on the raw bytes, never on a parse: what is to be blanked is mostly what did not parse. So it errs on
+ * the side of blanking: a quote may open a string or close one, both readings are tried.
  */
 #include "base/scrub.h"
 
@@ -64,7 +64,8 @@ static size_t password_key_end(const char *text, size_t len, size_t at)
     return at < len && text[at] == '"' ? at + 1 : 0;
 }
 
-/* Blanks the string that opens at text[at], up to its end or that of the text. Returns the place behind it. */
+/* Blanks the string that opens at text[at], up to its end or that of the text. Returns the place behind it.
+ */
 static size_t blank_string(char *text, size_t len, size_t at)
 {
     for (at++; at < len && text[at] != '"'; at++) {
@@ -120,7 +121,8 @@ static bool luhn_passes(const char *text, const size_t *where, size_t count)
     return sum % 10 == 0;
 }
 
-/* Finds the digits of the run at `at`, single separators allowed inside, RUN_MAX at most. Returns their number. */
+/* Finds the digits of the run at `at`, single separators allowed inside, RUN_MAX at most. Returns their
+ * number. */
 static size_t find_digits(const char *text, size_t len, size_t at, size_t *where)
 {
     size_t count = 0;
@@ -135,7 +137,8 @@ static size_t find_digits(const char *text, size_t len, size_t at, size_t *where
     return count;
 }
 
-/* Blanks the longest card number that starts with the first of these digits. Returns its number of digits, or 0. */
+/* Blanks the longest card number that starts with the first of these digits. Returns its number of digits, or
+ * 0. */
 static size_t blank_card(char *text, size_t len, const size_t *where, size_t count)
 {
     if (where[0] > 0 && is_digit(text[where[0] - 1]))

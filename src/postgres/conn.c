@@ -17,7 +17,9 @@ int conn_poll(struct conn *conn, short events, const struct op *op)
 {
     for (;;) {
         int64_t left = op_left_ms(op);
-        int slice = op->interrupted && left > POLL_SLICE_MS ? POLL_SLICE_MS : left < 3600000 ? (int)left : 3600000;
+        int slice = op->interrupted && left > POLL_SLICE_MS ? POLL_SLICE_MS
+                    : left < 3600000                        ? (int)left
+                                                            : 3600000;
         struct pollfd fd = {.fd = PQsocket(conn->pg), .events = events};
         int n = poll(&fd, 1, slice);
         if (n > 0 || (n < 0 && errno != EINTR))
@@ -144,7 +146,8 @@ static bool pipeline_send(struct conn *conn, struct pipeline *p, struct conn_ste
                 return false;
             p->replies[p->count++] = (struct reply){REPLY_PREPARE, &steps[i]};
         }
-        if (!PQsendQueryPrepared(conn->pg, statement->name, (int)statement->nparams, steps[i].params, NULL, NULL, 0))
+        if (!PQsendQueryPrepared(conn->pg, statement->name, (int)statement->nparams, steps[i].params, NULL,
+                                 NULL, 0))
             return false;
         p->replies[p->count++] = (struct reply){REPLY_ROWS, &steps[i]};
         if (steps[i].commit || i + 1 == n) {
@@ -185,7 +188,8 @@ static int take_result(struct conn *conn, const struct reply *reply, PGresult *r
  * Reads the results up to and with the next Sync, the end of one transaction. A commit that fails (a deferred
  * constraint) shows as an error just before the Sync. Returns 0 when it is committed.
  */
-static int read_transaction(struct conn *conn, struct pipeline *p, size_t *at, const struct op *op, struct fail *f)
+static int read_transaction(struct conn *conn, struct pipeline *p, size_t *at, const struct op *op,
+                            struct fail *f)
 {
     int failed = 0;
     for (;;) {
@@ -212,7 +216,8 @@ static int read_transaction(struct conn *conn, struct pipeline *p, size_t *at, c
     }
 }
 
-static enum conn_outcome pipeline_read(struct conn *conn, struct pipeline *p, const struct op *op, struct fail *f)
+static enum conn_outcome pipeline_read(struct conn *conn, struct pipeline *p, const struct op *op,
+                                       struct fail *f)
 {
     int r = conn_flush(conn, op);
     if (r < 0 && r != -EIO) {
@@ -232,7 +237,8 @@ static enum conn_outcome pipeline_read(struct conn *conn, struct pipeline *p, co
     return CONN_DONE;
 }
 
-enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n, const struct op *op, struct fail *f)
+enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n, const struct op *op,
+                           struct fail *f)
 {
     struct pipeline p = {.count = 0};
     for (size_t i = 0; i < n; i++) {
@@ -282,9 +288,9 @@ int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg
 /* ---- role ---- */
 
 /*
- * A primary's timeline is that of the WAL it writes: pg_control may still name the one before. A standby's is the
- * newest that it has been told of in any way. Its lag counts only while there is something it has not replayed, or
- * while it is not connected and cannot know.
+ * A primary's timeline is that of the WAL it writes: pg_control may still name the one before. A standby's is
+ * the newest that it has been told of in any way. Its lag counts only while there is something it has not
+ * replayed, or while it is not connected and cannot know.
  */
 static const struct pg_statement ask_role = {
     "conn_role",
@@ -292,7 +298,8 @@ static const struct pg_statement ask_role = {
     " CASE WHEN standby THEN greatest((SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()),"
     "   (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()),"
     "   (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))"
-    "  ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int END,"
+    "  ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 1, "
+    "8))::bit(32)::int END,"
     " pg_catalog.pg_wal_lsn_diff(CASE WHEN standby THEN coalesce(pg_catalog.pg_last_wal_replay_lsn(), '0/0')"
     "  ELSE pg_catalog.pg_current_wal_flush_lsn() END, '0/0'),"
     " CASE WHEN NOT standby THEN 0"
@@ -314,13 +321,14 @@ int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role
             .timeline = (uint32_t)pg_rows_i64(step.rows, 0, 1, 0),
             .lsn = (uint64_t)pg_rows_i64(step.rows, 0, 2, 0),
             .lag_ms = pg_rows_i64(step.rows, 0, 3, -1),
+            .asked = clock_now_ms(),
         };
         *role = conn->role;
     }
     pg_rows_free(step.rows);
     if (outcome == CONN_DONE)
         return 0;
-    return f ? -f->err : -EIO;
+    return f && f->err ? -f->err : -EIO;
 }
 
 const struct conn_role *conn_role(const struct conn *conn)
@@ -348,6 +356,11 @@ bool conn_usable(struct conn *conn)
     }
     const char *standby = PQparameterStatus(conn->pg, "in_hot_standby");
     return !standby || (strcmp(standby, "on") == 0) == conn->role.standby;
+}
+
+const char *conn_node(const struct conn *conn)
+{
+    return conn->node;
 }
 
 int conn_server_version(const struct conn *conn)

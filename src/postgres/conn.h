@@ -1,11 +1,11 @@
 /*
- * One connection to one PostgreSQL server. libpq is never left to wait by itself: every wait is a poll() of ours
- * with the deadline and the interrupt of the operation, so that a frozen server or a lost network costs the deadline
- * and no more. (PQcancel would block; instead the socket is closed, and the server, which looks for that every
- * second, and its statement_timeout end what it was doing.)
+ * One connection to one PostgreSQL server. libpq is never left to wait by itself: every wait is a poll() of
+ * ours with the deadline and the interrupt of the operation, so that a frozen server or a lost network costs
+ * the deadline and no more. (PQcancel would block; instead the socket is closed, and the server, which looks
+ * for that every second, and its statement_timeout end what it was doing.)
  *
- * The session is pinned at connect: search_path, time zone, formats, time limits, so that no setting of a server,
- * database or role changes what the statements mean.
+ * The session is pinned at connect: search_path, time zone, formats, time limits, so that no setting of a
+ * server, database or role changes what the statements mean.
  *
  * Not thread-safe: one user at a time. Messages name the node.
  */
@@ -21,12 +21,13 @@
 
 struct conn;
 
-/* How to reach one node. Borrowed by conn_open() for the length of the call, but for `node`, which must stay. */
+/* How to reach one node. Borrowed by conn_open() for the length of the call, but for `node`, which must stay.
+ */
 struct conn_target {
-    const char *node;             /* its name, for messages */
-    const char *conninfo;         /* libpq keywords of this node */
-    const char *options;          /* libpq keywords of all nodes; the node's win; may be NULL */
-    const char *database;         /* these four count where neither has them; NULL or "" = what libpq takes */
+    const char *node;     /* its name, for messages */
+    const char *conninfo; /* libpq keywords of this node */
+    const char *options;  /* libpq keywords of all nodes; the node's win; may be NULL */
+    const char *database; /* these four count where neither has them; NULL or "" = what libpq takes */
     const char *user;
     const char *password;
     const char *passfile;
@@ -40,6 +41,7 @@ struct conn_role {
     uint32_t timeline; /* a standby's: the newest that it is known to follow */
     uint64_t lsn;      /* the primary's flush position, the standby's replay position */
     int64_t lag_ms;    /* age of what a standby shows, 0 when it has replayed all it knows of, -1 = unknown */
+    int64_t asked;     /* clock_now_ms() of the answer */
 };
 
 /* How a conn_run() ended. */
@@ -47,7 +49,8 @@ enum conn_outcome {
     CONN_DONE,    /* every step is committed */
     CONN_UNSENT,  /* nothing that could commit has left this process */
     CONN_REFUSED, /* the server refused a step; that step's transaction is rolled back */
-    CONN_LOST,    /* no answer: connection lost, deadline or interrupt; steps that are not done may be committed */
+    CONN_LOST, /* no answer: connection lost, deadline or interrupt; steps that are not done may be committed
+                */
 };
 
 /* One statement of a pipeline. */
@@ -60,22 +63,24 @@ struct conn_step {
 };
 
 /*
- * Connects, pins the session and asks the role, within the operation's deadline. -EIO, -EACCES (authentication),
- * -EINTR; f->sqlstate is the server's when it gave one (28P01 wrong password, 3D000 no such database, ...).
+ * Connects, pins the session and asks the role, within the operation's deadline. -EIO, -EACCES
+ * (authentication), -EINTR; f->sqlstate is the server's when it gave one (28P01 wrong password, 3D000 no such
+ * database, ...).
  */
 int conn_open(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f);
 /* Closes at once, never waits. Takes NULL. */
 void conn_close(struct conn *conn);
 
 /*
- * Runs the steps in one round trip. A statement is prepared on its first use here. On CONN_LOST the connection can
- * only be closed. f->err is the errno of every outcome but CONN_DONE.
+ * Runs the steps in one round trip. A statement is prepared on its first use here. On CONN_LOST the
+ * connection can only be closed. f->err is the errno of every outcome but CONN_DONE.
  */
-enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n, const struct op *op, struct fail *f);
+enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n, const struct op *op,
+                           struct fail *f);
 
 /*
- * Runs SQL text without parameters, several statements too: then one transaction, the rows are those of the last.
- * `rows` may be NULL. -EIO when the connection is lost, else what the SQLSTATE becomes.
+ * Runs SQL text without parameters, several statements too: then one transaction, the rows are those of the
+ * last. `rows` may be NULL. -EIO when the connection is lost, else what the SQLSTATE becomes.
  */
 int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg_rows **rows, struct fail *f);
 
@@ -94,9 +99,11 @@ const struct conn_role *conn_role(const struct conn *conn);
 void conn_note_lsn(struct conn *conn, uint64_t lsn);
 
 /*
- * Looks, without waiting, whether an idle connection can still be used: false when the server has closed it or said
- * something that is no notice, or when its role is no longer the one asked.
+ * Looks, without waiting, whether an idle connection can still be used: false when the server has closed it
+ * or said something that is no notice, or when its role is no longer the one asked.
  */
 bool conn_usable(struct conn *conn);
 
+/* The node's name. */
+const char *conn_node(const struct conn *conn);
 int conn_server_version(const struct conn *conn);

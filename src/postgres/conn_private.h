@@ -25,7 +25,8 @@ int conn_poll(struct conn *conn, short events, const struct op *op);
 /* Sends all that is queued, reading what comes meanwhile. 0, -EINTR, -ETIMEDOUT, -EIO. */
 int conn_flush(struct conn *conn, const struct op *op);
 
-/* The next result, waited for; NULL at the end of a statement's. The caller clears it. Errors as conn_flush(). */
+/* The next result, waited for; NULL at the end of a statement's. The caller clears it. Errors as
+ * conn_flush(). */
 int conn_next_result(struct conn *conn, const struct op *op, PGresult **out);
 
 /* Breaks the connection for a wait that failed with `r`, in words. Returns the -errno of the operation. */

@@ -1,4 +1,5 @@
-/* The way from a node's words to a connection: parameters, the pinned session, and what went wrong in words. */
+/* The way from a node's words to a connection: parameters, the pinned session, and what went wrong in words.
+ */
 #include "postgres/conn_private.h"
 
 #include "base/buf.h"
@@ -90,7 +91,8 @@ static int connect_failed(struct conn *conn, int err, const char *why, struct fa
             continue;
         if (f && f->err == 0)
             snprintf(f->sqlstate, sizeof f->sqlstate, "%.5s", p + 3);
-        err = strncmp(p + 3, "28", 2) == 0 ? EACCES : sqlstate_errno((char[]){p[3], p[4], p[5], p[6], p[7], 0});
+        err =
+            strncmp(p + 3, "28", 2) == 0 ? EACCES : sqlstate_errno((char[]){p[3], p[4], p[5], p[6], p[7], 0});
         rest = p + 10;
         for (head = (int)(p - text); head > 0 && text[head - 1] != ' ';)
             head--; /* the severity, in the server's language */

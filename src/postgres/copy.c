@@ -52,7 +52,7 @@ int conn_copy_end(struct conn *conn, bool abandon, const struct op *op, struct f
         r = conn_flush(conn, op);
     PGresult *result;
     while (r == 0 && (r = conn_next_result(conn, op, &result)) == 0 && result) {
-        if (PQresultStatus(result) != PGRES_COMMAND_OK && !failed)
+        if (PQresultStatus(result) != PGRES_COMMAND_OK && !failed && !abandon)
             failed = conn_fail_result(conn, result, f);
         PQclear(result);
     }

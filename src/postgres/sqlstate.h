@@ -6,8 +6,8 @@
 #include "base/fail.h"
 
 /*
- * The errno (positive). CF001 ENOLINK, CF002 EBUSY, CF003 ECANCELED, CF005 EPERM, CF006 ENOKEY (internal: the id must
- * be claimed first); 40001 and 40P01 EAGAIN; 25006 EROFS; unknown ones EIO.
+ * The errno (positive). CF001 ENOLINK, CF002 EBUSY, CF003 ECANCELED, CF005 EPERM, CF006 ENOKEY (internal: the
+ * id must be claimed first); 40001 and 40P01 EAGAIN; 25006 EROFS; unknown ones EIO.
  */
 int sqlstate_errno(const char *state);
 

@@ -37,3 +37,8 @@ void pg_rows_free(struct pg_rows *rows)
 {
     PQclear((PGresult *)rows);
 }
+
+int pg_library_version(void)
+{
+    return PQlibVersion();
+}

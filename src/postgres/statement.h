@@ -26,3 +26,6 @@ size_t pg_rows_len(const struct pg_rows *rows, size_t row, unsigned column);
 int64_t pg_rows_i64(const struct pg_rows *rows, size_t row, unsigned column, int64_t null);
 /* Takes NULL. */
 void pg_rows_free(struct pg_rows *rows);
+
+/* The version of libpq, such as 150020 for 15.20. */
+int pg_library_version(void);

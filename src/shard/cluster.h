@@ -1,13 +1,13 @@
 /*
  * The shards: which regions live where, each shard's nodes and their pools, and the routing of statements.
  *
- * Reads go to a replica that is reachable and has replayed the shard's token (below), else to the primary; with
- * no primary, reads go on. Writes go to the primary, on the newest timeline seen. A node's role is asked
+ * Reads go to a replica that is reachable and has replayed the shard's token (below), else to the primary;
+ * with no primary, reads go on. Writes go to the primary, on the newest timeline seen. A node's role is asked
  * (pg_is_in_recovery()), never configured.
  *
- * Token: (timeline, flush LSN) of the primary, taken after each of our commits and by shard_sync_read(). A later
- * read is answered by a node that has replayed it, checked in an earlier statement than the read; so this mount
- * always reads its own writes.
+ * Token: (timeline, flush LSN) of the primary, taken after each of our commits and by shard_sync_read(). A
+ * later read is answered by a node that has replayed it, checked in an earlier statement than the read; so
+ * this mount always reads its own writes.
  *
  * Thread-safe. No lock is held across a query. Errors: -EIO (no node in time), -EROFS (no primary, on writes
  * only), -EINTR (reads, when the op says so), and what SQLSTATEs become (postgres/sqlstate.h).
@@ -27,10 +27,10 @@ struct cluster;
 struct shard;
 
 /*
- * Opens the pools and checks the schema version of every shard that answers. The configuration is borrowed and
- * must outlive the cluster. Fails (-EIO, -EACCES, -EPROTO for a schema that is missing, older or newer) when no
- * node of some shard can be used, with every shard's reason in *f->message. Threads may be started: call it after
- * the daemon has forked.
+ * Opens the pools and checks the schema version of every shard that answers. The configuration is borrowed
+ * and must outlive the cluster. Fails (-EIO, -EACCES, -EPROTO for a schema that is missing, older or newer)
+ * when no node of some shard can be used, with every shard's reason in *f->message. Threads may be started:
+ * call it after the daemon has forked.
  */
 int cluster_open(const struct config *config, struct cluster **out, struct fail *f);
 void cluster_close(struct cluster *cluster);
@@ -60,10 +60,10 @@ int shard_sync_read(struct shard *shard, const struct pg_statement *statement, c
 
 /*
  * One transaction of one statement on the primary; the token is moved before it returns. Deadlocks and
- * serialization failures are retried (-EAGAIN in the end), a broken connection only when the statement was never
- * sent. `request` is the id that the statement itself inserts (a UUID): with it an answer that was lost is looked
- * up (resolve_request), and a write known not to have happened is repeated; *rows is then NULL when the lost
- * answer turned out to be a commit, and 0 is returned.
+ * serialization failures are retried (-EAGAIN in the end), a broken connection only when the statement was
+ * never sent. `request` is the id that the statement itself inserts (a UUID): with it an answer that was lost
+ * is looked up (resolve_request), and a write known not to have happened is repeated; *rows is then NULL when
+ * the lost answer turned out to be a commit, and 0 is returned.
  */
 int shard_write(struct shard *shard, const struct pg_statement *statement, const char *const *params,
                 const char *request, const struct op *op, struct pg_rows **rows, struct fail *f);

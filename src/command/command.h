@@ -1,0 +1,58 @@
+/*
+ * The commands of the program: `campusfs [--config FILE] COMMAND ...`. Each is int command_<name>(argc, argv)
+ * in a file of its own, with argv[0] the command's name; it parses its own options (getopt_long), answers
+ * --help by command_help(), and returns one of the codes below. What goes wrong is told on standard error,
+ * once, by the command.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "base/config.h"
+#include "base/fail.h"
+
+enum command_exit {
+    COMMAND_OK = 0,
+    COMMAND_REFUSED = 1, /* refused, or degraded */
+    COMMAND_DOWN = 2,    /* servers that cannot be reached or used */
+    COMMAND_USAGE = 64,
+    COMMAND_CONFIG = 78,
+};
+
+struct command {
+    const char *name;
+    const char *summary; /* one line, for `campusfs --help` */
+    int (*run)(int argc, char **argv);
+};
+
+/* The table; the last entry has no name. */
+extern const struct command commands[];
+
+int command_main(int argc, char **argv);
+
+/*
+ * The configuration of --config or the usual places. When it cannot be used, all mistakes are printed and the
+ * exit code is returned: COMMAND_CONFIG. *out is the caller's.
+ */
+int command_load_config(struct config **out);
+/* The path given by --config, NULL when there was none. */
+const char *command_config_path(void);
+
+/* Prints a help text on standard output; COMMAND_OK. */
+int command_help(const char *text);
+
+/* "campusfs NAME: problem" and where help is; COMMAND_USAGE. */
+__attribute__((format(printf, 2, 3))) int command_usage(const char *name, const char *format, ...);
+
+/* Prints a failure, hint and all, for a person. Returns COMMAND_DOWN, or COMMAND_CONFIG for -EINVAL. */
+int command_failed(const char *name, const struct fail *f);
+
+/* Prints JSON on standard output, indented, with a final newline; takes the reference. COMMAND_OK. */
+int command_print_json(json_t *json);
+
+int command_health(int argc, char **argv);
+int command_help_topic(int argc, char **argv);
+int command_init(int argc, char **argv);
+int command_mount(int argc, char **argv);
+int command_seed(int argc, char **argv);
+int command_version(int argc, char **argv);

@@ -1,0 +1,274 @@
+/*
+ * The way of a read: the least loaded replica that has the token, else the next, else the primary. With no
+ * primary reads go on, on a replica that has replayed all it was sent. One attempt is given half of the time
+ * as long as there is another node to turn to.
+ */
+#include "shard/shard_private.h"
+
+#include "postgres/sqlstate.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    TOKEN_WAIT_US = 5000, /* how long a replica is waited for, in all */
+    TOKEN_POLL_US = 200,
+    ROUND_PAUSE_MS = 25, /* between rounds over all nodes */
+};
+
+enum verdict { READ_DONE, READ_FAILED, READ_ELSEWHERE };
+
+struct read {
+    struct shard *shard;
+    const struct pg_statement *statement;
+    const char *const *params;
+    struct pg_rows *rows;
+    struct fail why; /* of the last node that was tried */
+};
+
+static bool has(const struct conn *conn, struct position token)
+{
+    const struct conn_role *role = conn_role(conn);
+    return role->timeline >= token.timeline && role->lsn >= token.lsn;
+}
+
+/* What the end of a conn_run() means for the read. */
+static enum verdict judge(struct read *r, struct node *node, enum conn_outcome outcome,
+                          const struct fail *why, const struct op *part)
+{
+    if (outcome == CONN_DONE)
+        return READ_DONE;
+    r->why = *why;
+    if (why->err == EINTR)
+        return READ_FAILED;
+    if (outcome == CONN_REFUSED) {
+        bool elsewhere = sqlstate_is_transient(why->sqlstate) || strcmp(why->sqlstate, "0A000") == 0 ||
+                         strcmp(why->sqlstate, "26000") == 0;
+        return elsewhere ? READ_ELSEWHERE : READ_FAILED;
+    }
+    if (op_left_ms(part) == 0)
+        pool_fail(node->pool, why);
+    return READ_ELSEWHERE;
+}
+
+static enum verdict run_read(struct read *r, struct node *node, struct conn *conn, const struct op *part)
+{
+    struct conn_step step = {.statement = r->statement, .params = r->params, .commit = true};
+    struct fail why = {.err = 0};
+    enum verdict verdict = judge(r, node, conn_run(conn, &step, 1, part, &why), &why, part);
+    if (verdict == READ_DONE)
+        r->rows = step.rows;
+    else
+        pg_rows_free(step.rows);
+    return verdict;
+}
+
+/*
+ * Position and rows in one round trip: the position is asked by an earlier statement, so the rows are at
+ * least as new. *fresh tells whether that is new enough; else there are no rows.
+ */
+static enum verdict run_checked(struct read *r, struct node *node, struct conn *conn, struct position token,
+                                const struct op *part, bool *fresh)
+{
+    struct conn_step steps[] = {
+        {.statement = &position_statement},
+        {.statement = r->statement, .params = r->params, .commit = true},
+    };
+    struct fail why = {.err = 0};
+    enum conn_outcome outcome = conn_run(conn, steps, 2, part, &why);
+    if (pg_rows_count(steps[0].rows) == 1)
+        conn_note_lsn(conn, (uint64_t)pg_rows_i64(steps[0].rows, 0, 0, 0));
+    pg_rows_free(steps[0].rows);
+    enum verdict verdict = judge(r, node, outcome, &why, part);
+    *fresh = has(conn, token);
+    if (verdict == READ_DONE && *fresh)
+        r->rows = steps[1].rows;
+    else
+        pg_rows_free(steps[1].rows);
+    return verdict;
+}
+
+/* Polls a replica until it has the token, for a few milliseconds. */
+static bool wait_for_token(struct conn *conn, struct position token, const struct op *part)
+{
+    for (int waited = 0; waited < TOKEN_WAIT_US && !op_interrupted(part); waited += TOKEN_POLL_US) {
+        nanosleep(&(struct timespec){.tv_nsec = TOKEN_POLL_US * 1000}, NULL);
+        struct conn_step step = {.statement = &position_statement, .commit = true};
+        enum conn_outcome outcome = conn_run(conn, &step, 1, part, NULL);
+        if (pg_rows_count(step.rows) == 1)
+            conn_note_lsn(conn, (uint64_t)pg_rows_i64(step.rows, 0, 0, 0));
+        pg_rows_free(step.rows);
+        if (outcome != CONN_DONE)
+            return false;
+        if (has(conn, token))
+            return true;
+    }
+    return false;
+}
+
+static enum verdict read_standby(struct read *r, struct node *node, struct conn *conn, bool stale,
+                                 const struct op *part)
+{
+    struct position token = token_read(r->shard);
+    struct conn_role role;
+    /* A standby that changed over to a newer timeline keeps its connections, and says so when asked. */
+    if (conn_role(conn)->timeline < token.timeline && conn_ask_role(conn, part, &role, NULL) == 0)
+        node_note(r->shard, node, &role);
+    if (has(conn, token))
+        return run_read(r, node, conn, part);
+    bool behind = conn_role(conn)->timeline < token.timeline || token.lsn == UINT64_MAX;
+    if (!behind) {
+        bool fresh;
+        enum verdict verdict = run_checked(r, node, conn, token, part, &fresh);
+        if (verdict != READ_DONE || fresh)
+            return verdict;
+        if (wait_for_token(conn, token, part))
+            return run_read(r, node, conn, part);
+    }
+    if (stale && conn_role(conn)->timeline >= token.timeline)
+        return run_read(r, node, conn, part);
+    r->why.err = 0;
+    fail_set(&r->why, EIO, "node %s: has not replayed what this mount has written", node->config->name);
+    return READ_ELSEWHERE;
+}
+
+/* One attempt on one node. `stale`: there is no primary, what the replica has is the best there is. */
+static enum verdict read_node(struct read *r, struct node *node, bool stale, const struct op *part)
+{
+    struct conn *conn;
+    r->why.err = 0;
+    if (pool_take(node->pool, part, &conn, &r->why) < 0)
+        return r->why.err == EINTR ? READ_FAILED : READ_ELSEWHERE;
+    node_note(r->shard, node, conn_role(conn));
+    enum verdict verdict = conn_role(conn)->standby ? read_standby(r, node, conn, stale, part)
+                           : conn_role(conn)->timeline < token_read(r->shard).timeline
+                               ? READ_ELSEWHERE
+                               : run_read(r, node, conn, part);
+    pool_give(node->pool, conn);
+    return verdict;
+}
+
+static size_t count_ready(struct shard *shard)
+{
+    size_t ready = 0;
+    for (size_t i = 0; i < shard->nnodes; i++)
+        ready += pool_ready(shard->nodes[i].pool);
+    return ready;
+}
+
+/* Every node once: replicas, the primary, then replicas that lag or, with no primary, miss the token. */
+static enum verdict read_round(struct read *r, const struct op *op)
+{
+    uint64_t tried = 0;
+    int primary = node_find_primary(r->shard);
+    for (int pass = 0; pass < 3; pass++) {
+        for (;;) {
+            int i = pass == 1 ? primary : node_find_standby(r->shard, tried, pass == 2);
+            if (i < 0 || (tried >> i & 1))
+                break;
+            tried |= (uint64_t)1 << i;
+            struct op part = shard_part_of(op, count_ready(r->shard) > 1 ? 50 : 100);
+            enum verdict verdict = read_node(r, &r->shard->nodes[i], pass == 2 && primary < 0, &part);
+            if (verdict != READ_ELSEWHERE)
+                return verdict;
+        }
+        if (pass == 1 && node_find_primary(r->shard) < 0) {
+            primary = -1;
+            tried =
+                0; /* replicas that miss the token get a second chance, now that there is nothing better */
+        }
+    }
+    return READ_ELSEWHERE;
+}
+
+/* Repeats rounds until one yields something or the time is over; then the last reason is the one that is
+ * told. */
+static int read_rounds(struct read *r, enum verdict (*round)(struct read *, const struct op *),
+                       const struct op *op, struct pg_rows **rows, struct fail *f)
+{
+    enum verdict verdict;
+    while ((verdict = round(r, op)) == READ_ELSEWHERE && op_left_ms(op) > 0) {
+        if (shard_pause(op, ROUND_PAUSE_MS) < 0) {
+            r->why = (struct fail){.err = EINTR};
+            snprintf(r->why.message, sizeof r->why.message, "shard %s: interrupted", r->shard->self->name);
+            break;
+        }
+    }
+    if (verdict == READ_DONE) {
+        *rows = r->rows;
+        return 0;
+    }
+    if (r->why.err == 0)
+        node_why_not(r->shard, &r->why);
+    if (f && f->err == 0)
+        *f = r->why;
+    return -r->why.err;
+}
+
+int shard_read(struct shard *shard, const struct pg_statement *statement, const char *const *params,
+               const struct op *op, struct pg_rows **rows, struct fail *f)
+{
+    struct read r = {.shard = shard, .statement = statement, .params = params};
+    return read_rounds(&r, read_round, op, rows, f);
+}
+
+/* ---- synchronous reads ---- */
+
+static enum verdict sync_read_node(struct read *r, struct node *node, const struct op *part)
+{
+    struct conn *conn;
+    r->why.err = 0;
+    uint64_t begun = token_begin(r->shard);
+    if (pool_take(node->pool, part, &conn, &r->why) < 0)
+        return r->why.err == EINTR ? READ_FAILED : READ_ELSEWHERE;
+    node_note(r->shard, node, conn_role(conn));
+    /* The position is asked after the read: it covers all that the read has seen. */
+    struct conn_step steps[] = {
+        {.statement = r->statement, .params = r->params},
+        {.statement = &position_statement, .commit = true},
+    };
+    struct fail why = {.err = 0};
+    enum verdict verdict = judge(r, node, conn_run(conn, steps, 2, part, &why), &why, part);
+    if (verdict == READ_DONE) {
+        uint64_t lsn = (uint64_t)pg_rows_i64(steps[1].rows, 0, 0, 0);
+        conn_note_lsn(conn, lsn);
+        /* A standby's position raises the token, but covers no commit whose own position is not known. */
+        token_move(r->shard, conn_role(conn)->standby ? UINT64_MAX : begun,
+                   (struct position){conn_role(conn)->timeline, lsn});
+        r->rows = steps[0].rows;
+    } else {
+        pg_rows_free(steps[0].rows);
+    }
+    pg_rows_free(steps[1].rows);
+    pool_give(node->pool, conn);
+    return verdict;
+}
+
+static enum verdict sync_read_round(struct read *r, const struct op *op)
+{
+    int primary = node_find_primary(r->shard);
+    uint64_t tried = 0;
+    if (primary >= 0) {
+        struct op part = shard_part_of(op, count_ready(r->shard) > 1 ? 50 : 100);
+        enum verdict verdict = sync_read_node(r, &r->shard->nodes[primary], &part);
+        if (verdict != READ_ELSEWHERE)
+            return verdict;
+    }
+    for (int i; (i = node_find_standby(r->shard, tried, true)) >= 0;) {
+        tried |= (uint64_t)1 << i;
+        struct op part = shard_part_of(op, 50);
+        enum verdict verdict = sync_read_node(r, &r->shard->nodes[i], &part);
+        if (verdict != READ_ELSEWHERE)
+            return verdict;
+    }
+    return READ_ELSEWHERE;
+}
+
+int shard_sync_read(struct shard *shard, const struct pg_statement *statement, const char *const *params,
+                    const struct op *op, struct pg_rows **rows, struct fail *f)
+{
+    struct read r = {.shard = shard, .statement = statement, .params = params};
+    return read_rounds(&r, sync_read_round, op, rows, f);
+}

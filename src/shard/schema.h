@@ -1,0 +1,21 @@
+/* Whether a node holds the schema that this program was built with. */
+#pragma once
+
+#include "base/fail.h"
+#include "base/op.h"
+#include "postgres/conn.h"
+
+/* The number of the last file in sql/migrations. */
+unsigned schema_expected(void);
+
+/*
+ * The version of the schema on a node, 0 when there is none, and the number of the shard it belongs to. -EIO,
+ * -EACCES.
+ */
+int schema_read(struct conn *conn, const struct op *op, unsigned *version, unsigned *shard, struct fail *f);
+
+/* -EPROTO with what is to be done when the schema is missing, older, newer, or that of another shard. */
+int schema_check(struct conn *conn, unsigned shard, const struct op *op, struct fail *f);
+
+/* Adds what is to be done to an error of connecting: a database that is missing becomes -EPROTO, too. */
+void schema_explain(struct fail *f);

@@ -1,0 +1,53 @@
+/*
+ * Read-your-writes. After a commit the primary's flush LSN is asked on the same connection; whoever reads
+ * later gets a node that has replayed that far. (The insert LSN would also wait for transactions that are
+ * still open, and can name a place that no record ever reaches.)
+ */
+#include "shard/shard_private.h"
+
+const struct pg_statement position_statement = {
+    "shard_position",
+    "SELECT pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"
+    " THEN coalesce(pg_catalog.pg_last_wal_replay_lsn(), '0/0') ELSE pg_catalog.pg_current_wal_flush_lsn() "
+    "END, '0/0')",
+    0,
+};
+
+struct position token_read(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+    struct position token = shard->token;
+    if (shard->token_lost)
+        token.lsn = UINT64_MAX;
+    pthread_mutex_unlock(&shard->lock);
+    return token;
+}
+
+uint64_t token_begin(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+    uint64_t begun = shard->lost;
+    pthread_mutex_unlock(&shard->lock);
+    return begun;
+}
+
+void token_move(struct shard *shard, uint64_t begun, struct position position)
+{
+    pthread_mutex_lock(&shard->lock);
+    if (position.timeline > shard->token.timeline)
+        shard->token = position;
+    else if (position.timeline == shard->token.timeline && position.lsn > shard->token.lsn)
+        shard->token.lsn = position.lsn;
+    /* A position asked after the last loss covers it; one asked before may not. */
+    if (begun == shard->lost && position.timeline >= shard->token.timeline)
+        shard->token_lost = false;
+    pthread_mutex_unlock(&shard->lock);
+}
+
+void token_lose(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+    shard->lost++;
+    shard->token_lost = true;
+    pthread_mutex_unlock(&shard->lock);
+}

@@ -1,0 +1,246 @@
+/*
+ * The way of a write: the primary on the newest timeline, one transaction, and in the same round trip the
+ * position behind its commit. "Not known" is a result, too: an answer that was lost is looked up by the
+ * request's id, which the write itself inserts: resolve_request() inserts it as void, and who comes second
+ * fails. So a write is repeated only when it can no longer have happened, and then under a new id.
+ */
+#include "shard/shard_private.h"
+
+#include "postgres/sqlstate.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum {
+    RETRY_MAX = 6,       /* deadlocks and serialization failures */
+    RETRY_PAUSE_MS = 10, /* grows with each */
+    ROUND_PAUSE_MS = 25, /* while there is no primary */
+    WRITE_SHARE = 80, /* percent of the time for the write itself, the rest is to look up what became of it */
+    REQUEST_LEN = 36,
+};
+
+static const struct pg_statement resolve_statement = {
+    "shard_resolve",
+    "SELECT campusfs.resolve_request($1::uuid)",
+    1,
+};
+
+struct write {
+    struct shard *shard;
+    const struct pg_statement *statement;
+    const char *params[PG_MAX_PARAMS];
+    char request[REQUEST_LEN + 1]; /* "" = none */
+    int request_param;             /* which parameter it is, -1 = none */
+    struct pg_rows *rows;
+    struct fail why;
+};
+
+enum ending {
+    WRITE_DONE,
+    WRITE_FAILED,  /* refused, and to be told so */
+    WRITE_AGAIN,   /* not committed and never will be */
+    WRITE_UNKNOWN, /* may be committed */
+};
+
+static void request_renew(struct write *w)
+{
+    unsigned char b[16];
+    if (w->request_param < 0 || getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)
+        return;
+    b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
+    b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
+    snprintf(w->request, sizeof w->request,
+             "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
+             b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    w->params[w->request_param] = w->request;
+}
+
+static enum ending judge(struct write *w, struct node *node, struct conn_step *steps,
+                         enum conn_outcome outcome, const struct fail *why, const struct op *part)
+{
+    if (steps[0].done)
+        return WRITE_DONE;
+    w->why = *why;
+    switch (outcome) {
+    case CONN_UNSENT:
+        return WRITE_AGAIN;
+    case CONN_REFUSED:
+        /* A server that is shutting down refuses, too; so does a plan that no longer fits, on this
+         * connection. */
+        if (sqlstate_is_transient(why->sqlstate) || strcmp(why->sqlstate, "0A000") == 0 ||
+            strcmp(why->sqlstate, "26000") == 0)
+            return WRITE_AGAIN;
+        return WRITE_FAILED;
+    default:
+        if (op_left_ms(part) == 0)
+            pool_fail(node->pool, why);
+        return WRITE_UNKNOWN;
+    }
+}
+
+/* One attempt on a connection to the primary. */
+static enum ending write_on(struct write *w, struct node *node, struct conn *conn, const struct op *part)
+{
+    uint64_t begun = token_begin(w->shard);
+    struct conn_step steps[] = {
+        {.statement = w->statement, .params = w->params, .commit = true},
+        {.statement = &position_statement, .commit = true},
+    };
+    struct fail why = {.err = 0};
+    enum conn_outcome outcome = conn_run(conn, steps, 2, part, &why);
+    enum ending ending = judge(w, node, steps, outcome, &why, part);
+    if (ending == WRITE_DONE) {
+        w->rows = steps[0].rows;
+        if (steps[1].done)
+            token_move(
+                w->shard, begun,
+                (struct position){conn_role(conn)->timeline, (uint64_t)pg_rows_i64(steps[1].rows, 0, 0, 0)});
+        else
+            token_lose(w->shard);
+    } else {
+        pg_rows_free(steps[0].rows);
+    }
+    pg_rows_free(steps[1].rows);
+    return ending;
+}
+
+/* A connection to the primary, waited for until the deadline. -EROFS when there is none. */
+static int take_primary(struct shard *shard, const struct op *op, struct node **node, struct conn **out,
+                        struct fail *f)
+{
+    struct fail why = {.err = 0};
+    do {
+        int i = node_find_primary(shard);
+        if (i < 0) {
+            node_ask_roles(shard, op);
+            i = node_find_primary(shard);
+        }
+        why.err = 0;
+        if (i >= 0 && pool_take(shard->nodes[i].pool, op, out, &why) == 0) {
+            *node = &shard->nodes[i];
+            node_note(shard, *node, conn_role(*out));
+            /* Fenced: a primary that came back with an older history is never written to. */
+            if (!conn_role(*out)->standby && conn_role(*out)->timeline >= shard_timeline(shard))
+                return 0;
+            pool_give((*node)->pool, *out);
+        }
+        if (i >= 0 && why.err && pool_ready(shard->nodes[i].pool))
+            break; /* there is a primary, and no connection to it came free */
+    } while (shard_pause(op, ROUND_PAUSE_MS) == 0 && op_left_ms(op) > 0);
+    if (why.err == 0 || node_find_primary(shard) < 0) {
+        why = (struct fail){.err = 0};
+        node_why_not(shard, &why);
+        fail_set(f, EROFS, "no primary can be reached: %.400s", why.message);
+    } else if (f && f->err == 0) {
+        *f = why;
+    }
+    return f ? -f->err : -EIO;
+}
+
+/* Looks up what became of a write. WRITE_DONE, WRITE_AGAIN, or WRITE_UNKNOWN when that could not be learned.
+ */
+static enum ending resolve(struct write *w, const struct op *op)
+{
+    const char *params[] = {w->request};
+    while (op_left_ms(op) > 0) {
+        struct node *node;
+        struct conn *conn;
+        if (take_primary(w->shard, op, &node, &conn, NULL) < 0)
+            break;
+        uint64_t begun = token_begin(w->shard);
+        struct conn_step steps[] = {
+            {.statement = &resolve_statement, .params = params, .commit = true},
+            {.statement = &position_statement, .commit = true},
+        };
+        struct position position = {conn_role(conn)->timeline, 0};
+        conn_run(conn, steps, 2, op, NULL);
+        bool known = steps[0].done && pg_rows_count(steps[0].rows) == 1;
+        bool committed = known && strcmp(pg_rows_text(steps[0].rows, 0, 0), "committed") == 0;
+        position.lsn = steps[1].done ? (uint64_t)pg_rows_i64(steps[1].rows, 0, 0, 0) : 0;
+        if (committed && steps[1].done)
+            token_move(w->shard, begun, position);
+        else if (committed)
+            token_lose(w->shard);
+        pg_rows_free(steps[0].rows);
+        pg_rows_free(steps[1].rows);
+        pool_give(node->pool, conn);
+        if (known)
+            return committed ? WRITE_DONE : WRITE_AGAIN;
+        shard_pause(op, ROUND_PAUSE_MS);
+    }
+    return WRITE_UNKNOWN;
+}
+
+static enum ending write_once(struct write *w, const struct op *op)
+{
+    struct op part = shard_part_of(op, WRITE_SHARE);
+    struct node *node;
+    struct conn *conn;
+    w->why = (struct fail){.err = 0};
+    if (take_primary(w->shard, &part, &node, &conn, &w->why) < 0)
+        return WRITE_FAILED;
+    enum ending ending = write_on(w, node, conn, &part);
+    pool_give(node->pool, conn);
+    if (ending != WRITE_UNKNOWN || !*w->request)
+        return ending;
+    ending = resolve(w, op);
+    if (ending == WRITE_AGAIN)
+        request_renew(w);
+    return ending;
+}
+
+static void say_unknown(struct write *w)
+{
+    struct fail lost = w->why;
+    w->why = (struct fail){.err = 0};
+    fail_set(&w->why, EIO, "shard %s: whether this was saved is not known: %.300s%s%s", w->shard->self->name,
+             lost.message, *w->request ? "; request " : "", w->request);
+    /* If it was, the position of its commit is not known either. */
+    token_lose(w->shard);
+}
+
+static int write_prepare(struct write *w, const char *const *params, const char *request)
+{
+    w->request_param = -1;
+    if (w->statement->nparams > PG_MAX_PARAMS)
+        return -EINVAL;
+    for (unsigned i = 0; i < w->statement->nparams; i++) {
+        w->params[i] = params[i];
+        if (request && params[i] && strcmp(params[i], request) == 0)
+            w->request_param = (int)i;
+    }
+    if (request)
+        snprintf(w->request, sizeof w->request, "%s", request);
+    return 0;
+}
+
+int shard_write(struct shard *shard, const struct pg_statement *statement, const char *const *params,
+                const char *request, const struct op *op, struct pg_rows **rows, struct fail *f)
+{
+    struct write w = {.shard = shard, .statement = statement};
+    /* A write is not given up half-way because its caller was interrupted: it would not know what became of
+     * it. */
+    struct op whole = {.deadline = op->deadline};
+    if (write_prepare(&w, params, request) < 0)
+        return fail_set(f, EINVAL, "%s takes more than %d parameters", statement->name, PG_MAX_PARAMS);
+    enum ending ending = WRITE_FAILED;
+    for (int attempt = 0; attempt < RETRY_MAX; attempt++) {
+        ending = write_once(&w, &whole);
+        if (ending != WRITE_AGAIN)
+            break;
+        shard_pause(&whole, RETRY_PAUSE_MS << attempt);
+        if (op_left_ms(&whole) == 0)
+            break;
+    }
+    if (ending == WRITE_DONE) {
+        *rows = w.rows;
+        return 0;
+    }
+    if (ending == WRITE_UNKNOWN)
+        say_unknown(&w);
+    if (f && f->err == 0)
+        *f = w.why;
+    return -w.why.err;
+}
