@@ -233,7 +233,8 @@ class Cluster:
             node.lead()
         mongodb = [self._start_mongodb] if self.mongodb else []
         process.parallel([node.start for node in primaries] + mongodb)
-        process.parallel(functools.partial(self._start_standby, node) for node in waiting if node.is_standby)
+        process.parallel(functools.partial(self._start_standby, node)
+                         for node in self.nodes.values() if node.is_standby)
         self._started()
 
     def _settle_roles(self, shard):
@@ -273,7 +274,9 @@ class Cluster:
         return left == 0
 
     def _start_standby(self, node):
+        """Also one that runs: its primary may have another port since."""
         node.follow(self.primary(node.shard), self._replication_passfile)
+        node.reload()
         node.start()
 
     def _start_mongodb(self):

@@ -39,6 +39,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -54,8 +55,8 @@ import process  # noqa: E402
 import program as program_module  # noqa: E402
 from cluster import SHARDS, Cluster  # noqa: E402
 
-SUSPICIOUS = re.compile(r'^\S+ error\b|Sanitizer|runtime error:|assertion|assert failed|stack smashing|double free|'
-                        r'free\(\):|corrupt|BUG', re.IGNORECASE)
+SUSPICIOUS = re.compile(r'^\S+ error |Sanitizer|runtime error:|[Aa]ssertion|stack smashing|double free|free\(\): |'
+                        r'malloc\(\): |corrupted')
 RUN_PREFIX = 'campusfs-test-'
 
 
@@ -147,8 +148,14 @@ def cluster(run_directory, campusfs):
 
 
 @pytest.fixture(scope='session')
-def shared_mount(cluster):
-    return cluster.mount(cluster.directory / 'mnt')
+def shared_mount(cluster, log_watch):
+    mount = cluster.mount(cluster.directory / 'mnt')
+    yield mount
+    cluster.mounts.remove(mount)
+    code = mount.stop()
+    bad = log_watch.suspicious()
+    if code != 0 or bad:
+        pytest.fail(f'the daemon ended with exit code {code}:\n' + '\n'.join(bad), pytrace=False)
 
 
 @pytest.fixture
@@ -370,10 +377,13 @@ def new_mount(cluster):
         made.append(mount)
         return mount
     yield make
+    codes = []
     for mount in made:
         cluster.mounts.remove(mount)
-        mount.stop()
+        codes.append(mount.stop())
         mount.clean_up()
+    if not set(codes) <= {0, -signal.SIGKILL}:
+        pytest.fail(f'the daemons of this test ended with exit codes {codes}')
 
 
 @pytest.fixture
@@ -402,7 +412,7 @@ class LogWatch:
         self.read = {}
 
     def files(self):
-        return [*self.directory.glob('*/log/mount-*.log'), *self.directory.glob('sanitizer/report*')]
+        return [*self.directory.glob('*/log/mount-*.log'), *self.directory.glob('*/log/campusfs.log'), *self.directory.glob('sanitizer/report*')]
 
     def suspicious(self):
         """The new lines that no healthy daemon writes, with the lines of a report after them."""
