@@ -238,7 +238,7 @@ class Cluster:
         self._started()
 
     def _settle_roles(self, shard):
-        """One primary a shard: of two that were both promoted the newer timeline stays; what is gone is cloned again."""
+        """One primary a shard: of two the one of the newer timeline stays; what is gone is cloned again."""
         nodes = [node for node in self.nodes_of(shard) if node.exists]
         primaries = [node for node in nodes if not node.is_standby]
         if not primaries:
@@ -280,7 +280,7 @@ class Cluster:
         node.start()
 
     def _start_mongodb(self):
-        """Where MongoDB may be missing (`mongodb_optional`), the reason is kept in `mongodb_error` instead of raised."""
+        """Where MongoDB may be missing (`mongodb_optional`), the reason is kept in `mongodb_error`, not raised."""
         self.mongodb_error = None
         try:
             self.mongodb.start()
@@ -328,7 +328,7 @@ class Cluster:
             server.thaw()
 
     def stop(self):
-        """Unmounts, then stops the servers: primaries while their standbys still listen, so that none is left behind."""
+        """Unmounts, then stops the servers: primaries while their standbys still listen; none is left behind."""
         process.parallel([mount.stop for mount in self.mounts])
         self.mounts.clear()
         self.thaw()
@@ -365,7 +365,7 @@ class Cluster:
     # ---- the files that say where everything is
 
     def write_config(self, path=None, **settings):
-        """Writes campusfs.conf, or a variant with other keys of [campusfs] to another path (value None: no such key)."""
+        """Writes campusfs.conf, or to another path a variant with other keys of [campusfs]; None leaves one out."""
         keys = {'database': DATABASE, 'user': ROLES['rw'], 'admin_user': ROLES['admin'], 'passfile': self.passfile,
                 'mongodb_uri': self.mongodb.uri if self._has_mongodb else None, 'state_dir': self.directory / 'state',
                 **self.settings, **settings}

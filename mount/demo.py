@@ -2,7 +2,8 @@
 
     mount/demo [--dir DIR] [start|stop|status|reset]
 
-start (the default)  installs what is missing, builds the program, makes or mends the cluster, mounts it; may be run again
+start (the default)  installs what is missing, builds the program, makes or mends the cluster, mounts it; can be run
+                     again
 stop                 unmounts and stops the servers; the data stays
 status               what runs; exit code 0: everything, 1: a part, 3: nothing
 reset                throws the demo's data away and starts anew
@@ -130,7 +131,7 @@ class Demo:
             if running and cluster.config.read_text() == before:
                 return cluster, False
         if cluster.mongodb_error:
-            self.say(f'WARNING: no MongoDB server, so media/ and preferences/ will be missing:\n{cluster.mongodb_error}')
+            self.say(f'WARNING: no MongoDB server, so no media/ and preferences/:\n{cluster.mongodb_error}')
         self.say(f'{len(cluster.nodes)} PostgreSQL servers{"" if cluster.mongodb_error else " and MongoDB"} are up')
         return cluster, True
 
@@ -228,8 +229,8 @@ Try:
                  str(node.pid() or '')) for node in cluster.nodes.values()]
         if cluster.mongodb:
             server = cluster.mongodb
-            rows.append((server.name, server.kind, state_of(server), f'{server.host}:{server.port}' if server.port else '',
-                         str(server.pid() or '')))
+            address = f'{server.host}:{server.port}' if server.port else ''
+            rows.append((server.name, server.kind, state_of(server), address, str(server.pid() or '')))
         rows.append(('mount', 'campusfs', state_of_mount(mount), str(mount.directory), str(mount.pid() or '')))
         rows.insert(0, ('NAME', 'ROLE', 'STATE', 'ADDRESS', 'PID'))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

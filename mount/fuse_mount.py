@@ -28,7 +28,7 @@ def is_mounted(directory):
 
 
 def answers(directory, timeout=PROBE_TIMEOUT):
-    """Whether the mount answers a listing of its root. Asked from a process of its own, which a hanging mount may keep."""
+    """Whether the mount answers a listing of its root; asked by a process that a hanging mount may keep."""
     try:
         return subprocess.run(['ls', '-A', '--', directory], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, timeout=timeout, check=False).returncode == 0
@@ -38,7 +38,8 @@ def answers(directory, timeout=PROBE_TIMEOUT):
 
 def detach(directory, lazily=False):
     """Takes the mount out of the tree; lazily also when it is in use, or its daemon dead. False when that fails."""
-    return process.run(['fusermount3', '-u', *(['-z'] if lazily else []), '--', directory], check=False).returncode == 0
+    flags = ['-u', '-z'] if lazily else ['-u']
+    return process.run(['fusermount3', *flags, '--', directory], check=False).returncode == 0
 
 
 class Mount:
@@ -74,7 +75,7 @@ class Mount:
             return False
 
     def start(self, *, foreground=False, timeout=30):
-        """Mounts, and returns when the mount answers. In the foreground the log file takes the daemon's standard error."""
+        """Mounts, and returns when it answers. In the foreground the log file takes the daemon's standard error."""
         self.clean_up()
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [self.program, '--config', self.config, 'mount', *self.options]

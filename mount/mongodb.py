@@ -1,4 +1,4 @@
-"""The MongoDB-protocol server of a cluster: one that is given by its URI, a mongod on PATH, or a pinned SecantusDB."""
+"""The MongoDB-protocol server of a cluster: one given by its URI, a mongod on PATH, or a pinned SecantusDB."""
 
 import contextlib
 import fcntl
@@ -23,7 +23,7 @@ SHARED_CACHE = Path('/var/cache/campusfs')  # root's, which every account may us
 
 
 def installed_secantus(fallback):
-    """The program of the pinned server, installed first when it is not there; pip's own configuration says from where."""
+    """The program of the pinned server, installed first when it is not there (pip is configured elsewhere)."""
     digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
     name = f'mongodb-{digest}'
     base = SHARED_CACHE if (SHARED_CACHE / name / 'complete').exists() else writable_cache(Path(fallback))
@@ -117,7 +117,8 @@ class MongoServer:
             self.port = int(self._flags(self.pid())['--port'])
             return self
         self._make_directories()
-        program = shutil.which('mongod') if self.kind == 'mongod' else installed_secantus(self.directory.parent / 'cache')
+        fallback = self.directory.parent / 'cache'
+        program = shutil.which('mongod') if self.kind == 'mongod' else installed_secantus(fallback)
         for _ in range(3):
             self.port = self.port or free_port()
             if self._launch(program):

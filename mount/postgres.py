@@ -23,8 +23,8 @@ local   replication  campusfs_repl                 scram-sha-256
 host    replication  campusfs_repl   127.0.0.1/32  scram-sha-256
 """
 
-# What each setting is for: the feed and two-phase commit need the first three (standbys no less than their primary); a
-# promoted standby takes writes at once with a short retry interval (5 s later without); the rest keeps a server small.
+# The feed and two-phase commit need the first three (standbys no less than their primary); with a short retry interval
+# a promoted standby takes writes at once (else after 5 s); the rest keeps a server small.
 SETTINGS = {
     'wal_level': 'logical',
     'max_prepared_transactions': '10',
@@ -154,7 +154,7 @@ class Node:
         settings.update(listen_addresses=self.host, port=self.port, unix_socket_directories=self.socket_directory,
                         cluster_name=self.name, **more)
         path = directory / 'campusfs.conf'
-        path.write_text('# Written by the launcher at every start; settings of your own belong in postgresql.auto.conf.\n'
+        path.write_text('# Written by the launcher at every start; use postgresql.auto.conf for your own settings.\n'
                         + ''.join(f'{key} = {quote_setting(value)}\n' for key, value in settings.items()))
         process.give_to_server(path)
 
@@ -219,7 +219,7 @@ class Node:
     # ---- starting and stopping
 
     def start(self, wait=True):
-        """Starts it, on another port if its own has been taken meanwhile (then `port` has changed). See wait_ready()."""
+        """Starts it, on another port (a new `port`) if its own has been taken meanwhile. See wait_ready()."""
         for _ in range(5):
             if self.is_running():
                 break
@@ -291,7 +291,7 @@ class Node:
             process.reap(pid)
 
     def freeze(self):
-        """SIGSTOP to all its processes: it accepts connections and never answers, as a machine that swaps itself to death."""
+        """SIGSTOP to all its processes: the kernel accepts connections, and nobody answers."""
         frozen = set()
         while set(self.processes()) - frozen:
             for pid in set(self.processes()) - frozen:

@@ -1,8 +1,8 @@
 """Processes of a cluster: run one, wait for one, and signal one that is certainly ours.
 
-A process id alone identifies nothing: it may have been given to somebody else since it was written down. Whoever signals
-here says by what a process is recognised (a data directory, an argument), and that is checked on a pidfd, which cannot
-come to mean another process in between.
+A process id alone identifies nothing: it may have been given to somebody else since it was written down. Whoever
+signals here says by what a process is recognised (a data directory, an argument), and that is checked on a pidfd, which
+cannot come to mean another process in between.
 """
 
 import concurrent.futures

@@ -5,15 +5,15 @@
 
 Session fixtures (shared: change no row, server or mount of it that your test has not made itself)
     campusfs        pathlib.Path of the program under test
-    cluster         mount/cluster.py's Cluster: three shards of a primary and a streaming replica, MongoDB; initialised, seeded
-                    cluster.run('health', '--json', check=False) runs the program with the cluster's configuration
-    mnt             pathlib.Path of a mount of it (foreground daemon, its log is watched, a dead one fails its test and is replaced)
+    cluster         mount/cluster.py's Cluster: three shards of a primary and a streaming replica, MongoDB; initialised,
+                    seeded; cluster.run('health', '--json', check=False) runs the program on it
+    mnt             pathlib.Path of a mount of it (its log is watched, a dead daemon fails its test and is replaced)
 
 Of the session too, as functions
-    db(where, role='admin')     a psycopg2 connection, autocommit, search_path campusfs; where: region, shard or node name;
-                                role: admin, rw, ro. One a (node, role), shared: never close it; cluster.connect() gives your own
+    db(where, role='admin')     a psycopg2 connection, autocommit, search_path campusfs; where: region, shard or node;
+                                role: admin, rw, ro. Shared: never close it; cluster.connect() gives one of your own
     sql(where, text, params)    the rows of one statement on that admin connection, [] when it returns none
-    primary(where)              the shard's primary, a postgres.Node: .name .port .kill() .freeze() .thaw() .stop() .start()
+    primary(where)              the shard's primary, a postgres.Node: .name .port .kill() .freeze() .thaw() .start()
     replica(where)              its standby: also .promote()
 
 Data of a test's own, each a Row (.collection .region .id .document .path .read() .json() .save(document))
@@ -23,12 +23,12 @@ Data of a test's own, each a Row (.collection .region .id .document .path .read(
     unique()                                  a short string that no other test has, for e-mails, slugs, numbers
 
 Things of a test's own that may be broken; taken away at its end
-    new_mount(options=(), **settings)         one more mount of the shared cluster: a fuse_mount.Mount (.directory .log_file
-                                              .kill() .stop()); settings are keys of [campusfs]
+    new_mount(options=(), **settings)         one more mount of the shared cluster: a fuse_mount.Mount (.directory
+                                              .log_file .kill() .stop()); settings are keys of [campusfs]
     new_cluster(replicas=True, mongodb=False, seed=False)     a cluster to kill and freeze, initialised (3-5 s)
 
-The watched logs: a line at level error, of a sanitizer, or of a failed assertion in any daemon's log fails the test during
-which it was written, unless the test said so:
+The watched logs: a line at level error, of a sanitizer, or of a failed assertion in any daemon's log fails the test
+during which it was written, unless the test said so:
     expect_log(regex)           a fixture, may be called several times; or @pytest.mark.expect_log(regex)
 
 Tests that take longer than ten seconds carry @pytest.mark.long and run with `tests/run -m long` (or -m '').
@@ -251,8 +251,8 @@ def new_row(cluster, sql):
     def put(collection, region, document):
         function = 'put_' + collection.replace('-', '_')
         where = 'americas' if collection == 'categories' else region
-        (row_id, body), = sql(where, f'SELECT id, body FROM {function}(%s::smallint, NULL, %s::jsonb, NULL, NULL, false, '
-                              '%s::uuid, %s)', (region_number(region), json.dumps(document), str(uuid.uuid4()), 'test'))
+        call = f'SELECT id, body FROM {function}(%s::smallint, NULL, %s::jsonb, NULL, NULL, false, %s::uuid, %s)'
+        (row_id, body), = sql(where, call, (region_number(region), json.dumps(document), str(uuid.uuid4()), 'test'))
         return Row(collection, region, row_id, json.loads(body), cluster.directory / 'mnt')
     return put
 
@@ -412,7 +412,8 @@ class LogWatch:
         self.read = {}
 
     def files(self):
-        return [*self.directory.glob('*/log/mount-*.log'), *self.directory.glob('*/log/campusfs.log'), *self.directory.glob('sanitizer/report*')]
+        patterns = ('*/log/mount-*.log', '*/log/campusfs.log', 'sanitizer/report*')
+        return [path for pattern in patterns for path in self.directory.glob(pattern)]
 
     def suspicious(self):
         """The new lines that no healthy daemon writes, with the lines of a report after them."""

@@ -96,8 +96,9 @@ def test_the_commands_to_try_work(up):
     commands = [line.strip() for line in up('start').partition('Try:')[2].splitlines() if f'{up.mnt}/' in line]
     assert len(commands) >= 5
     for command in commands:
-        done = subprocess.run(['bash', '-o', 'pipefail', '-c', command.replace('/tmp/campusfs-backup', f'{up.directory}/backup')],
-                              capture_output=True, text=True, check=False, timeout=60)
+        command = command.replace('/tmp/campusfs-backup', f'{up.directory}/backup')
+        done = subprocess.run(['bash', '-o', 'pipefail', '-c', command], capture_output=True, text=True, check=False,
+                              timeout=60)
         assert done.returncode in (0, 141) and not done.stderr, (command, done.stderr)  # 141: head has seen enough
     assert json.loads(up.user().read_text())['first_name'] == 'Grace'
 
@@ -119,8 +120,9 @@ def test_cluster_json_describes_every_node(up):
             connection.close()
 
 
-@pytest.mark.parametrize('setting, value', [('fsync', 'on'), ('full_page_writes', 'on'), ('wal_level', 'logical'),
-                                            ('max_prepared_transactions', '10'), ('password_encryption', 'scram-sha-256')])
+@pytest.mark.parametrize('setting, value', [
+    ('fsync', 'on'), ('full_page_writes', 'on'), ('wal_level', 'logical'), ('max_prepared_transactions', '10'),
+    ('password_encryption', 'scram-sha-256')])
 def test_servers_are_set_up(up, setting, value):
     for node in up.cluster.nodes.values():
         connection = up.cluster.connect(node)
