@@ -55,7 +55,7 @@ class Line:
         if failed:
             result['failed'] = '; '.join(failed)
         if value is not None and None not in values:
-            result['spread'] = samples.spread(section, self.subject)
+            result['spread'] = max(samples.spread(section, key) for key in (self.subject, *self.yardsticks))
             result['ratio'] = value / sum(values)
             if self.goal is not None:
                 result['met'] = result['ratio'] >= self.goal if self.rate else result['ratio'] <= self.goal

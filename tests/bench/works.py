@@ -21,6 +21,7 @@ class WorkError(Exception):
 
 def run(argv, *, timeout=COMMAND_TIMEOUT, stdout=subprocess.PIPE):
     """Runs a command in a session of its own, which is ended as a whole when it takes too long. (seconds, output)."""
+    name = Path(argv[0]).name
     start = time.perf_counter()
     child = subprocess.Popen([str(arg) for arg in argv], stdin=subprocess.DEVNULL, stdout=stdout,
                              stderr=subprocess.PIPE, start_new_session=True, env={**os.environ, 'LC_ALL': 'C'})
@@ -30,12 +31,12 @@ def run(argv, *, timeout=COMMAND_TIMEOUT, stdout=subprocess.PIPE):
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
-            raise WorkError(f'{" ".join(map(str, argv))}: not finished after {timeout} s') from error
+            raise WorkError(f'{name}: not finished after {timeout} s') from error
         raise
     seconds = time.perf_counter() - start
     if child.returncode != 0:
-        raise WorkError(f'{" ".join(map(str, argv))}: exit code {child.returncode}: '
-                        f'{errors.decode(errors="replace").strip()[:500]}')
+        text = errors.decode(errors='replace').strip() or 'no message'
+        raise WorkError(f'{name}: exit code {child.returncode}: {text.splitlines()[0][:300]}')
     return seconds, (output or b'').decode()
 
 
