@@ -9,7 +9,8 @@ from works import WorkError, run
 USERS_SQL = """
 INSERT INTO campusfs.users (region, id, email, username, first_name, last_name, role, status, email_verified,
                             last_login_at, created_at, updated_at, content_at)
-SELECT %(region)s, n * 1000 + %(shard)s, 'user' || n || '.' || %(region)s || '@example.org', 'user' || n || '_' || %(region)s,
+SELECT %(region)s, n * 1000 + %(shard)s, 'user' || n || '.' || %(region)s || '@example.org',
+       'user' || n || '_' || %(region)s,
        (ARRAY['Anna', 'Bruno', 'Chloé', 'David', 'Elif', 'Farid', 'Grace', 'Hana'])[1 + n %% 8],
        (ARRAY['Almeida', 'Baker', 'Çelik', 'Dubois', 'Eriksen', 'Fontaine', 'Garcia'])[1 + n %% 7],
        'student', 'active', n %% 3 > 0, t - n %% 100 * interval '1 hour', t - interval '200 days', t, t

@@ -63,7 +63,7 @@ def pack_documents(path, rows):
 
 
 def layout(body):
-    """jq's layout. Numbers with a fraction do not survive Python's float unless kept as text: documents of the bench have none."""
+    """jq's layout. A fraction would pass through Python's float; the documents of the bench have none."""
     return json.dumps(json.loads(body), indent=2, ensure_ascii=False) + '\n'
 
 

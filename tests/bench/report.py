@@ -33,8 +33,8 @@ class Samples:
 class Line:
     """One line of a table: a subject's work, the sum of the yardsticks beside it, and the goal.
 
-    The ratio is subject / sum; with `rate` the values are rates and the goal a lower bound. `why` says in the JSON file
-    what the yardstick consists of; `goal` None: no figure is set, the ratio is for comparison.
+    The ratio is subject / sum; with `rate` the values are rates and the goal a lower bound. `goal` None: no figure is set,
+    the ratio is for comparison.
     """
 
     def __init__(self, title, subject, yardsticks, goal=None, rate=False):
