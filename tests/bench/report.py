@@ -33,8 +33,8 @@ class Samples:
 class Line:
     """One line of a table: a subject's work, the sum of the yardsticks beside it, and the goal.
 
-    The ratio is subject / sum; with `rate` the values are rates and the goal a lower bound. `goal` None: no figure is set,
-    the ratio is for comparison.
+    The ratio is subject / sum; with `rate` the values are rates and the goal a lower bound. `goal` None: no figure
+    is set, the ratio is for comparison.
     """
 
     def __init__(self, title, subject, yardsticks, goal=None, rate=False):
@@ -91,8 +91,8 @@ def print_lines(title, results):
         goal = '' if result['goal'] is None else f'{"≥" if rate else "≤"} {result["goal"]:.1f}'
         met = {None: '', True: 'met', False: 'NOT'}[result['met']]
         spread = f'±{result["spread"] * 100:.0f} %' if 'spread' in result else ''
-        print(f'  {result["work"]:<34} {_amount(result["value"], rate):>11} {spread:>6}  {ratio:>6}  {goal:<7} {met:<5} '
-              f'{_parts(result, rate)}')
+        value = _amount(result['value'], rate)
+        print(f'  {result["work"]:<34} {value:>11} {spread:>6}  {ratio:>6}  {goal:<7} {met:<5} {_parts(result, rate)}')
 
 
 # An honest limit daemon, cold, over native tmpfs, 20,000 files of 600 B; ± 30 %. One that is slower flatters us.
@@ -134,5 +134,5 @@ def print_memory(results):
     print(f'  {"entries":>9} {"resident":>12} {"most ever":>12}  {"more than the first":>20}  goal')
     for result in results:
         goal = '' if result['goal_mib'] is None else f'≤ {result["goal_mib"]} MiB  {"met" if result["met"] else "NOT"}'
-        print(f'  {result["entries"]:>9,} {result["resident_kib"] / 1024:>8.1f} MiB {result["peak_kib"] / 1024:>8.1f} MiB  '
-              f'{result["growth_mib"]:>16.1f} MiB  {goal}')
+        resident, peak = result['resident_kib'] / 1024, result['peak_kib'] / 1024
+        print(f'  {result["entries"]:>9,} {resident:>8.1f} MiB {peak:>8.1f} MiB  {result["growth_mib"]:>16.1f} MiB  {goal}')

@@ -1,4 +1,4 @@
-"""Who is measured: plain tmpfs, the limit daemon, campusfs. fresh() gives a directory of which nothing is cached yet."""
+"""Who is measured: plain tmpfs, the limit daemon, campusfs. fresh() gives a directory of which nothing is cached."""
 
 import contextlib
 import select
