@@ -520,6 +520,16 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION check_user IS 'Refuses a reference to a user who does not exist in the region';
 
+CREATE OR REPLACE FUNCTION check_category(p_id bigint, p_path text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM course_categories WHERE id = p_id FOR KEY SHARE;
+    IF NOT FOUND THEN
+        PERFORM refuse('CF001', p_path, format('%s is %s: there is no such category', p_path, p_id));
+    END IF;
+END $$;
+COMMENT ON FUNCTION check_category IS 'Refuses a reference to a category that does not exist';
+
 CREATE OR REPLACE FUNCTION check_course(p_id bigint, p_path text, p_lock boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -57,10 +57,10 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION field_password IS 'The new password; NULL: keep the old one. Its value is in no message';
 
-CREATE OR REPLACE FUNCTION user_of(p_doc jsonb) RETURNS users
+CREATE OR REPLACE FUNCTION user_of(p_was users, p_doc jsonb) RETURNS users
 LANGUAGE plpgsql AS $$
 DECLARE
-    u users;
+    u users := p_was;
 BEGIN
     u.email := field_match(p_doc, 'email', '', 254, '^[^\s@]+@[^\s@]+$', 'an address, such as ada@example.org', true);
     u.username := field_match(p_doc, 'username', '', 64, '^[^\s/]+$', 'a name without spaces and slashes', true);
@@ -72,7 +72,7 @@ BEGIN
     u.last_login_at := field_moment(p_doc, 'last_login_at', '');
     RETURN u;
 END $$;
-COMMENT ON FUNCTION user_of IS 'The writable columns of a user''s document';
+COMMENT ON FUNCTION user_of IS 'The user as the document wants it; what the document cannot say stays as it was';
 
 CREATE OR REPLACE FUNCTION profile_of(p_doc jsonb) RETURNS user_profiles
 LANGUAGE plpgsql AS $$
@@ -141,7 +141,6 @@ RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_u
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    what text := format('user %s', p_id);
     shown doc_users;
     was users;
     want users;
@@ -160,23 +159,20 @@ BEGIN
         RETURN QUERY SELECT result, shown.id, shown.rev, shown.updated_us, shown.content_us, shown.body;
         RETURN;
     END IF;
-    want := user_of(p_doc);
-    want_profile := profile_of(p_doc);
-    password := field_password(p_doc);
-    want.region := p_region;
-    want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
-    PERFORM field_moment(p_doc, 'updated_at', '');
-
     LOOP
         SELECT * INTO was FROM users u WHERE u.region = p_region AND u.id = p_id FOR NO KEY UPDATE;
-        EXIT WHEN FOUND;
+        want := user_of(was, p_doc);
+        want_profile := profile_of(p_doc);
+        password := field_password(p_doc);
+        EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(1::smallint, p_id, p_claimed);
+        want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
         want.updated_at := coalesce(p_at, clock_timestamp());
         PERFORM check_user_names(want);
         INSERT INTO users (region, id, email, username, first_name, last_name, role, status, email_verified,
                            last_login_at, created_at, updated_at, content_at)
-        VALUES (want.region, want.id, want.email, want.username, want.first_name, want.last_name, want.role,
-                want.status, want.email_verified, want.last_login_at, want.created_at, want.updated_at, want.updated_at)
+        VALUES (p_region, want.id, want.email, want.username, want.first_name, want.last_name, want.role, want.status,
+                want.email_verified, want.last_login_at, want.created_at, want.updated_at, want.updated_at)
         ON CONFLICT (id) DO NOTHING;
         IF FOUND THEN
             result := 'created';
@@ -187,15 +183,10 @@ BEGIN
     END LOOP;
 
     IF result <> 'created' THEN
-        PERFORM check_conflict(what, was.content_at, p_doc, p_base);
+        PERFORM check_conflict(format('user %s', p_id), was.content_at, p_doc, p_base);
         IF was.updated_at > greatest(field_moment(p_doc, 'updated_at', ''), p_base) THEN
             want.last_login_at := was.last_login_at; -- a login since the document was read: no conflict, nor undone
         END IF;
-        want.id := was.id;
-        want.created_at := was.created_at;
-        want.updated_at := was.updated_at;
-        want.content_at := was.content_at;
-        want.rev := was.rev;
         IF (want.email, want.username) IS DISTINCT FROM (was.email, was.username) THEN
             PERFORM check_user_names(want);
         END IF;

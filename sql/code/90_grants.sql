@@ -1,0 +1,93 @@
+-- Roles, ownership and privileges. Last, so that whatever the files before made is covered without being named.
+--
+-- Roles belong to the whole server: those that are missing are made, none is given a password.
+--   campusfs_owner   owns every object, cannot log in
+--   campusfs_rw      the mount and SQL clients: reads and writes rows, calls functions
+--   campusfs_ro      reads
+--   campusfs_repl    streaming replicas and the change feed
+-- user_credentials is for functions only, which run as the owner.
+
+SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
+
+DO $$
+DECLARE
+    superuser CONSTANT boolean := (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
+    missing text;
+BEGIN
+    FOREACH missing IN ARRAY ARRAY['campusfs_owner', 'campusfs_rw', 'campusfs_ro', 'campusfs_repl'] LOOP
+        IF EXISTS (SELECT FROM pg_roles WHERE rolname = missing) THEN
+            CONTINUE;
+        ELSIF missing = 'campusfs_repl' AND NOT superuser THEN
+            RAISE EXCEPTION 'role campusfs_repl is missing, and only a superuser can make it'
+                USING ERRCODE = '42501', HINT = 'CREATE ROLE campusfs_repl LOGIN REPLICATION';
+        END IF;
+        BEGIN
+            EXECUTE format('CREATE ROLE %I %s', missing, CASE missing WHEN 'campusfs_owner' THEN 'NOLOGIN'
+                                                         WHEN 'campusfs_repl' THEN 'LOGIN REPLICATION' ELSE 'LOGIN' END);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL; -- init of another database of this server was faster
+        END;
+    END LOOP;
+    IF NOT superuser AND NOT pg_has_role('campusfs_owner', 'MEMBER') THEN
+        GRANT campusfs_owner TO CURRENT_USER;
+    END IF;
+    IF superuser THEN -- parameters of our statements hold passwords: never in a server log
+        ALTER ROLE campusfs_rw SET log_parameter_max_length = 0;
+        ALTER ROLE campusfs_rw SET log_parameter_max_length_on_error = 0;
+    END IF;
+    EXECUTE format('ALTER ROLE campusfs_rw IN DATABASE %I SET search_path = campusfs, pg_catalog, pg_temp', current_database());
+    EXECUTE format('ALTER ROLE campusfs_ro IN DATABASE %I SET search_path = campusfs, pg_catalog, pg_temp', current_database());
+    EXECUTE format('REVOKE CREATE ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO campusfs_rw, campusfs_ro, campusfs_owner', current_database());
+END $$;
+
+ALTER SCHEMA campusfs OWNER TO campusfs_owner;
+
+-- Everything that is not an extension's belongs to the owner, and functions are nobody else's business until granted.
+DO $$
+DECLARE
+    command text;
+BEGIN
+    FOR command IN
+        WITH extension_members AS (
+            SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
+        SELECT format('ALTER %s %s OWNER TO campusfs_owner',
+                      CASE relkind WHEN 'r' THEN 'TABLE' WHEN 'v' THEN 'VIEW' ELSE 'SEQUENCE' END, c.oid::regclass)
+        FROM pg_class c
+        WHERE relnamespace = 'campusfs'::regnamespace AND relowner <> 'campusfs_owner'::regrole
+            AND (relkind IN ('r', 'v') -- a sequence that belongs to a column follows its table
+                 OR relkind = 'S' AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype IN ('a', 'i')))
+            AND NOT EXISTS (SELECT FROM extension_members WHERE classid = 'pg_class'::regclass AND objid = c.oid)
+        UNION ALL
+        SELECT format('ALTER ROUTINE %s OWNER TO campusfs_owner', p.oid::regprocedure)
+        FROM pg_proc p
+        WHERE pronamespace = 'campusfs'::regnamespace AND proowner <> 'campusfs_owner'::regrole
+            AND NOT EXISTS (SELECT FROM extension_members WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
+        UNION ALL
+        SELECT format('ALTER DOMAIN %s OWNER TO campusfs_owner', t.oid::regtype)
+        FROM pg_type t
+        WHERE typnamespace = 'campusfs'::regnamespace AND typtype = 'd' AND typowner <> 'campusfs_owner'::regrole
+        UNION ALL
+        SELECT format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', p.oid::regprocedure)
+        FROM pg_proc p
+        WHERE pronamespace = 'campusfs'::regnamespace
+            AND NOT EXISTS (SELECT FROM extension_members WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
+        UNION ALL
+        SELECT format('GRANT EXECUTE ON ROUTINE %s TO campusfs_rw%s', p.oid::regprocedure,
+                      CASE WHEN provolatile <> 'v' THEN ', campusfs_ro' ELSE '' END)
+        FROM pg_proc p
+        WHERE pronamespace = 'campusfs'::regnamespace
+            AND NOT EXISTS (SELECT FROM extension_members WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
+    LOOP
+        EXECUTE command;
+    END LOOP;
+END $$;
+
+GRANT USAGE ON SCHEMA campusfs TO campusfs_rw, campusfs_ro, campusfs_repl;
+GRANT SELECT ON ALL TABLES IN SCHEMA campusfs TO campusfs_rw, campusfs_ro;
+GRANT INSERT, UPDATE, DELETE ON
+    users, user_profiles, course_categories, courses, course_modules, course_lessons, enrollments, lesson_progress,
+    course_reviews, payment_methods, transactions, invoices TO campusfs_rw;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA campusfs TO campusfs_rw;
+GRANT SELECT ON change_log TO campusfs_repl;
+REVOKE ALL ON user_credentials FROM campusfs_rw, campusfs_ro, campusfs_repl;
