@@ -1,0 +1,141 @@
+#include "fuse/session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fuse/session_private.h"
+
+enum {
+    /* More than the connections that all shards' operations may wait for, so that one shard that is away never takes
+       the last thread from the others. */
+    MAX_THREADS = 128,
+    IDLE_THREADS = 10,
+};
+
+/* A daemon that was killed leaves a mount on which everything is ENOTCONN; nothing can be mounted over it. */
+static void detach_dead_mount(const char *mountpoint)
+{
+    struct stat st;
+    if (stat(mountpoint, &st) == 0 || errno != ENOTCONN)
+        return;
+    log_info("%s: detaching the mount of a daemon that is gone", mountpoint);
+    if (umount2(mountpoint, MNT_DETACH) == 0)
+        return;
+    pid_t pid = fork();
+    if (pid == 0) {
+        execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", mountpoint, (char *)NULL);
+        _exit(127);
+    }
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+}
+
+static int check_mountpoint(const char *mountpoint, struct fail *f)
+{
+    struct stat st;
+    if (stat(mountpoint, &st) < 0)
+        return fail_set(f, errno, "%s: %s", mountpoint, strerrordesc_np(errno));
+    return S_ISDIR(st.st_mode) ? 0 : fail_set(f, ENOTDIR, "%s is not a folder", mountpoint);
+}
+
+/* Only root may let others in, unless /etc/fuse.conf says that everybody may. */
+static bool may_allow_other(void)
+{
+    char line[256];
+    bool allowed = geteuid() == 0;
+    FILE *file = allowed ? NULL : fopen("/etc/fuse.conf", "re");
+    while (file && !allowed && fgets(line, sizeof line, file))
+        allowed = strncmp(line, "user_allow_other", 16) == 0;
+    if (file)
+        fclose(file);
+    return allowed;
+}
+
+static int mount_arguments(const struct config *config, const char *options, struct fuse_args *args)
+{
+    char text[1024];
+    int n = snprintf(text, sizeof text, "-ofsname=campusfs,subtype=campusfs,default_permissions%s%s%s%s",
+                     may_allow_other() ? ",allow_other" : "", config->read_only ? ",ro" : "",
+                     options && *options ? "," : "", options ? options : "");
+    if (n < 0 || (size_t)n >= sizeof text)
+        return -EINVAL;
+    return fuse_opt_add_arg(args, "campusfs") == 0 && fuse_opt_add_arg(args, text) == 0 ? 0 : -ENOMEM;
+}
+
+int session_mount(const struct config *config, const char *mountpoint, const char *options, struct session **out,
+                  struct fail *f)
+{
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    detach_dead_mount(mountpoint);
+    int r = check_mountpoint(mountpoint, f);
+    if (r < 0)
+        return r;
+    struct session *session = calloc(1, sizeof *session);
+    if (!session)
+        return fail_set(f, ENOMEM, "out of memory");
+    session->config = config;
+    r = mount_arguments(config, options, &args);
+    if (r == 0) {
+        session->fuse = fuse_session_new(&args, &session_ops, sizeof session_ops, session);
+        r = session->fuse ? 0 : -EINVAL;
+    }
+    fuse_opt_free_args(&args);
+    if (r == 0 && fuse_session_mount(session->fuse, mountpoint) != 0)
+        r = -EPERM;
+    if (r < 0) {
+        session_end(session);
+        return fail_set(f, -r, "cannot mount at %s", mountpoint);
+    }
+    session->mounted = true;
+    *out = session;
+    return 0;
+}
+
+void session_serve(struct session *session, struct tree *tree, void (*ready)(void *arg), void *arg)
+{
+    session->tree = tree;
+    session->ready = ready;
+    session->ready_arg = arg;
+}
+
+/* Attributes alone (offset -1): takes no lock of a folder, so it may be called from within a request. */
+void session_invalidate(void *arg, uint64_t nodeid)
+{
+    struct session *session = arg;
+    fuse_lowlevel_notify_inval_inode(session->fuse, nodeid, -1, 0);
+}
+
+int session_run(struct session *session)
+{
+    struct fuse_loop_config *loop = fuse_loop_cfg_create();
+    if (!loop)
+        return -ENOMEM;
+    fuse_loop_cfg_set_idle_threads(loop, IDLE_THREADS);
+    fuse_loop_cfg_set_max_threads(loop, MAX_THREADS);
+    int r = fuse_set_signal_handlers(session->fuse) == 0 ? 0 : -EINVAL;
+    if (r == 0) {
+        r = fuse_session_loop_mt(session->fuse, loop);
+        fuse_remove_signal_handlers(session->fuse);
+    }
+    fuse_loop_cfg_destroy(loop);
+    return r > 0 ? 0 : r; /* positive: the signal that ended it */
+}
+
+void session_end(struct session *session)
+{
+    if (!session)
+        return;
+    if (session->fuse && session->mounted)
+        fuse_session_unmount(session->fuse);
+    if (session->fuse)
+        fuse_session_destroy(session->fuse);
+    free(session);
+}

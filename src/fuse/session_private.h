@@ -1,0 +1,38 @@
+/* What the files of fuse/ share. */
+#pragma once
+
+#include <fuse_lowlevel.h>
+
+#include "fuse/session.h"
+
+struct session {
+    struct fuse_session *fuse;
+    const struct config *config; /* borrowed */
+    struct tree *tree;           /* borrowed */
+    void (*ready)(void *arg);
+    void *ready_arg;
+    bool mounted;
+};
+
+/* ops.c: the operations, whose user data is a struct session. */
+extern const struct fuse_lowlevel_ops session_ops;
+struct caller caller_of(fuse_req_t req);
+struct tree *tree_of(fuse_req_t req);
+/* Replies with an entry, and takes back its lookup when nobody waits for it any more. */
+void reply_entry(fuse_req_t req, const struct entry *entry);
+struct fuse_entry_param entry_param(const struct entry *entry);
+/* Replies with an error (-errno) or 0, and counts the request. */
+void reply_result(fuse_req_t req, enum tree_request kind, int r);
+
+void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void ops_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+               struct fuse_file_info *fi);
+void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void ops_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

@@ -1,0 +1,52 @@
+#include "tree/address.h"
+
+enum { COLLECTION_SHIFT = 60, REGION_SHIFT = 54, ID_SHIFT = 16 };
+#define ID_MASK ((UINT64_C(1) << 38) - 1)
+
+static uint64_t pack(unsigned collection, unsigned region, uint64_t id, unsigned low)
+{
+    return (uint64_t)(collection & 0xf) << COLLECTION_SHIFT | (uint64_t)(region & 0x3f) << REGION_SHIFT |
+           (id & ID_MASK) << ID_SHIFT | (low & 0xffff);
+}
+
+uint64_t address_revision(const struct row_key *key, uint64_t rev)
+{
+    return pack(key->collection, key->region, (uint64_t)key->id, (unsigned)(rev & 0xffff));
+}
+
+uint64_t address_row(const struct row_key *key)
+{
+    return address_revision(key, 0);
+}
+
+uint64_t address_place(enum place_kind kind, unsigned collection, unsigned region)
+{
+    return pack(0, region, collection, kind);
+}
+
+uint64_t address_node(uint64_t number)
+{
+    return pack(0, 0, number, PLACE_NODE);
+}
+
+bool address_parse(uint64_t nodeid, struct place *place)
+{
+    unsigned collection = (unsigned)(nodeid >> COLLECTION_SHIFT), low = (unsigned)(nodeid & 0xffff);
+    uint64_t id = nodeid >> ID_SHIFT & ID_MASK;
+    *place = (struct place){.key.region = (uint8_t)(nodeid >> REGION_SHIFT & 0x3f)};
+    if (collection) {
+        place->kind = PLACE_ROW;
+        place->key.collection = (uint8_t)collection;
+        place->key.id = (int64_t)id;
+        place->rev = (uint16_t)low;
+        return collection_numbered(collection) != NULL;
+    }
+    if (low < PLACE_ROOT || low > PLACE_NODE)
+        return false;
+    place->kind = (enum place_kind)low;
+    if (place->kind == PLACE_NODE)
+        place->number = id;
+    else
+        place->key.collection = (uint8_t)(id & 0xf);
+    return true;
+}

@@ -1,0 +1,44 @@
+/*
+ * Inode numbers. A row's is its address, so that a million rows need no table: collection (4 bits), region (6),
+ * id (38), and in the lowest 16 bits those of its rev. What the kernel holds (the nodeid) is thus one revision of one
+ * row; st_ino and d_ino have zeros there and never change.
+ *
+ * Collection 0 is for what is no row: the fixed places (below) and the nodes of tree/node.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "entity/collection.h"
+
+enum place_kind {
+    PLACE_ROOT = 1, /* FUSE_ROOT_ID */
+    PLACE_README,
+    PLACE_REGIONS,
+    PLACE_REGION,     /* region */
+    PLACE_COLLECTION, /* collection, region (0 for a global one) */
+    PLACE_CONTROL,    /* .campusfs */
+    PLACE_REFUSED,    /* collection, region: its .refused */
+    PLACE_NEXT_ID,    /* collection, region: its .next-id */
+    PLACE_NODE,       /* a node, by number */
+    PLACE_ROW,        /* a revision of a row */
+};
+
+struct place {
+    enum place_kind kind;
+    struct row_key key; /* collection and region where the kind has them; id and rev for a row */
+    uint16_t rev;       /* the lowest 16 bits */
+    uint64_t number;    /* of a node */
+};
+
+/* The nodeid of a revision, and the st_ino of its row. */
+uint64_t address_revision(const struct row_key *key, uint64_t rev);
+uint64_t address_row(const struct row_key *key);
+/* The nodeid (and st_ino) of a fixed place. */
+uint64_t address_place(enum place_kind kind, unsigned collection, unsigned region);
+/* The nodeid of a node: 1 <= number < 2^38. */
+uint64_t address_node(uint64_t number);
+
+/* What a nodeid stands for; false for a number that is none of ours. */
+bool address_parse(uint64_t nodeid, struct place *place);

@@ -1,0 +1,259 @@
+/*
+ * How a text becomes a row. A save is one transaction, whatever brought it: close, fsync, a rename, a time set by
+ * path. Drafts are the buffers of writers; they commit at the close of the process that opened or last wrote them.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "tree/tree_internal.h"
+
+/* The row's former revisions are no longer what a name leads to. */
+static void invalidate(struct tree *tree, const struct row_key *key, uint64_t rev)
+{
+    if (rev != 0)
+        tree->invalidate(tree->invalidate_arg, address_revision(key, rev));
+}
+
+int save_commit(struct tree *tree, const struct caller *caller, const struct save *save, struct put_result *result,
+                struct fail *f)
+{
+    bool unfinished;
+    char actor[64];
+    *result = (struct put_result){0};
+    if (save->len > tree->config->document_max)
+        return fail_set(f, EFBIG, "the document is larger than %zu bytes", tree->config->document_max);
+    int r = json_check(save->text, save->len, &unfinished, f);
+    if (r < 0)
+        return r;
+    struct process process = process_of_thread(caller->tid);
+    snprintf(actor, sizeof actor, "uid=%u pid=%d", (unsigned)caller->uid, (int)process.tgid);
+    int64_t base = save->saved_us;
+    if (tree->config->conflicts_overwrite)
+        base = STORE_TIME_FOREVER;
+    else if (base == STORE_TIME_NONE && save->key.id)
+        base = memory_last_save(tree->memory, &save->key, process, save->born, STORE_TIME_NONE);
+    struct put put = {.key = save->key, .text = save->text, .at_us = save->at_us, .base_us = base, .actor = actor};
+    r = store_put(tree->store, &put, &caller->op, result, f);
+    if (r < 0)
+        return r;
+    struct row_key key = save->key;
+    if (result->id)
+        key.id = result->id;
+    if (result->document)
+        memory_saved(tree->memory, &key, process, result->document->revision.content_us);
+    if (!result->unchanged) {
+        invalidate(tree, &key, result->replaced_rev);
+        if (save->base_rev != result->replaced_rev)
+            invalidate(tree, &key, save->base_rev);
+    }
+    return 0;
+}
+
+static uint64_t row_hash(const struct row_key *key)
+{
+    return map_hash_number(address_row(key));
+}
+
+int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key, struct document *document,
+              struct node **out)
+{
+    struct node *node;
+    int r = node_new(tree->nodes, NODE_FILE, &node);
+    if (r < 0)
+        return r;
+    const struct access *access = &tree->access[key->collection];
+    node->content.max = tree->config->document_max;
+    node->mode = access->file_mode;
+    node->uid = access->uid;
+    node->gid = access->gid;
+    node->created = memory_now(tree->memory);
+    node->maker = process_of_thread(caller->tid);
+    if (key->id)
+        node->shown_ino = address_row(key);
+    node->draft = (struct draft){.active = true, .creates = !document, .key = *key, .saved_us = STORE_TIME_NONE,
+                                 .born = node->created, .version = 1, .in_order = !document};
+    if (document) {
+        node->draft.base_rev = document->revision.rev;
+        node->mtime = node->ctime = timespec_of_us(document->revision.mtime_us);
+        r = node_write(tree->nodes, node, document->text, document->revision.size, 0);
+    }
+    if (r < 0) {
+        node_unref(tree->nodes, node);
+        return r;
+    }
+    *out = node;
+    return 0;
+}
+
+void draft_set_pending(struct tree *tree, struct node *node, bool pending)
+{
+    pthread_mutex_lock(&tree->lock);
+    if (pending && !node->is_pending)
+        node->is_pending = map_add(&tree->pending, &node->pending, row_hash(&node->draft.key)) == 0;
+    else if (!pending && node->is_pending) {
+        map_remove(&tree->pending, &node->pending);
+        node->is_pending = false;
+    }
+    pthread_mutex_unlock(&tree->lock);
+}
+
+struct pending_key {
+    uint64_t row;
+    struct process process;
+    bool own; /* wanted: of that process, else of any other */
+};
+
+static bool pending_equal(const struct map_entry *entry, const void *wanted)
+{
+    const struct node *node = MAP_ELEMENT(entry, struct node, pending);
+    const struct pending_key *key = wanted;
+    return address_row(&node->draft.key) == key->row && process_equal(node->maker, key->process) == key->own;
+}
+
+struct node *draft_pending(struct tree *tree, const struct row_key *key, pid_t tid, bool *by_other)
+{
+    struct node *node = NULL;
+    if (by_other)
+        *by_other = false;
+    pthread_mutex_lock(&tree->lock);
+    size_t any = tree->pending.count;
+    pthread_mutex_unlock(&tree->lock);
+    if (any == 0)
+        return NULL;
+    struct pending_key wanted = {.row = address_row(key), .process = process_of_thread(tid), .own = true};
+    pthread_mutex_lock(&tree->lock);
+    struct map_entry *entry = map_find(&tree->pending, row_hash(key), pending_equal, &wanted);
+    if (entry) {
+        node = MAP_ELEMENT(entry, struct node, pending);
+        node_ref(tree->nodes, node);
+    }
+    wanted.own = false;
+    if (by_other)
+        *by_other = map_find(&tree->pending, row_hash(key), pending_equal, &wanted) != NULL;
+    pthread_mutex_unlock(&tree->lock);
+    return node;
+}
+
+/* Under the node's lock: waits until nobody commits it. */
+static int wait_settled(struct node *node, const struct op *op)
+{
+    while (node->draft.committing) {
+        struct timespec until = {.tv_sec = op->deadline / 1000, .tv_nsec = op->deadline % 1000 * 1000000};
+        if (pthread_cond_timedwait(&node->settled, &node->lock, &until) == ETIMEDOUT)
+            return -EIO;
+    }
+    return 0;
+}
+
+/* Under the node's lock: the commit went through; what was written meanwhile is still dirty. */
+static void take_commit(struct tree *tree, struct node *node, uint64_t version, const struct put_result *result)
+{
+    struct draft *draft = &node->draft;
+    draft->dirty = draft->version != version;
+    draft->creates = false;
+    draft->refused = 0;
+    draft_set_pending(tree, node, false); /* before the key changes: new.json is found by it until now */
+    if (result->id && draft->key.id == 0) {
+        draft->key.id = result->id;
+        node->shown_ino = address_row(&draft->key);
+    }
+    if (result->document) {
+        draft->base_rev = result->document->revision.rev;
+        draft->saved_us = result->document->revision.content_us;
+        if (!draft->dirty) {
+            node->mtime = node->ctime = timespec_of_us(result->document->revision.mtime_us);
+            node->mtime_set = false;
+        }
+    }
+}
+
+void save_refused(struct tree *tree, const struct caller *caller, const struct row_key *key, const char *text,
+                  size_t len, const struct fail *f)
+{
+    char path[320];
+    path_of_row(tree, key, path, sizeof path);
+    report_add(tree->report, path, f);
+    if (len > 0)
+        refused_keep(tree, caller, key, text, len, f);
+}
+
+void draft_break(struct tree *tree, const struct caller *caller, struct node *node, const struct fail *f)
+{
+    struct draft *draft = &node->draft;
+    if (draft->broken)
+        return;
+    draft->why = malloc(sizeof *draft->why);
+    if (draft->why)
+        *draft->why = *f;
+    draft->broken = f->err;
+    save_refused(tree, caller, &draft->key, node->content.data, node->content.len, f);
+}
+
+/* Under the node's lock, which it lets go: one transaction with a copy of the content. */
+static int commit_copy(struct tree *tree, const struct caller *caller, struct node *node, struct fail *f)
+{
+    struct buf text CLEANUP(buf_clear) = {0};
+    struct draft *draft = &node->draft;
+    uint64_t version = draft->version;
+    int r = buf_add(&text, node->content.data, node->content.len);
+    if (r < 0)
+        return fail_set(f, -r, "out of memory");
+    struct save save = {.key = draft->key, .text = text.data, .len = text.len, .saved_us = draft->saved_us,
+                        .born = draft->born, .base_rev = draft->base_rev,
+                        .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
+    struct put_result result = {0};
+    bool was_refused = draft->refused != 0;
+    draft->committing = true;
+    pthread_mutex_unlock(&node->lock);
+    r = save_commit(tree, caller, &save, &result, f);
+    if (r < 0 && f->err)
+        save_refused(tree, caller, &save.key, text.data, text.len, f);
+    else if (r == 0 && was_refused)
+        refused_forget(tree, caller, &save.key);
+    pthread_mutex_lock(&node->lock);
+    draft->committing = false;
+    pthread_cond_broadcast(&node->settled);
+    if (r == 0) {
+        take_commit(tree, node, version, &result);
+    } else {
+        draft->refused = version;
+        draft->refused_err = -r;
+    }
+    document_unref(result.document);
+    return r;
+}
+
+/*
+ * An unfinished document is an error for who opened the file, and nothing for the others, who may hold the descriptor
+ * while it is written by several processes one after the other.
+ */
+static bool is_unfinished(const struct node *node)
+{
+    bool unfinished = false;
+    return json_check(node->content.data, node->content.len, &unfinished, NULL) < 0 && unfinished;
+}
+
+int draft_commit(struct tree *tree, const struct caller *caller, struct node *node, enum draft_trigger trigger,
+                 bool is_opener)
+{
+    struct draft *draft = &node->draft;
+    struct fail f = {0};
+    int r = wait_settled(node, &caller->op);
+    if (r < 0)
+        return r;
+    bool time_only = node->mtime_set && !draft->creates && !draft->dirty;
+    if ((!draft->dirty && !time_only) || node->content.len == 0)
+        return trigger == DRAFT_ATTRIBUTES && node->content.len == 0 ? -EINVAL : 0;
+    if (draft->refused == draft->version)
+        return -draft->refused_err;
+    if (draft->broken) {
+        /* Told when the write was answered; what came after it is kept as well. */
+        refused_keep(tree, caller, &draft->key, node->content.data, node->content.len, draft->why);
+        draft->refused = draft->version;
+        return -(draft->refused_err = draft->broken);
+    }
+    if (trigger == DRAFT_FLUSH && !is_opener && is_unfinished(node))
+        return 0;
+    return commit_copy(tree, caller, node, &f);
+}

@@ -1,0 +1,62 @@
+#include "tree/process.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+
+static ssize_t read_small(const char *path, char *out, size_t size)
+{
+    int fd CLEANUP(closep) = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t n = read(fd, out, size - 1);
+    out[n > 0 ? n : 0] = '\0';
+    return n;
+}
+
+static pid_t tgid_of(pid_t tid)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
+    if (read_small(path, text, sizeof text) <= 0)
+        return 0;
+    const char *line = strstr(text, "\nTgid:");
+    return line ? (pid_t)strtol(line + 6, NULL, 10) : 0;
+}
+
+/* Field 22 of stat; the fields are counted behind the command's name, which may hold anything. */
+static uint64_t start_of(pid_t tgid)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)tgid);
+    if (read_small(path, text, sizeof text) <= 0)
+        return 0;
+    char *p = strrchr(text, ')');
+    for (int field = 2; p && field < 22; field++)
+        p = strchr(p + 1, ' ');
+    return p ? strtoull(p + 1, NULL, 10) : 0;
+}
+
+struct process process_of_thread(pid_t tid)
+{
+    struct process process = {0};
+    if (tid <= 0)
+        return process;
+    process.tgid = tgid_of(tid);
+    if (process.tgid)
+        process.start = start_of(process.tgid);
+    return process;
+}
+
+bool process_equal(struct process a, struct process b)
+{
+    return a.tgid == b.tgid && a.start == b.start;
+}
+
+bool process_is_same(struct process a, struct process b)
+{
+    return a.tgid != 0 && process_equal(a, b);
+}

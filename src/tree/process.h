@@ -1,0 +1,22 @@
+/*
+ * Who calls. The kernel names the calling thread; what belongs together is its process, named by thread-group id and
+ * start time, since ids are used again.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct process {
+    pid_t tgid;     /* 0: not known (another pid namespace, or gone) */
+    uint64_t start; /* clock ticks since boot */
+};
+
+/* The process of a thread; unknown when it cannot be told. */
+struct process process_of_thread(pid_t tid);
+
+/* Two unknown processes are equal, except to process_is_same(). */
+bool process_equal(struct process a, struct process b);
+/* True only when both are known and the same. */
+bool process_is_same(struct process a, struct process b);

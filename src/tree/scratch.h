@@ -1,0 +1,32 @@
+/*
+ * The names of scratch space: which node lies under which name of which folder (a collection's, its .refused, or a
+ * scratch folder), known to this mount only. A name holds a reference to its node. Thread-safe.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "tree/node.h"
+
+struct scratch;
+
+/* Borrows the table of nodes. */
+struct scratch *scratch_new(struct nodes *nodes);
+void scratch_free(struct scratch *scratch);
+
+/* The node under a name, with a reference; NULL when there is none. */
+struct node *scratch_find(struct scratch *scratch, uint64_t folder, const char *name);
+/* -EEXIST, -ENOMEM. */
+int scratch_add(struct scratch *scratch, uint64_t folder, const char *name, struct node *node);
+/* Takes a name away; -ENOENT; -ESTALE when it is not that node's (NULL = whatever it is). */
+int scratch_remove(struct scratch *scratch, uint64_t folder, const char *name, const struct node *node);
+/* Gives a node another name, replacing what lies there (not a folder that has entries: -ENOTEMPTY). */
+int scratch_rename(struct scratch *scratch, uint64_t folder, const char *name, uint64_t to_folder, const char *to);
+bool scratch_is_empty(struct scratch *scratch, uint64_t folder);
+
+/* A folder's names as they are now, oldest first; free() the list, unref each node. */
+struct scratch_item {
+    char name[256];
+    struct node *node;
+};
+int scratch_list(struct scratch *scratch, uint64_t folder, struct scratch_item **items, size_t *n);

@@ -1,0 +1,547 @@
+/*
+ * Names and attributes.
+ */
+#include "tree/tree.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "tree/tree_internal.h"
+
+enum {
+    FIXED_MS = 3600 * 1000, /* names that cannot change while the mount lasts */
+    CHANGED_WAIT_MS = 500,  /* a folder's time is not worth more: the last known one is shown then */
+    ENTRY_BYTES = 4096,     /* st_size of a folder */
+};
+
+/* Fixed places have no time of their own; the same one over remounts lets backups see that nothing changed. */
+static const struct timespec FIXED_TIME = {.tv_sec = 1767225600}; /* 2026-01-01T00:00:00Z */
+
+/* Opening and closing */
+
+static void access_prepare(struct tree *tree)
+{
+    const struct config *config = tree->config;
+    for (size_t i = 0; i < COLLECTIONS_MAX; i++)
+        tree->access[i] = (struct access){config->uid, config->gid, config->file_mode};
+    for (size_t i = 0; i < config->naccess; i++) {
+        const struct config_access *a = &config->access[i];
+        const struct collection *c = collection_of_folder(a->collection);
+        if (!c) {
+            log_warning("%s:%u: there is no collection %s", config->path ? config->path : "environment", a->line,
+                        a->collection);
+            continue;
+        }
+        struct access *to = &tree->access[c->number];
+        to->uid = a->uid != (uid_t)-1 ? a->uid : to->uid;
+        to->gid = a->gid != (gid_t)-1 ? a->gid : to->gid;
+        to->file_mode = a->mode != (mode_t)-1 ? a->mode : to->file_mode;
+    }
+}
+
+int tree_open(const struct config *config, struct cluster *cluster, void (*invalidate)(void *arg, uint64_t nodeid),
+              void *arg, struct tree **out, struct fail *f)
+{
+    struct tree *tree = calloc(1, sizeof *tree);
+    if (!tree)
+        return fail_set(f, ENOMEM, "out of memory");
+    tree->config = config;
+    tree->cluster = cluster;
+    tree->invalidate = invalidate;
+    tree->invalidate_arg = arg;
+    tree->started_at = clock_now_ms();
+    pthread_mutex_init(&tree->lock, NULL);
+    int r = store_open(config, cluster, &tree->store, f);
+    if (r < 0) {
+        tree_close(tree);
+        return r;
+    }
+    tree->kernel_ms = store_kernel_timeout_ms(tree->store);
+    tree->nodes = nodes_new((struct node_limits){config->scratch_size, config->scratch_files});
+    tree->scratch = tree->nodes ? scratch_new(tree->nodes) : NULL;
+    tree->notes = tree->nodes ? notes_new(tree->nodes) : NULL;
+    tree->memory = memory_new();
+    tree->report = report_new(config->errors_size);
+    tree->refused = refused_new();
+    access_prepare(tree);
+    if (!tree->nodes || !tree->scratch || !tree->notes || !tree->memory || !tree->report || !tree->refused ||
+        view_readme(tree, &tree->readme) < 0) {
+        tree_close(tree);
+        return fail_set(f, ENOMEM, "out of memory");
+    }
+    tree->readme->mtime = tree->readme->ctime = FIXED_TIME;
+    tree->readme->shown_ino = address_place(PLACE_README, 0, 0);
+    *out = tree;
+    return 0;
+}
+
+void tree_close(struct tree *tree)
+{
+    if (!tree)
+        return;
+    refused_free(tree, tree->refused);
+    notes_free(tree->notes);
+    scratch_free(tree->scratch);
+    map_clear(&tree->pending);
+    nodes_free(tree->nodes);
+    struct map_entry *e;
+    while ((e = map_next(&tree->revisions, NULL))) {
+        struct open_revision *open = MAP_ELEMENT(e, struct open_revision, entry);
+        map_remove(&tree->revisions, e);
+        document_unref(open->document);
+        free(open);
+    }
+    map_clear(&tree->revisions);
+    memory_free(tree->memory);
+    report_free(tree->report);
+    store_close(tree->store);
+    pthread_mutex_destroy(&tree->lock);
+    free(tree);
+}
+
+/* Attributes */
+
+struct timespec timespec_of_us(int64_t us)
+{
+    int64_t fraction = us % 1000000;
+    return (struct timespec){.tv_sec = (time_t)(us / 1000000 - (fraction < 0)),
+                             .tv_nsec = (long)(fraction < 0 ? fraction + 1000000 : fraction) * 1000};
+}
+
+int64_t us_of_timespec(struct timespec time)
+{
+    return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+}
+
+static void attr_time(struct stat *attr, struct timespec time)
+{
+    attr->st_mtim = attr->st_ctim = attr->st_atim = time;
+}
+
+static void attr_size(struct stat *attr, size_t size)
+{
+    attr->st_size = (off_t)size;
+    attr->st_blocks = (blkcnt_t)((size + 511) / 512);
+    attr->st_blksize = 4096;
+}
+
+void attr_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
+                   struct stat *attr)
+{
+    const struct access *access = &tree->access[key->collection];
+    *attr = (struct stat){.st_ino = address_row(key), .st_mode = S_IFREG | access->file_mode, .st_nlink = 1,
+                          .st_uid = access->uid, .st_gid = access->gid};
+    attr_size(attr, revision->size);
+    attr_time(attr, timespec_of_us(revision->mtime_us));
+}
+
+void attr_node(struct node *node, struct stat *attr)
+{
+    static const mode_t types[] = {[NODE_FILE] = S_IFREG, [NODE_LINK] = S_IFLNK, [NODE_FOLDER] = S_IFDIR,
+                                   [NODE_TEXT] = S_IFREG};
+    pthread_mutex_lock(&node->lock);
+    *attr = (struct stat){.st_ino = node->shown_ino, .st_mode = types[node->kind] | node->mode,
+                          .st_nlink = node->kind == NODE_FOLDER ? 2 : 1, .st_uid = node->uid, .st_gid = node->gid};
+    attr_size(attr, node->kind == NODE_FOLDER ? ENTRY_BYTES : node->content.len);
+    attr_time(attr, node->mtime);
+    attr->st_ctim = node->ctime;
+    pthread_mutex_unlock(&node->lock);
+}
+
+void entry_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
+                    struct entry *entry)
+{
+    *entry = (struct entry){.nodeid = address_revision(key, revision->rev), .generation = revision->generation,
+                            .name_ms = tree->kernel_ms, .attr_ms = tree->kernel_ms};
+    attr_revision(tree, key, revision, &entry->attr);
+}
+
+void entry_node(struct tree *tree, struct node *node, struct entry *entry)
+{
+    *entry = (struct entry){.nodeid = node->nodeid};
+    attr_node(node, &entry->attr);
+    node_looked_up(tree->nodes, node);
+}
+
+/* When a collection last changed; what is known when its shard does not say so soon. */
+static int64_t changed_us(struct tree *tree, const struct caller *caller, unsigned collection, unsigned region)
+{
+    struct changed *known = &tree->changed[collection][region];
+    int64_t now = clock_now_ms();
+    pthread_mutex_lock(&tree->lock);
+    int64_t us = known->us;
+    bool recent = known->asked_at != 0 && now - known->asked_at < tree->kernel_ms;
+    if (!recent)
+        known->asked_at = now; /* one asks, the others are content with what is known */
+    pthread_mutex_unlock(&tree->lock);
+    if (recent)
+        return us;
+    struct op op = caller->op;
+    if (op.deadline > now + CHANGED_WAIT_MS)
+        op.deadline = now + CHANGED_WAIT_MS;
+    if (store_changed_us(tree->store, collection, region, &op, &us, NULL) == 0) {
+        pthread_mutex_lock(&tree->lock);
+        known->us = us;
+        pthread_mutex_unlock(&tree->lock);
+    }
+    return us;
+}
+
+static unsigned folders_in(const struct tree *tree, enum place_kind kind)
+{
+    unsigned regional = 0;
+    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
+        regional += !c->global;
+    return kind == PLACE_REGIONS ? (unsigned)tree->config->nregions : kind == PLACE_REGION ? regional
+           : kind == PLACE_ROOT  ? 2 : 0;
+}
+
+void entry_place(struct tree *tree, const struct caller *caller, enum place_kind kind, unsigned collection,
+                 unsigned region, struct entry *entry)
+{
+    const struct config *config = tree->config;
+    uint64_t nodeid = address_place(kind, collection, region);
+    *entry = (struct entry){.nodeid = nodeid, .name_ms = FIXED_MS, .attr_ms = FIXED_MS};
+    entry->attr = (struct stat){.st_ino = nodeid, .st_mode = S_IFDIR | config->dir_mode, .st_uid = config->uid,
+                                .st_gid = config->gid, .st_nlink = 2 + folders_in(tree, kind)};
+    attr_size(&entry->attr, ENTRY_BYTES);
+    attr_time(&entry->attr, FIXED_TIME);
+    if (kind == PLACE_COLLECTION) {
+        int64_t us = changed_us(tree, caller, collection, region);
+        entry->attr_ms = tree->kernel_ms;
+        entry->attr.st_uid = tree->access[collection].uid;
+        entry->attr.st_gid = tree->access[collection].gid;
+        if (us != 0)
+            attr_time(&entry->attr, timespec_of_us(us));
+    } else if (kind == PLACE_REFUSED) {
+        entry->attr.st_mode = S_IFDIR | S_ISVTX | 0777; /* each file is its writer's alone */
+    } else if (kind == PLACE_NEXT_ID) {
+        entry->attr.st_mode = S_IFREG | (tree->access[collection].file_mode & 0444);
+        entry->attr.st_nlink = 1;
+        entry->attr_ms = 0;
+        attr_size(&entry->attr, 0);
+    }
+}
+
+const struct config_region *region_named(const struct tree *tree, const char *name)
+{
+    for (size_t i = 0; i < tree->config->nregions; i++)
+        if (strcmp(tree->config->regions[i].name, name) == 0)
+            return &tree->config->regions[i];
+    return NULL;
+}
+
+const struct config_region *region_numbered(const struct tree *tree, unsigned number)
+{
+    for (size_t i = 0; i < tree->config->nregions; i++)
+        if (tree->config->regions[i].number == number)
+            return &tree->config->regions[i];
+    return NULL;
+}
+
+void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size)
+{
+    const struct collection *collection = collection_numbered(key->collection);
+    const struct config_region *region = region_numbered(tree, key->region);
+    char name[32] = "new.json";
+    if (key->id)
+        snprintf(name, sizeof name, "%lld.json", (long long)key->id);
+    if (region)
+        snprintf(out, size, "regions/%s/%s/%s", region->name, collection ? collection->folder : "?", name);
+    else
+        snprintf(out, size, "%s/%s", collection ? collection->folder : "?", name);
+}
+
+/* Whether an error of a read is worth words: the reader sees only an errno. */
+static int report_read(struct tree *tree, const struct row_key *key, int r, const struct fail *f)
+{
+    if (r == 0 || r == -ENOENT || r == -ESTALE || r == -EINTR || r == -ENAMETOOLONG || !f->err)
+        return r;
+    char path[320];
+    path_of_row(tree, key, path, sizeof path);
+    report_add(tree->report, path, f);
+    return r;
+}
+
+/* Lookup */
+
+static int lookup_root(struct tree *tree, const struct caller *caller, const char *name, struct entry *entry)
+{
+    const struct collection *c = collection_of_folder(name);
+    if (strcmp(name, "README") == 0) {
+        entry_node(tree, tree->readme, entry);
+        entry->name_ms = entry->attr_ms = FIXED_MS;
+        return 0;
+    }
+    if (c && c->global)
+        entry_place(tree, caller, PLACE_COLLECTION, c->number, 0, entry);
+    else if (strcmp(name, "regions") == 0)
+        entry_place(tree, caller, PLACE_REGIONS, 0, 0, entry);
+    else if (strcmp(name, ".campusfs") == 0)
+        entry_place(tree, caller, PLACE_CONTROL, 0, 0, entry);
+    else
+        return -ENOENT;
+    return 0;
+}
+
+static int lookup_control(struct tree *tree, const struct caller *caller, const char *name, struct entry *entry)
+{
+    const struct view *view = view_named(name);
+    struct node *node;
+    if (!view)
+        return -ENOENT;
+    int r = view_node(tree, caller, view, &node);
+    if (r < 0)
+        return r;
+    entry_node(tree, node, entry);
+    node_unref(tree->nodes, node);
+    return 0;
+}
+
+static int lookup_scratch(struct tree *tree, uint64_t folder, const char *name, struct entry *entry)
+{
+    struct node *node = scratch_find(tree->scratch, folder, name);
+    if (!node)
+        return -ENOENT;
+    entry_node(tree, node, entry);
+    node_unref(tree->nodes, node);
+    return 0;
+}
+
+/* A row that does not exist: its creator sees the draft that is to become it. */
+static int lookup_pending(struct tree *tree, const struct caller *caller, const struct row_key *key,
+                          struct entry *entry)
+{
+    struct node *node = draft_pending(tree, key, caller->tid, NULL);
+    if (!node)
+        return -ENOENT;
+    entry_node(tree, node, entry);
+    node_unref(tree->nodes, node);
+    return 0;
+}
+
+/* The thread came back for something of its own: the node it gets, made now if it is not yet. */
+static int lookup_noted_node(struct tree *tree, const struct caller *caller, struct note *note, struct entry *entry)
+{
+    struct node *node = NULL;
+    int r = 0;
+    if (note->node) {
+        node = note->node;
+        node_ref(tree->nodes, node);
+    } else {
+        struct document *document CLEANUP(document_unrefp) = NULL;
+        r = store_get(tree->store, &note->key, &caller->op, &document, NULL);
+        if (r == 0)
+            r = draft_new(tree, caller, &note->key, document, &node);
+        if (r == 0 && note->purpose == NOTE_MOVE) {
+            pthread_mutex_lock(&node->lock);
+            node->draft.active = false; /* a copy under a number of its own, soon a scratch file */
+            node->shown_ino = node->nodeid;
+            pthread_mutex_unlock(&node->lock);
+        }
+    }
+    if (r < 0)
+        return r;
+    notes_answered(tree->notes, caller->tid, &note->key, node, NULL);
+    entry_node(tree, node, entry);
+    node_unref(tree->nodes, node);
+    return 0;
+}
+
+static int lookup_noted_reader(struct tree *tree, const struct caller *caller, const struct row_key *key,
+                               struct entry *entry)
+{
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    struct fail f = {0};
+    int r = store_get(tree->store, key, &caller->op, &document, &f);
+    if (r < 0)
+        return report_read(tree, key, r, &f);
+    notes_answered(tree->notes, caller->tid, key, NULL, document);
+    entry_revision(tree, key, &document->revision, entry);
+    return 0;
+}
+
+static int lookup_row(struct tree *tree, const struct caller *caller, const struct row_key *key, struct entry *entry)
+{
+    struct note note = notes_find(tree->notes, caller->tid, key);
+    int r = -ENOENT;
+    if (note.purpose == NOTE_WRITE || note.purpose == NOTE_MOVE)
+        r = lookup_noted_node(tree, caller, &note, entry);
+    else if (note.purpose == NOTE_READ)
+        r = lookup_noted_reader(tree, caller, key, entry);
+    bool noted = note.purpose != NOTE_NONE;
+    note_clear(tree->notes, &note);
+    if (noted)
+        return r;
+    if (memory_is_away(tree->memory, key, caller->tid))
+        return lookup_pending(tree, caller, key, entry);
+    struct revision revision;
+    struct fail f = {0};
+    r = store_stat(tree->store, key, &caller->op, &revision, &f);
+    if (r == -ENOENT)
+        return lookup_pending(tree, caller, key, entry);
+    if (r == 0)
+        entry_revision(tree, key, &revision, entry);
+    return report_read(tree, key, r, &f);
+}
+
+static int lookup_collection(struct tree *tree, const struct caller *caller, uint64_t parent,
+                             const struct row_key *folder, const char *name, struct entry *entry)
+{
+    struct row_key key = *folder;
+    switch (name_parse(name, &key.id)) {
+    case NAME_ROW:
+        return lookup_row(tree, caller, &key, entry);
+    case NAME_NEW:
+        return lookup_pending(tree, caller, &key, entry);
+    case NAME_NEXT_ID:
+        entry_place(tree, caller, PLACE_NEXT_ID, key.collection, key.region, entry);
+        return 0;
+    case NAME_REFUSED:
+        entry_place(tree, caller, PLACE_REFUSED, key.collection, key.region, entry);
+        return 0;
+    case NAME_SCRATCH:
+        return lookup_scratch(tree, parent, name, entry);
+    default:
+        return -ENOENT;
+    }
+}
+
+int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
+                struct entry *entry)
+{
+    struct place place;
+    const struct config_region *region;
+    const struct collection *c;
+    if (strlen(name) > NAME_MAX_BYTES)
+        return -ENAMETOOLONG;
+    if (!address_parse(parent, &place))
+        return -ENOENT;
+    switch (place.kind) {
+    case PLACE_ROOT:
+        return lookup_root(tree, caller, name, entry);
+    case PLACE_REGIONS:
+        region = region_named(tree, name);
+        if (region)
+            entry_place(tree, caller, PLACE_REGION, 0, region->number, entry);
+        return region ? 0 : -ENOENT;
+    case PLACE_REGION:
+        c = collection_of_folder(name);
+        if (c && !c->global)
+            entry_place(tree, caller, PLACE_COLLECTION, c->number, place.key.region, entry);
+        return c && !c->global ? 0 : -ENOENT;
+    case PLACE_COLLECTION:
+        return lookup_collection(tree, caller, parent, &place.key, name, entry);
+    case PLACE_CONTROL:
+        return lookup_control(tree, caller, name, entry);
+    case PLACE_REFUSED:
+    case PLACE_NODE:
+        return lookup_scratch(tree, parent, name, entry);
+    default:
+        return -ENOTDIR;
+    }
+}
+
+void tree_forget(struct tree *tree, uint64_t nodeid, uint64_t n)
+{
+    struct place place;
+    if (address_parse(nodeid, &place) && place.kind == PLACE_NODE)
+        node_forget(tree->nodes, nodeid, n);
+}
+
+bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place)
+{
+    if (!address_parse(nodeid, place))
+        return false;
+    if (place->kind != PLACE_NODE)
+        return place->kind == PLACE_COLLECTION || place->kind == PLACE_REFUSED;
+    struct node *node = node_get(tree->nodes, nodeid);
+    bool folder = node && node->kind == NODE_FOLDER;
+    node_unref(tree->nodes, node);
+    return folder;
+}
+
+/* getattr */
+
+static bool revision_equal(const struct map_entry *entry, const void *nodeid)
+{
+    return MAP_ELEMENT(entry, struct open_revision, entry)->nodeid == *(const uint64_t *)nodeid;
+}
+
+struct open_revision *revision_find(struct tree *tree, uint64_t nodeid)
+{
+    struct map_entry *entry = map_find(&tree->revisions, map_hash_number(nodeid), revision_equal, &nodeid);
+    return entry ? MAP_ELEMENT(entry, struct open_revision, entry) : NULL;
+}
+
+/* An outdated revision is still answered while somebody has it open. */
+static bool getattr_open(struct tree *tree, const struct place *place, uint64_t nodeid, struct stat *attr)
+{
+    pthread_mutex_lock(&tree->lock);
+    struct open_revision *open = revision_find(tree, nodeid);
+    if (open)
+        attr_revision(tree, &place->key, &open->document->revision, attr);
+    pthread_mutex_unlock(&tree->lock);
+    return open != NULL;
+}
+
+static int getattr_row(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
+                       struct stat *attr, int64_t *attr_ms)
+{
+    struct revision revision;
+    struct fail f = {0};
+    int r = store_stat(tree->store, &place->key, &caller->op, &revision, &f);
+    *attr_ms = tree->kernel_ms;
+    if (r == 0 && (revision.rev & 0xffff) == place->rev) {
+        attr_revision(tree, &place->key, &revision, attr);
+        return 0;
+    }
+    if (getattr_open(tree, place, nodeid, attr))
+        return 0;
+    return r == 0 || r == -ENOENT ? -ESTALE : report_read(tree, &place->key, r, &f);
+}
+
+int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid, const struct handle *handle,
+                 struct stat *attr, int64_t *attr_ms)
+{
+    struct place place;
+    struct entry entry;
+    (void)handle;
+    if (!address_parse(nodeid, &place))
+        return -ESTALE;
+    if (place.kind == PLACE_ROW)
+        return getattr_row(tree, caller, &place, nodeid, attr, attr_ms);
+    if (place.kind == PLACE_NODE) {
+        struct node *node = node_get(tree->nodes, nodeid);
+        if (!node)
+            return -ESTALE;
+        attr_node(node, attr);
+        *attr_ms = node == tree->readme ? FIXED_MS : 0;
+        node_unref(tree->nodes, node);
+        return 0;
+    }
+    entry_place(tree, caller, place.kind, place.key.collection, place.key.region, &entry);
+    *attr = entry.attr;
+    *attr_ms = entry.attr_ms;
+    return 0;
+}
+
+void tree_statfs(struct tree *tree, uint64_t *bytes, uint64_t *bytes_free, uint64_t *files, uint64_t *files_free)
+{
+    struct node_usage usage;
+    nodes_usage(tree->nodes, &usage);
+    *bytes = tree->config->scratch_size;
+    *bytes_free = usage.bytes < *bytes ? *bytes - usage.bytes : 0;
+    *files = tree->config->scratch_files;
+    *files_free = usage.files < *files ? *files - usage.files : 0;
+}
+
+void tree_count(struct tree *tree, enum tree_request kind, int result)
+{
+    __atomic_add_fetch(&tree->requests[kind], 1, __ATOMIC_RELAXED);
+    if (result < 0)
+        __atomic_add_fetch(&tree->errors[kind], 1, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,609 @@
+/*
+ * Open files: a reader keeps the revision that it opened, a writer has a draft, scratch files are themselves.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "tree/tree_internal.h"
+
+struct handle {
+    struct document *document; /* a reference: a revision that is read; NULL for all else */
+    uint64_t revision;         /* its nodeid */
+    struct node *node;         /* a reference: a draft, scratch file or text; NULL for a revision */
+    struct process opener;
+    bool writes, appends;
+};
+
+static int handle_new(struct tree *tree, const struct caller *caller, struct node *node, int flags,
+                      struct handle **out)
+{
+    struct handle *handle = calloc(1, sizeof *handle);
+    if (!handle)
+        return -ENOMEM;
+    handle->writes = (flags & O_ACCMODE) != O_RDONLY;
+    handle->appends = flags & O_APPEND;
+    handle->opener = process_of_thread(caller->tid);
+    if (node) {
+        node_ref(tree->nodes, node);
+        handle->node = node;
+        pthread_mutex_lock(&node->lock);
+        node->handles++;
+        pthread_mutex_unlock(&node->lock);
+    }
+    *out = handle;
+    return 0;
+}
+
+/* Changes of content, under the node's lock. */
+
+static void content_changed(struct node *node, const struct process *writer)
+{
+    clock_gettime(CLOCK_REALTIME, &node->mtime);
+    node->ctime = node->mtime;
+    node->mtime_set = false;
+    if (!node->draft.active)
+        return;
+    node->draft.dirty = true;
+    node->draft.version++;
+    if (writer)
+        node->draft.writer = *writer;
+}
+
+static int truncate_node(struct tree *tree, struct node *node, size_t size, const struct process *writer)
+{
+    if (size == node->content.len && size != 0)
+        return 0;
+    int r = node_resize(tree->nodes, node, size);
+    if (r < 0)
+        return r;
+    content_changed(node, writer);
+    node->draft.in_order = size == 0;
+    node->draft.judged = 0;
+    if (size == 0)
+        node->draft.broken = 0;
+    return 0;
+}
+
+/* Revisions that are open */
+
+static int revision_opened(struct tree *tree, uint64_t nodeid, struct document *document)
+{
+    int r = 0;
+    pthread_mutex_lock(&tree->lock);
+    struct open_revision *open = revision_find(tree, nodeid);
+    if (!open) {
+        open = calloc(1, sizeof *open);
+        r = open ? map_add(&tree->revisions, &open->entry, map_hash_number(nodeid)) : -ENOMEM;
+        if (r < 0) {
+            free(open);
+            open = NULL;
+        } else {
+            open->nodeid = nodeid;
+            open->document = document_ref(document);
+        }
+    }
+    if (open)
+        open->handles++;
+    pthread_mutex_unlock(&tree->lock);
+    return r;
+}
+
+static void revision_closed(struct tree *tree, uint64_t nodeid)
+{
+    pthread_mutex_lock(&tree->lock);
+    struct open_revision *open = revision_find(tree, nodeid);
+    if (open && --open->handles == 0) {
+        map_remove(&tree->revisions, &open->entry);
+        document_unref(open->document);
+        free(open);
+    }
+    pthread_mutex_unlock(&tree->lock);
+}
+
+static int open_revision(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
+                         struct document *document, struct handle **handle, struct open_hints *hints)
+{
+    int r = handle_new(tree, caller, NULL, O_RDONLY, handle);
+    if (r == 0)
+        r = revision_opened(tree, nodeid, document);
+    if (r < 0) {
+        free(*handle);
+        return r;
+    }
+    (*handle)->document = document_ref(document);
+    (*handle)->revision = nodeid;
+    *hints = (struct open_hints){.keep_cache = true, .no_flush = true};
+    (void)place;
+    return 0;
+}
+
+/*
+ * Reading: the newest revision, or the one that this thread's LOOKUP was just told. Anything else is ESTALE, on which
+ * the kernel looks the name up again.
+ */
+static int open_for_reading(struct tree *tree, const struct caller *caller, const struct place *place,
+                            uint64_t nodeid, struct handle **handle, struct open_hints *hints)
+{
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    struct note note = notes_take(tree->notes, caller->tid, &place->key);
+    if (note.document && (note.document->revision.rev & 0xffff) == place->rev)
+        document = document_ref(note.document);
+    bool came_back = note.purpose == NOTE_READ && !note.looked;
+    note_clear(tree->notes, &note);
+    struct fail f = {0};
+    int r = document ? 0 : store_get(tree->store, &place->key, &caller->op, &document, &f);
+    if (r < 0 && r != -ENOENT && f.err) {
+        char path[320];
+        path_of_row(tree, &place->key, path, sizeof path);
+        if (r != -EINTR)
+            report_add(tree->report, path, &f);
+        return r;
+    }
+    if (r == 0 && (document->revision.rev & 0xffff) == place->rev)
+        return open_revision(tree, caller, place, nodeid, document, handle, hints);
+    if (came_back || caller->tid == 0) {
+        /* No way to look the name up again (a reopen through a descriptor): what was opened once, if it is known. */
+        document_unref(document);
+        document = NULL;
+        pthread_mutex_lock(&tree->lock);
+        struct open_revision *open = revision_find(tree, nodeid);
+        document = open ? document_ref(open->document) : NULL;
+        pthread_mutex_unlock(&tree->lock);
+        return document ? open_revision(tree, caller, place, nodeid, document, handle, hints) : -ESTALE;
+    }
+    notes_leave(tree->notes, caller->tid, &place->key, NOTE_READ);
+    return -ESTALE;
+}
+
+/* A reopen that cannot look the name up again writes on the revision itself: past the page cache. */
+static int open_in_place(struct tree *tree, const struct caller *caller, const struct place *place, int flags,
+                         struct handle **handle, struct open_hints *hints)
+{
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    struct node *node;
+    int r = store_get(tree->store, &place->key, &caller->op, &document, NULL);
+    if (r < 0)
+        return r == -ENOENT ? -ESTALE : r;
+    r = draft_new(tree, caller, &place->key, document, &node);
+    if (r < 0)
+        return r;
+    r = handle_new(tree, caller, node, flags, handle);
+    if (r == 0 && (flags & O_TRUNC)) {
+        pthread_mutex_lock(&node->lock);
+        truncate_node(tree, node, 0, NULL);
+        pthread_mutex_unlock(&node->lock);
+    }
+    node_unref(tree->nodes, node);
+    *hints = (struct open_hints){.direct_io = true};
+    return r;
+}
+
+static int open_for_writing(struct tree *tree, const struct caller *caller, const struct place *place, int flags,
+                            struct handle **handle, struct open_hints *hints)
+{
+    if (tree->config->read_only)
+        return -EROFS;
+    struct note note = notes_take(tree->notes, caller->tid, &place->key);
+    bool came_back = note.purpose == NOTE_WRITE && !note.looked;
+    note_clear(tree->notes, &note);
+    if (came_back || caller->tid == 0)
+        return open_in_place(tree, caller, place, flags, handle, hints);
+    notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
+    return -ESTALE;
+}
+
+/* .next-id: reading it takes an id. */
+static int open_next_id(struct tree *tree, const struct caller *caller, const struct place *place, int flags,
+                        struct handle **handle, struct open_hints *hints)
+{
+    int64_t id;
+    char text[32];
+    struct fail f = {0};
+    if ((flags & O_ACCMODE) != O_RDONLY)
+        return -EACCES;
+    int r = store_next_id(tree->store, place->key.collection, place->key.region, &caller->op, &id, &f);
+    if (r < 0) {
+        report_add(tree->report, ".next-id", &f);
+        return r;
+    }
+    struct node *node;
+    r = node_new(tree->nodes, NODE_TEXT, &node);
+    if (r < 0)
+        return r;
+    snprintf(text, sizeof text, "%lld\n", (long long)id);
+    r = node_write(tree->nodes, node, text, strlen(text), 0);
+    if (r == 0)
+        r = handle_new(tree, caller, node, O_RDONLY, handle);
+    node_unref(tree->nodes, node);
+    *hints = (struct open_hints){.direct_io = true, .no_flush = true};
+    return r;
+}
+
+static int open_node(struct tree *tree, const struct caller *caller, uint64_t nodeid, int flags,
+                     struct handle **handle, struct open_hints *hints)
+{
+    struct node *node = node_get(tree->nodes, nodeid);
+    bool writes = (flags & O_ACCMODE) != O_RDONLY;
+    if (!node)
+        return -ESTALE;
+    int r = node->kind == NODE_FOLDER ? -EISDIR : node->kind == NODE_TEXT && writes ? -EACCES : 0;
+    pthread_mutex_lock(&node->lock);
+    struct row_key key = node->draft.key;
+    bool draft = node->draft.active;
+    if (r == 0 && (flags & O_TRUNC))
+        r = truncate_node(tree, node, 0, NULL);
+    pthread_mutex_unlock(&node->lock);
+    if (draft) {
+        struct note note = notes_take(tree->notes, caller->tid, &key);
+        note_clear(tree->notes, &note);
+    }
+    if (r == 0)
+        r = handle_new(tree, caller, node, flags, handle);
+    node_unref(tree->nodes, node);
+    *hints = (struct open_hints){.no_flush = !draft || !writes};
+    return r;
+}
+
+int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t nodeid, int flags,
+                   struct handle **handle, struct open_hints *hints)
+{
+    struct place place;
+    if (!address_parse(nodeid, &place))
+        return -ESTALE;
+    if (place.kind == PLACE_NODE)
+        return open_node(tree, caller, nodeid, flags, handle, hints);
+    if (place.kind == PLACE_NEXT_ID)
+        return open_next_id(tree, caller, &place, flags, handle, hints);
+    if (place.kind != PLACE_ROW)
+        return -EISDIR;
+    if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC))
+        return open_for_reading(tree, caller, &place, nodeid, handle, hints);
+    return open_for_writing(tree, caller, &place, flags, handle, hints);
+}
+
+/* Create */
+
+static int create_scratch(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
+                          mode_t mode, struct node **out)
+{
+    struct node *node;
+    int r = node_new(tree->nodes, NODE_FILE, &node);
+    if (r < 0)
+        return r;
+    node->mode = mode & 07777;
+    node->uid = caller->uid;
+    node->gid = caller->gid;
+    node->created = memory_now(tree->memory);
+    node->maker = process_of_thread(caller->tid);
+    r = scratch_add(tree->scratch, parent, name, node);
+    if (r < 0) {
+        node_unref(tree->nodes, node);
+        return r;
+    }
+    *out = node;
+    return 0;
+}
+
+static int open_or_create_scratch(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
+                                  mode_t mode, int flags, struct node **out)
+{
+    struct node *node = scratch_find(tree->scratch, parent, name);
+    if (!node)
+        return create_scratch(tree, caller, parent, name, mode, out);
+    int r = flags & O_EXCL ? -EEXIST : node->kind == NODE_FOLDER ? -EISDIR : 0;
+    if (r == 0 && (flags & O_TRUNC)) {
+        pthread_mutex_lock(&node->lock);
+        r = truncate_node(tree, node, 0, NULL);
+        pthread_mutex_unlock(&node->lock);
+    }
+    if (r < 0)
+        node_unref(tree->nodes, node);
+    else
+        *out = node;
+    return r;
+}
+
+/* The row under the name, as far as the creating process sees one. */
+static int find_row(struct tree *tree, const struct caller *caller, const struct row_key *key,
+                    struct document **document)
+{
+    struct fail f = {0};
+    if (key->id == 0)
+        return 0;
+    int r = store_get(tree->store, key, &caller->op, document, &f);
+    if (r < 0 && r != -ENOENT)
+        report_add(tree->report, "create", &f);
+    return r == -ENOENT ? 0 : r;
+}
+
+static int create_row(struct tree *tree, const struct caller *caller, const struct row_key *key, int flags,
+                      struct node **out)
+{
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    struct node *node;
+    bool by_other;
+    int r = find_row(tree, caller, key, &document);
+    if (r < 0)
+        return r;
+    bool away = document && memory_is_away(tree->memory, key, caller->tid);
+    if (document && !away && (flags & O_EXCL))
+        return -EEXIST;
+    if (!document) {
+        struct node *pending = draft_pending(tree, key, caller->tid, &by_other);
+        bool taken = pending || (by_other && key->id);
+        node_unref(tree->nodes, pending);
+        if (taken && (flags & O_EXCL))
+            return -EEXIST;
+    }
+    r = draft_new(tree, caller, key, document, &node);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&node->lock);
+    if (document && (away || (flags & O_TRUNC)))
+        r = truncate_node(tree, node, 0, NULL);
+    pthread_mutex_unlock(&node->lock);
+    if (!document)
+        draft_set_pending(tree, node, true);
+    *out = node;
+    return r;
+}
+
+static int mistaken_name(struct tree *tree, const char *name)
+{
+    struct fail f = {0};
+    int r = fail_set(&f, EINVAL, "a row's file is named <id>.json: digits without a sign or leading zeros, from 1 on, "
+                                 "below 274877906944");
+    report_add(tree->report, name, &f);
+    return r;
+}
+
+static int create_in_collection(struct tree *tree, const struct caller *caller, uint64_t parent,
+                                const struct place *place, const char *name, mode_t mode, int flags,
+                                struct node **node)
+{
+    struct row_key key = place->key;
+    switch (name_parse(name, &key.id)) {
+    case NAME_ROW:
+    case NAME_NEW:
+        return tree->config->read_only ? -EROFS : create_row(tree, caller, &key, flags, node);
+    case NAME_SCRATCH:
+        return open_or_create_scratch(tree, caller, parent, name, mode, flags, node);
+    case NAME_MISTAKEN:
+        return mistaken_name(tree, name);
+    default:
+        return -EPERM;
+    }
+}
+
+int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name, mode_t mode,
+                int flags, struct entry *entry, struct handle **handle)
+{
+    struct place place;
+    struct node *node = NULL;
+    if (strlen(name) > NAME_MAX_BYTES)
+        return -ENAMETOOLONG;
+    if (!is_scratch_folder(tree, parent, &place))
+        return -EPERM;
+    int r = place.kind == PLACE_COLLECTION
+                ? create_in_collection(tree, caller, parent, &place, name, mode, flags, &node)
+                : open_or_create_scratch(tree, caller, parent, name, mode, flags, &node);
+    if (r < 0)
+        return r;
+    r = handle_new(tree, caller, node, flags, handle);
+    if (r == 0)
+        entry_node(tree, node, entry);
+    node_unref(tree->nodes, node);
+    return r;
+}
+
+/* Reading and writing */
+
+int tree_read(struct handle *handle, size_t size, off_t offset, const char **data, size_t *len, char **owned)
+{
+    *owned = NULL;
+    *data = "";
+    *len = 0;
+    if (handle->document) {
+        const struct document *document = handle->document;
+        if ((size_t)offset < document->revision.size) {
+            *data = document->text + offset;
+            *len = document->revision.size - (size_t)offset;
+            *len = *len < size ? *len : size;
+        }
+        return 0;
+    }
+    int r = 0;
+    pthread_mutex_lock(&handle->node->lock);
+    const struct buf *content = &handle->node->content;
+    if ((size_t)offset < content->len) {
+        *len = content->len - (size_t)offset;
+        *len = *len < size ? *len : size;
+        *owned = malloc(*len);
+        if (*owned)
+            *data = memcpy(*owned, content->data + offset, *len);
+        else
+            r = -ENOMEM;
+    }
+    pthread_mutex_unlock(&handle->node->lock);
+    return r;
+}
+
+/*
+ * Shells ignore what close() says, so a document that is written in order from its start is judged while it comes.
+ * Not at every write: a byte a call would cost the square of its length.
+ */
+static int judge(struct node *node, struct fail *f)
+{
+    struct draft *draft = &node->draft;
+    if (!draft->in_order || node->content.len < draft->judged + draft->judged / 4)
+        return 0;
+    draft->judged = node->content.len;
+    return json_check_prefix(node->content.data, node->content.len, f);
+}
+
+/* Under the node's lock. */
+static int write_draft(struct tree *tree, const struct caller *caller, struct node *node, const char *data,
+                       size_t len, size_t offset)
+{
+    struct draft *draft = &node->draft;
+    struct fail f = {0};
+    draft->in_order = draft->in_order && offset == node->content.len;
+    int r = node_write(tree->nodes, node, data, len, offset);
+    if (r == -EFBIG) {
+        r = fail_set(&f, EFBIG, "the document is larger than %zu bytes", tree->config->document_max);
+    } else if (r == -ENOSPC) {
+        r = fail_set(&f, ENOSPC, "the scratch space of the mount is full");
+    } else if (r == 0) {
+        struct process writer = process_of_thread(caller->tid);
+        content_changed(node, &writer);
+        if (draft->broken)
+            return -draft->broken;
+        r = judge(node, &f);
+    }
+    if (f.err)
+        draft_break(tree, caller, node, &f);
+    return r;
+}
+
+int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data, size_t len,
+               off_t offset)
+{
+    struct node *node = handle->node;
+    if (!node || node->kind != NODE_FILE)
+        return -EBADF;
+    pthread_mutex_lock(&node->lock);
+    size_t at = handle->appends ? node->content.len : (size_t)offset;
+    int r;
+    if (node->draft.active) {
+        r = write_draft(tree, caller, node, data, len, at);
+    } else {
+        r = node_write(tree->nodes, node, data, len, at);
+        if (r == 0)
+            content_changed(node, NULL);
+    }
+    pthread_mutex_unlock(&node->lock);
+    return r;
+}
+
+/* A flush counts from the process that opened the file or wrote last: forked children exit with it open. */
+int tree_flush(struct tree *tree, const struct caller *caller, struct handle *handle)
+{
+    struct node *node = handle->node;
+    if (!node || !handle->writes)
+        return 0;
+    struct process process = process_of_thread(caller->tid);
+    bool opener = process_equal(process, handle->opener);
+    int r = 0;
+    pthread_mutex_lock(&node->lock);
+    if (node->draft.active && (opener || process_equal(process, node->draft.writer)))
+        r = draft_commit(tree, caller, node, DRAFT_FLUSH, opener);
+    pthread_mutex_unlock(&node->lock);
+    return r;
+}
+
+int tree_fsync(struct tree *tree, const struct caller *caller, struct handle *handle)
+{
+    struct node *node = handle->node;
+    int r = 0;
+    if (!node)
+        return 0;
+    pthread_mutex_lock(&node->lock);
+    if (node->draft.active)
+        r = draft_commit(tree, caller, node, DRAFT_FSYNC, true);
+    pthread_mutex_unlock(&node->lock);
+    return r;
+}
+
+void tree_release(struct tree *tree, const struct caller *caller, struct handle *handle)
+{
+    struct node *node = handle->node;
+    if (handle->document)
+        revision_closed(tree, handle->revision);
+    document_unref(handle->document);
+    if (node) {
+        pthread_mutex_lock(&node->lock);
+        if (node->draft.active && node->handles == 1)
+            draft_commit(tree, caller, node, DRAFT_RELEASE, true);
+        node->handles--;
+        bool last = node->handles == 0;
+        pthread_mutex_unlock(&node->lock);
+        if (last)
+            draft_set_pending(tree, node, false);
+        node_unref(tree->nodes, node);
+    }
+    free(handle);
+}
+
+/* setattr: here because a size or a time by path is a save of its own */
+
+static int set_node(struct tree *tree, const struct caller *caller, struct node *node, const struct change *change)
+{
+    struct process writer = process_of_thread(caller->tid);
+    int r = 0;
+    pthread_mutex_lock(&node->lock);
+    bool draft = node->draft.active;
+    if (change->size)
+        r = truncate_node(tree, node, (size_t)change->to.st_size, draft ? &writer : NULL);
+    if (r == 0 && change->mode && !draft)
+        node->mode = change->to.st_mode & 07777;
+    if (r == 0 && change->set_uid && !draft)
+        node->uid = change->to.st_uid;
+    if (r == 0 && change->set_gid && !draft)
+        node->gid = change->to.st_gid;
+    if (r == 0 && change->mtime) {
+        node->mtime = change->to.st_mtim;
+        node->mtime.tv_nsec -= draft ? node->mtime.tv_nsec % 1000 : 0; /* rows keep microseconds */
+        node->mtime_set = true;
+        if (draft)
+            node->draft.version++;
+    }
+    if (r == 0 && draft && node->handles == 0 && (change->size || change->mtime))
+        r = draft_commit(tree, caller, node, DRAFT_ATTRIBUTES, true);
+    if (!draft)
+        clock_gettime(CLOCK_REALTIME, &node->ctime);
+    pthread_mutex_unlock(&node->lock);
+    return r;
+}
+
+/* A revision never changes: what would change it comes back for a draft. Owner and mode are the configuration's. */
+static int set_revision(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
+                        const struct change *change, struct stat *attr, int64_t *attr_ms)
+{
+    if (change->size || change->mtime) {
+        if (tree->config->read_only)
+            return -EROFS;
+        notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
+        return -ESTALE;
+    }
+    return tree_getattr(tree, caller, nodeid, NULL, attr, attr_ms);
+}
+
+int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct handle *handle,
+                 const struct change *change, struct stat *attr, int64_t *attr_ms)
+{
+    struct place place;
+    if (!address_parse(nodeid, &place))
+        return -ESTALE;
+    if (place.kind == PLACE_ROW && !(handle && handle->node))
+        return set_revision(tree, caller, &place, nodeid, change, attr, attr_ms);
+    if (place.kind != PLACE_NODE && place.kind != PLACE_ROW) /* a folder's times and modes are its own */
+        return tree_getattr(tree, caller, nodeid, NULL, attr, attr_ms);
+    struct node *node = handle && handle->node ? handle->node : node_get(tree->nodes, nodeid);
+    bool counted = !(handle && handle->node);
+    if (!node)
+        return -ESTALE;
+    int r = node->kind == NODE_TEXT ? -EPERM : set_node(tree, caller, node, change);
+    if (r == 0)
+        attr_node(node, attr);
+    *attr_ms = 0;
+    if (counted && node->draft.active) { /* what the thread came back for is done */
+        struct note note = notes_take(tree->notes, caller->tid, &node->draft.key);
+        note_clear(tree->notes, &note);
+    }
+    if (counted)
+        node_unref(tree->nodes, node);
+    return r;
+}

@@ -1,0 +1,137 @@
+/* What the files of the tree share; nobody else includes it. */
+#pragma once
+
+#include "entity/store.h"
+#include "tree/address.h"
+#include "tree/memory.h"
+#include "tree/name.h"
+#include "tree/node.h"
+#include "tree/notes.h"
+#include "tree/report.h"
+#include "tree/scratch.h"
+#include "tree/tree.h"
+
+/* Owner and mode of a collection's files. */
+struct access {
+    uid_t uid;
+    gid_t gid;
+    mode_t file_mode;
+};
+
+/* Revisions that are open, so that fstat() of an outdated one is still answered. */
+struct open_revision {
+    struct map_entry entry;
+    uint64_t nodeid;
+    uint32_t generation;
+    unsigned handles;
+    struct document *document; /* a reference */
+};
+
+/* When a collection last changed, as asked last. */
+struct changed {
+    int64_t us;
+    int64_t asked_at; /* clock_now_ms() */
+};
+
+struct tree {
+    const struct config *config; /* borrowed */
+    struct cluster *cluster;     /* borrowed */
+    struct store *store;
+    struct nodes *nodes;
+    struct scratch *scratch;
+    struct notes *notes;
+    struct memory *memory;
+    struct report *report;
+    struct refused *refused;
+    struct node *readme; /* a reference; never changes */
+    void (*invalidate)(void *arg, uint64_t nodeid);
+    void *invalidate_arg;
+    struct access access[COLLECTIONS_MAX]; /* constant */
+    int64_t kernel_ms;                     /* constant: how long the kernel may believe what the database said */
+    int64_t started_at;                    /* clock_now_ms() */
+
+    pthread_mutex_t lock;   /* guards the three below */
+    struct map revisions;   /* struct open_revision by nodeid */
+    struct map pending;     /* struct node: drafts of rows that do not exist yet, by row */
+    struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
+
+    uint64_t requests[TREE_REQUESTS], errors[TREE_REQUESTS]; /* atomic */
+};
+
+/* tree.c */
+void attr_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
+                   struct stat *attr);
+void attr_node(struct node *node, struct stat *attr);
+void entry_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
+                    struct entry *entry);
+/* Also counts the node as looked up. */
+void entry_node(struct tree *tree, struct node *node, struct entry *entry);
+/* A fixed place; never fails: what a shard that is away would say is left out. */
+void entry_place(struct tree *tree, const struct caller *caller, enum place_kind kind, unsigned collection,
+                 unsigned region, struct entry *entry);
+const struct config_region *region_named(const struct tree *tree, const char *name);
+const struct config_region *region_numbered(const struct tree *tree, unsigned number);
+/* Whether a nodeid is a folder in which scratch files may lie; its place in *place. */
+bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place);
+struct open_revision *revision_find(struct tree *tree, uint64_t nodeid); /* under tree->lock */
+struct timespec timespec_of_us(int64_t us);
+int64_t us_of_timespec(struct timespec time);
+/* "regions/europe/users/1001.json"; a row of id 0 is new.json. */
+void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size);
+
+/* draft.c: what becomes a row, and how. */
+struct save {
+    struct row_key key;
+    const char *text; /* NUL-terminated */
+    size_t len;
+    int64_t at_us;    /* STORE_TIME_NONE or what the writer set */
+    int64_t saved_us; /* content_at of the same buffer's last save, or STORE_TIME_NONE */
+    uint64_t born;    /* when the buffer was opened */
+    uint64_t base_rev; /* the revision it was copied from, 0 = none */
+};
+/* Checks and commits one document: one transaction. *result as of store_put(). *f says why not; nothing is reported. */
+int save_commit(struct tree *tree, const struct caller *caller, const struct save *save, struct put_result *result,
+                struct fail *f);
+/* A draft of a row: a copy of the document (NULL = the row does not exist yet), with one reference. */
+int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key, struct document *document,
+              struct node **out);
+/* Commits what a draft holds, if anything; `lock` of the node is held, and let go while the database works. */
+enum draft_trigger { DRAFT_FLUSH, DRAFT_FSYNC, DRAFT_RELEASE, DRAFT_ATTRIBUTES };
+int draft_commit(struct tree *tree, const struct caller *caller, struct node *node, enum draft_trigger trigger,
+                 bool is_opener);
+/* The draft of a row being created by the thread's own process, with a reference; NULL when there is none. */
+struct node *draft_pending(struct tree *tree, const struct row_key *key, pid_t tid, bool *by_other);
+void draft_set_pending(struct tree *tree, struct node *node, bool pending);
+
+/* Told once in words: the journal, the log, and the text itself in .refused. */
+void save_refused(struct tree *tree, const struct caller *caller, const struct row_key *key, const char *text,
+                  size_t len, const struct fail *f);
+/* A write was refused, and with it all that the draft holds; under the node's lock. */
+void draft_break(struct tree *tree, const struct caller *caller, struct node *node, const struct fail *f);
+
+/*
+ * refused.c: the texts that a commit refused, oldest out first, private to who wrote them. Keeps one, secrets blanked,
+ * with its .error beside it; a text that the same process had refused under that name before is replaced, another's
+ * gets a number behind its name.
+ */
+struct refused;
+struct refused *refused_new(void);
+void refused_free(struct tree *tree, struct refused *refused);
+void refused_keep(struct tree *tree, const struct caller *caller, const struct row_key *key, const char *text,
+                  size_t len, const struct fail *f);
+/* The same process saved the row after all: its refused text is no longer needed. */
+void refused_forget(struct tree *tree, const struct caller *caller, const struct row_key *key);
+/* A refused text was moved away or removed: so is its .error. */
+void refused_left(struct tree *tree, uint64_t folder, const char *name);
+
+/* view.c: the generated files. */
+struct view {
+    const char *name;
+    int (*render)(struct tree *tree, const struct caller *caller, struct buf *out);
+};
+const struct view *view_at(size_t index); /* of .campusfs; NULL behind the last */
+const struct view *view_named(const char *name);
+/* The README of the mount: follows from the configuration alone. */
+int view_readme(struct tree *tree, struct node **out);
+/* A snapshot of a generated text as a node with a reference. */
+int view_node(struct tree *tree, const struct caller *caller, const struct view *view, struct node **out);

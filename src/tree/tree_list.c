@@ -1,0 +1,247 @@
+/*
+ * Listings. The offset of a row is its id, so that a listing goes on by key wherever it is resumed, needs one page of
+ * memory, and shows every row that was there all the while exactly once. Scratch names follow the rows, as they were
+ * when the listing came to them.
+ */
+#include <string.h>
+#include <stdio.h>
+
+#include "tree/tree_internal.h"
+
+enum {
+    DOTS = 2,          /* "." and "..", before everything else */
+    FIRST_PAGE = 128,  /* rows: `ls | head` shall not wait for more */
+    PAGE_GROWTH = 4,
+};
+#define SCRATCH_OFFSET (INT64_C(1) << 40) /* beyond the offset of every row */
+
+struct listing {
+    uint64_t nodeid;
+    struct place place;
+    struct page *page;     /* owned: the rows behind `after`; NULL before the first */
+    int64_t after;
+    size_t limit;          /* rows asked for in the current page */
+    size_t index;          /* the row given out last, where the next one is looked for first */
+    struct scratch_item *items; /* owned, with references; listed once */
+    size_t nitems;
+    bool listed;
+    char name[NAME_MAX_BYTES + 1];
+};
+
+int tree_open_folder(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct listing **out)
+{
+    struct place place;
+    struct listing *listing = calloc(1, sizeof *listing);
+    (void)caller;
+    if (!listing)
+        return -ENOMEM;
+    bool known = address_parse(nodeid, &place);
+    if (!known || (place.kind == PLACE_NODE && !is_scratch_folder(tree, nodeid, &place))) {
+        free(listing);
+        return known ? -ENOTDIR : -ESTALE;
+    }
+    listing->nodeid = nodeid;
+    listing->place = place;
+    *out = listing;
+    return 0;
+}
+
+static void items_free(struct tree *tree, struct listing *listing)
+{
+    for (size_t i = 0; i < listing->nitems; i++)
+        node_unref(tree->nodes, listing->items[i].node);
+    free(listing->items);
+    listing->items = NULL;
+    listing->nitems = 0;
+    listing->listed = false;
+}
+
+void tree_close_folder(struct tree *tree, struct listing *listing)
+{
+    if (!listing)
+        return;
+    items_free(tree, listing);
+    free(listing->page);
+    free(listing);
+}
+
+/* "." and "..": their numbers are all that is shown. */
+static int dot_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
+                  struct listed *listed)
+{
+    *listed = (struct listed){.name = offset == 0 ? "." : "..", .next = offset + 1};
+    listed->entry.attr.st_mode = S_IFDIR;
+    listed->entry.attr.st_ino = offset == 0 ? listing->nodeid : address_place(PLACE_ROOT, 0, 0);
+    (void)tree;
+    (void)caller;
+    return 1;
+}
+
+/* The n-th entry of a folder that is always the same; false behind the last. */
+static bool fixed_name(struct tree *tree, const struct place *place, size_t n, char *name, size_t size)
+{
+    size_t i = 0;
+    if (place->kind == PLACE_REGIONS) {
+        if (n < tree->config->nregions)
+            snprintf(name, size, "%s", tree->config->regions[n].name);
+        return n < tree->config->nregions;
+    }
+    if (place->kind == PLACE_CONTROL) {
+        const struct view *view = view_at(n);
+        if (view)
+            snprintf(name, size, "%s", view->name);
+        return view != NULL;
+    }
+    static const char *const root[] = {"README", "regions"};
+    if (place->kind == PLACE_ROOT && n < sizeof root / sizeof root[0]) {
+        snprintf(name, size, "%s", root[n]);
+        return true;
+    }
+    n -= place->kind == PLACE_ROOT ? sizeof root / sizeof root[0] : 0;
+    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c)) {
+        if (c->global != (place->kind == PLACE_ROOT))
+            continue;
+        if (i++ == n) {
+            snprintf(name, size, "%s", c->folder);
+            return true;
+        }
+    }
+    return false;
+}
+
+static int fixed_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
+                    struct listed *listed)
+{
+    if (!fixed_name(tree, &listing->place, (size_t)offset - DOTS, listing->name, sizeof listing->name))
+        return 0;
+    *listed = (struct listed){.name = listing->name, .next = offset + 1};
+    if (listing->place.kind == PLACE_CONTROL) { /* a snapshot is made when one is looked up, not for each listing */
+        listed->entry.attr.st_mode = S_IFREG;
+        listed->entry.attr.st_ino = address_place(PLACE_CONTROL, (unsigned)offset, 0);
+        return 1;
+    }
+    int r = tree_lookup(tree, caller, listing->nodeid, listing->name, &listed->entry);
+    if (r < 0)
+        return r;
+    listed->counted = listed->entry.nodeid == tree->readme->nodeid;
+    if (listed->counted) /* looked up here; counted again when the kernel takes it */
+        tree_forget(tree, listed->entry.nodeid, 1);
+    return 1;
+}
+
+static int load_page(struct tree *tree, const struct caller *caller, struct listing *listing, int64_t after)
+{
+    struct fail f = {0};
+    size_t limit = listing->limit ? listing->limit * PAGE_GROWTH : FIRST_PAGE;
+    if (limit > tree->config->page_rows)
+        limit = tree->config->page_rows;
+    free(listing->page);
+    listing->page = NULL;
+    const struct row_key *key = &listing->place.key;
+    int r = store_page(tree->store, key->collection, key->region, after, limit, &caller->op, &listing->page, &f);
+    if (r < 0) {
+        if (f.err && r != -EINTR) {
+            char path[320];
+            path_of_row(tree, key, path, sizeof path);
+            *strrchr(path, '/') = '\0';
+            report_add(tree->report, path, &f);
+        }
+        return r;
+    }
+    listing->limit = limit;
+    listing->after = after;
+    listing->index = 0;
+    return 0;
+}
+
+/* The index of the first row of the page behind a key; the count when there is none. */
+static size_t page_find(const struct listing *listing, int64_t after)
+{
+    const struct page *page = listing->page;
+    size_t i = listing->index;
+    if (i < page->count && page->rows[i].id <= after && (i + 1 == page->count || page->rows[i + 1].id > after))
+        return i + 1;
+    size_t low = 0, high = page->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (page->rows[middle].id > after)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+static int row_at(struct tree *tree, const struct caller *caller, struct listing *listing, int64_t after,
+                  struct listed *listed)
+{
+    bool here = listing->page && listing->after <= after;
+    size_t i = here ? page_find(listing, after) : 0;
+    bool ended = here && listing->page->count < listing->limit;
+    if (!here || (i == listing->page->count && !ended)) {
+        int r = load_page(tree, caller, listing, after);
+        if (r < 0)
+            return r;
+        i = 0;
+    }
+    if (i >= listing->page->count)
+        return 0;
+    const struct page_row *row = &listing->page->rows[i];
+    struct row_key key = listing->place.key;
+    listing->index = i;
+    key.id = row->id;
+    snprintf(listing->name, sizeof listing->name, "%lld.json", (long long)row->id);
+    *listed = (struct listed){.name = listing->name, .next = row->id + DOTS};
+    entry_revision(tree, &key, &row->revision, &listed->entry);
+    return 1;
+}
+
+static int scratch_at(struct tree *tree, struct listing *listing, off_t offset, struct listed *listed)
+{
+    size_t i = offset < SCRATCH_OFFSET ? 0 : (size_t)(offset - SCRATCH_OFFSET);
+    if (!listing->listed) {
+        int r = scratch_list(tree->scratch, listing->nodeid, &listing->items, &listing->nitems);
+        if (r < 0)
+            return r;
+        listing->listed = true;
+    }
+    if (i >= listing->nitems)
+        return 0;
+    struct node *node = listing->items[i].node;
+    *listed = (struct listed){.name = listing->items[i].name, .next = SCRATCH_OFFSET + (off_t)i + 1, .counted = true};
+    listed->entry = (struct entry){.nodeid = node->nodeid};
+    attr_node(node, &listed->entry.attr);
+    return 1;
+}
+
+int tree_listing_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
+                    struct listed *listed)
+{
+    if (offset < DOTS) {
+        if (offset == 0)
+            items_free(tree, listing); /* rewound: the names as they are now */
+        return dot_at(tree, caller, listing, offset, listed);
+    }
+    switch (listing->place.kind) {
+    case PLACE_COLLECTION:
+        if (offset < SCRATCH_OFFSET) {
+            int r = row_at(tree, caller, listing, offset - DOTS, listed);
+            if (r != 0)
+                return r;
+        }
+        return scratch_at(tree, listing, offset, listed);
+    case PLACE_REFUSED:
+    case PLACE_NODE:
+        return scratch_at(tree, listing, offset, listed);
+    default:
+        return fixed_at(tree, caller, listing, offset, listed);
+    }
+}
+
+void tree_listing_took(struct tree *tree, const struct listed *listed)
+{
+    struct node *node = listed->counted ? node_get(tree->nodes, listed->entry.nodeid) : NULL;
+    if (node)
+        node_looked_up(tree->nodes, node);
+    node_unref(tree->nodes, node);
+}

@@ -1,0 +1,331 @@
+/*
+ * Making, removing and renaming names. A rename onto <id>.json is a save; a row's file that is moved to a scratch name
+ * leaves a copy there and stays where it is for everybody but the process that moved it, as editors expect.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tree/tree_internal.h"
+
+/* A name in a folder, as an operation on names sees it. */
+struct target {
+    uint64_t folder;
+    const char *name;
+    struct place place;
+    enum name_kind kind; /* NAME_SCRATCH outside the collections' own folders */
+    struct row_key key;  /* for NAME_ROW and NAME_NEW (id 0) */
+};
+
+static int target_parse(struct tree *tree, uint64_t folder, const char *name, struct target *target)
+{
+    *target = (struct target){.folder = folder, .name = name, .kind = NAME_SCRATCH};
+    if (strlen(name) > NAME_MAX_BYTES)
+        return -ENAMETOOLONG;
+    if (!is_scratch_folder(tree, folder, &target->place))
+        return -EPERM;
+    target->key = target->place.key;
+    if (target->place.kind == PLACE_COLLECTION)
+        target->kind = name_parse(name, &target->key.id);
+    return 0;
+}
+
+static void actor_text(const struct caller *caller, char out[64])
+{
+    snprintf(out, 64, "uid=%u pid=%d", (unsigned)caller->uid, (int)process_of_thread(caller->tid).tgid);
+}
+
+static int report_target(struct tree *tree, const struct target *target, int r, const struct fail *f)
+{
+    char path[320];
+    if (r < 0 && f->err && r != -ENOENT) {
+        path_of_row(tree, &target->key, path, sizeof path);
+        report_add(tree->report, path, f);
+    }
+    return r;
+}
+
+static int unlink_row(struct tree *tree, const struct caller *caller, const struct target *target)
+{
+    struct fail f = {0};
+    struct revision revision;
+    char actor[64];
+    if (memory_is_away(tree->memory, &target->key, caller->tid)) /* its own moved name: the row stays */
+        return 0;
+    bool known = store_peek(tree->store, &target->key, &revision);
+    actor_text(caller, actor);
+    int r = store_delete(tree->store, &target->key, actor, &caller->op, &f);
+    if (r == 0 && known)
+        tree->invalidate(tree->invalidate_arg, address_revision(&target->key, revision.rev));
+    if (r == -ENOENT) { /* made by this process and never saved */
+        struct node *node = draft_pending(tree, &target->key, caller->tid, NULL);
+        if (node) {
+            draft_set_pending(tree, node, false);
+            pthread_mutex_lock(&node->lock);
+            node->draft.active = false;
+            pthread_mutex_unlock(&node->lock);
+            node_unref(tree->nodes, node);
+            return 0;
+        }
+    }
+    return report_target(tree, target, r, &f);
+}
+
+static int unlink_scratch(struct tree *tree, const struct target *target)
+{
+    struct node *node = scratch_find(tree->scratch, target->folder, target->name);
+    if (!node)
+        return -ENOENT;
+    int r = node->kind == NODE_FOLDER ? -EISDIR : scratch_remove(tree->scratch, target->folder, target->name, node);
+    node_unref(tree->nodes, node);
+    if (r == 0 && target->place.kind == PLACE_REFUSED)
+        refused_left(tree, target->folder, target->name);
+    return r;
+}
+
+int tree_unlink(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name)
+{
+    struct target target;
+    int r = target_parse(tree, parent, name, &target);
+    if (r < 0)
+        return r;
+    switch (target.kind) {
+    case NAME_ROW:
+        return tree->config->read_only ? -EROFS : unlink_row(tree, caller, &target);
+    case NAME_SCRATCH:
+        return unlink_scratch(tree, &target);
+    case NAME_NEXT_ID:
+    case NAME_REFUSED:
+        return -EPERM;
+    default:
+        return -ENOENT;
+    }
+}
+
+int tree_rmdir(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name)
+{
+    struct target target;
+    (void)caller;
+    int r = target_parse(tree, parent, name, &target);
+    if (r < 0)
+        return r;
+    if (target.kind != NAME_SCRATCH)
+        return target.kind == NAME_ROW ? -ENOTDIR : -EPERM;
+    struct node *node = scratch_find(tree->scratch, parent, name);
+    if (!node)
+        return -ENOENT;
+    r = node->kind != NODE_FOLDER                            ? -ENOTDIR
+        : !scratch_is_empty(tree->scratch, node->nodeid) ? -ENOTEMPTY
+                                                             : scratch_remove(tree->scratch, parent, name, node);
+    node_unref(tree->nodes, node);
+    return r;
+}
+
+/* A scratch folder or link; names of rows cannot be either. */
+static int make_node(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
+                     enum node_kind kind, mode_t mode, const char *content, struct entry *entry)
+{
+    struct target target;
+    struct node *node;
+    int r = target_parse(tree, parent, name, &target);
+    if (r < 0)
+        return r;
+    if (target.kind != NAME_SCRATCH)
+        return -EPERM;
+    r = node_new(tree->nodes, kind, &node);
+    if (r < 0)
+        return r;
+    node->mode = mode & 07777;
+    node->uid = caller->uid;
+    node->gid = caller->gid;
+    node->created = memory_now(tree->memory);
+    node->maker = process_of_thread(caller->tid);
+    r = content ? node_write(tree->nodes, node, content, strlen(content), 0) : 0;
+    if (r == 0)
+        r = scratch_add(tree->scratch, parent, name, node);
+    if (r == 0)
+        entry_node(tree, node, entry);
+    node_unref(tree->nodes, node);
+    return r;
+}
+
+int tree_mkdir(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name, mode_t mode,
+               struct entry *entry)
+{
+    return make_node(tree, caller, parent, name, NODE_FOLDER, mode, NULL, entry);
+}
+
+int tree_symlink(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
+                 const char *target, struct entry *entry)
+{
+    return make_node(tree, caller, parent, name, NODE_LINK, 0777, target, entry);
+}
+
+int tree_readlink(struct tree *tree, uint64_t nodeid, char **target)
+{
+    struct node *node = node_get(tree->nodes, nodeid);
+    int r = !node ? -ESTALE : node->kind != NODE_LINK ? -EINVAL : 0;
+    if (r == 0) {
+        pthread_mutex_lock(&node->lock);
+        *target = strndup(node->content.data, node->content.len);
+        pthread_mutex_unlock(&node->lock);
+        r = *target ? 0 : -ENOMEM;
+    }
+    node_unref(tree->nodes, node);
+    return r;
+}
+
+/* Renames */
+
+/* Under the node's lock: what its later writers write goes to the row that it became. */
+static void becomes_draft(struct tree *tree, struct node *node, const struct row_key *key,
+                          const struct put_result *result)
+{
+    node->draft = (struct draft){.active = true, .key = *key, .saved_us = STORE_TIME_NONE, .version = 1,
+                                 .born = memory_now(tree->memory)};
+    if (result->id)
+        node->draft.key.id = result->id;
+    if (result->document) {
+        node->draft.base_rev = result->document->revision.rev;
+        node->draft.saved_us = result->document->revision.content_us;
+        node->mtime = node->ctime = timespec_of_us(result->document->revision.mtime_us);
+    }
+    node->mtime_set = false;
+    node->content.max = tree->config->document_max;
+    node->shown_ino = address_row(&node->draft.key);
+}
+
+static int save_node(struct tree *tree, const struct caller *caller, struct node *node, const struct target *to)
+{
+    struct buf text CLEANUP(buf_clear) = {0};
+    struct put_result result = {0};
+    struct fail f = {0};
+    pthread_mutex_lock(&node->lock);
+    int r = node->kind != NODE_FILE ? -EPERM : buf_add(&text, node->content.data, node->content.len);
+    struct save save = {.key = to->key, .saved_us = STORE_TIME_NONE, .born = node->created,
+                        .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
+    pthread_mutex_unlock(&node->lock);
+    if (r < 0)
+        return r;
+    save.text = text.data ? text.data : "";
+    save.len = text.len;
+    r = save_commit(tree, caller, &save, &result, &f);
+    if (r < 0) {
+        if (f.err)
+            save_refused(tree, caller, &to->key, save.text, save.len, &f);
+        return r;
+    }
+    pthread_mutex_lock(&node->lock);
+    becomes_draft(tree, node, &to->key, &result);
+    pthread_mutex_unlock(&node->lock);
+    document_unref(result.document);
+    return 0;
+}
+
+/* A rename onto <id>.json or new.json. */
+static int rename_onto_row(struct tree *tree, const struct caller *caller, const struct target *from,
+                           const struct target *to, unsigned flags)
+{
+    struct revision revision;
+    if (tree->config->read_only)
+        return -EROFS;
+    if (flags & RENAME_NOREPLACE && to->key.id) {
+        int r = store_stat(tree->store, &to->key, &caller->op, &revision, NULL);
+        if (r != -ENOENT)
+            return r < 0 ? r : -EEXIST;
+    }
+    struct node *node = scratch_find(tree->scratch, from->folder, from->name);
+    if (!node)
+        return -ENOENT;
+    int r = save_node(tree, caller, node, to);
+    if (r == 0) {
+        scratch_remove(tree->scratch, from->folder, from->name, node);
+        if (from->place.kind == PLACE_REFUSED)
+            refused_left(tree, from->folder, from->name);
+    }
+    node_unref(tree->nodes, node);
+    return r;
+}
+
+/* The first try comes back with a copy of its own (ESTALE); the second one gives that copy the scratch name. */
+static int rename_row_away(struct tree *tree, const struct caller *caller, const struct target *from,
+                           const struct target *to)
+{
+    if (from->folder != to->folder)
+        return -EPERM; /* not EXDEV, on which mv would copy the row and then delete it */
+    struct note note = notes_take(tree->notes, caller->tid, &from->key);
+    struct node *copy = note.purpose == NOTE_MOVE ? note.node : NULL;
+    if (copy)
+        node_ref(tree->nodes, copy);
+    note_clear(tree->notes, &note);
+    if (!copy) {
+        notes_leave(tree->notes, caller->tid, &from->key, NOTE_MOVE);
+        return -ESTALE;
+    }
+    struct node *old = scratch_find(tree->scratch, to->folder, to->name);
+    int r = old && old->kind == NODE_FOLDER ? -EISDIR : 0;
+    if (r == 0 && old)
+        r = scratch_remove(tree->scratch, to->folder, to->name, old);
+    node_unref(tree->nodes, old);
+    if (r == 0)
+        r = scratch_add(tree->scratch, to->folder, to->name, copy);
+    if (r == 0)
+        memory_set_away(tree->memory, &from->key, process_of_thread(caller->tid), true);
+    node_unref(tree->nodes, copy);
+    return r;
+}
+
+/* A row of one region under the same name in another one: it moves, where its collection allows that. */
+static int rename_row_to_region(struct tree *tree, const struct caller *caller, const struct target *from,
+                                const struct target *to)
+{
+    struct put_result result = {0};
+    struct revision revision;
+    struct fail f = {0};
+    char actor[64];
+    if (from->key.collection != to->key.collection || from->key.id != to->key.id ||
+        from->key.region == to->key.region)
+        return -EPERM;
+    bool known = store_peek(tree->store, &from->key, &revision);
+    actor_text(caller, actor);
+    int r = store_move(tree->store, &from->key, to->key.region, actor, &caller->op, &result, &f);
+    if (r == 0 && known)
+        tree->invalidate(tree->invalidate_arg, address_revision(&from->key, revision.rev));
+    document_unref(result.document);
+    return report_target(tree, from, r, &f);
+}
+
+static int rename_scratch(struct tree *tree, const struct target *from, const struct target *to, unsigned flags)
+{
+    if (flags & RENAME_NOREPLACE) {
+        struct node *there = scratch_find(tree->scratch, to->folder, to->name);
+        node_unref(tree->nodes, there);
+        if (there)
+            return -EEXIST;
+    }
+    int r = scratch_rename(tree->scratch, from->folder, from->name, to->folder, to->name);
+    if (r == 0 && from->place.kind == PLACE_REFUSED)
+        refused_left(tree, from->folder, from->name);
+    return r;
+}
+
+int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_folder, const char *name,
+                uint64_t to_folder, const char *new_name, unsigned flags)
+{
+    struct target from, to;
+    if (flags & ~(unsigned)RENAME_NOREPLACE)
+        return -EINVAL;
+    int r = target_parse(tree, from_folder, name, &from);
+    if (r == 0)
+        r = target_parse(tree, to_folder, new_name, &to);
+    if (r < 0)
+        return r;
+    if (to.kind == NAME_MISTAKEN)
+        return -EINVAL;
+    bool onto_row = to.kind == NAME_ROW || to.kind == NAME_NEW;
+    if ((from.kind != NAME_SCRATCH && from.kind != NAME_ROW) || (!onto_row && to.kind != NAME_SCRATCH))
+        return -EPERM;
+    if (from.kind == NAME_ROW)
+        return onto_row ? rename_row_to_region(tree, caller, &from, &to) : rename_row_away(tree, caller, &from, &to);
+    return onto_row ? rename_onto_row(tree, caller, &from, &to, flags) : rename_scratch(tree, &from, &to, flags);
+}

@@ -1,0 +1,173 @@
+/*
+ * Generated files: the README of the mount, and the control files of .campusfs. Each lookup makes a snapshot, so that
+ * size and content always agree.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/json.h"
+#include "media/init.h"
+#include "shard/health.h"
+#include "shard/schema.h"
+#include "tree/tree_internal.h"
+
+enum { HEALTH_MS = 3000 }; /* a probe waits that long for a node */
+
+static int add_json(json_t *value, struct buf *out)
+{
+    char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    int r = text ? buf_add_text(out, text) : -ENOMEM;
+    free(text);
+    return r < 0 ? r : buf_add_char(out, '\n');
+}
+
+static int render_health(struct tree *tree, const struct caller *caller, struct buf *out)
+{
+    json_t *health = NULL, *mongodb = NULL;
+    enum health_status status;
+    struct op op = op_within(HEALTH_MS);
+    (void)caller;
+    int r = health_probe(tree->config, tree->cluster, &op, &health, &status);
+    if (r == 0 && tree->config->mongodb_uri[0] && media_ping(tree->config->mongodb_uri, &op, &mongodb) == 0) {
+        if (!json_is_true(json_object_get(mongodb, "reachable")) && status == HEALTH_OK)
+            json_object_set_new(health, "status", json_string("degraded"));
+        json_object_set_new(health, "mongodb", mongodb);
+    }
+    if (r == 0)
+        r = add_json(health, out);
+    json_decref(health);
+    return r;
+}
+
+static const char *const request_names[TREE_REQUESTS] = {
+    [TREE_LOOKUP] = "lookup", [TREE_GETATTR] = "getattr", [TREE_SETATTR] = "setattr", [TREE_OPEN] = "open",
+    [TREE_CREATE] = "create", [TREE_READ] = "read",       [TREE_WRITE] = "write",     [TREE_FLUSH] = "flush",
+    [TREE_FSYNC] = "fsync",   [TREE_RELEASE] = "release", [TREE_OPENDIR] = "opendir", [TREE_READDIR] = "readdir",
+    [TREE_UNLINK] = "unlink", [TREE_RENAME] = "rename",   [TREE_OTHER] = "other",
+};
+
+static int render_metrics(struct tree *tree, const struct caller *caller, struct buf *out)
+{
+    struct node_usage usage;
+    (void)caller;
+    nodes_usage(tree->nodes, &usage);
+    int r = buf_printf(out,
+                       "# TYPE campusfs_uptime_seconds gauge\ncampusfs_uptime_seconds %.3f\n"
+                       "# TYPE campusfs_scratch_files gauge\ncampusfs_scratch_files %zu\n"
+                       "# TYPE campusfs_scratch_bytes gauge\ncampusfs_scratch_bytes %zu\n"
+                       "# TYPE campusfs_scratch_limit_bytes gauge\ncampusfs_scratch_limit_bytes %zu\n"
+                       "# TYPE campusfs_requests_total counter\n",
+                       (double)(clock_now_ms() - tree->started_at) / 1000, usage.files, usage.bytes,
+                       tree->config->scratch_size);
+    for (size_t i = 0; r == 0 && i < TREE_REQUESTS; i++)
+        r = buf_printf(out, "campusfs_requests_total{request=\"%s\"} %llu\n", request_names[i],
+                       (unsigned long long)__atomic_load_n(&tree->requests[i], __ATOMIC_RELAXED));
+    if (r == 0)
+        r = buf_add_text(out, "# TYPE campusfs_request_errors_total counter\n");
+    for (size_t i = 0; r == 0 && i < TREE_REQUESTS; i++)
+        r = buf_printf(out, "campusfs_request_errors_total{request=\"%s\"} %llu\n", request_names[i],
+                       (unsigned long long)__atomic_load_n(&tree->errors[i], __ATOMIC_RELAXED));
+    return r < 0 ? r : store_metrics(tree->store, out);
+}
+
+static int render_config(struct tree *tree, const struct caller *caller, struct buf *out)
+{
+    (void)caller;
+    return config_dump(tree->config, out);
+}
+
+static int render_errors(struct tree *tree, const struct caller *caller, struct buf *out)
+{
+    (void)caller;
+    return report_text(tree->report, out);
+}
+
+static int render_version(struct tree *tree, const struct caller *caller, struct buf *out)
+{
+    (void)tree;
+    (void)caller;
+    return buf_printf(out, "campusfs %s, schema %u\n", CAMPUSFS_VERSION, schema_expected());
+}
+
+static const struct view views[] = {
+    {"config", render_config},   {"errors.jsonl", render_errors}, {"health.json", render_health},
+    {"metrics", render_metrics}, {"version", render_version},
+};
+
+const struct view *view_at(size_t index)
+{
+    return index < sizeof views / sizeof views[0] ? &views[index] : NULL;
+}
+
+const struct view *view_named(const char *name)
+{
+    for (size_t i = 0; i < sizeof views / sizeof views[0]; i++)
+        if (strcmp(views[i].name, name) == 0)
+            return &views[i];
+    return NULL;
+}
+
+static int text_node(struct tree *tree, const struct buf *text, mode_t mode, struct node **out)
+{
+    struct node *node;
+    int r = node_new(tree->nodes, NODE_TEXT, &node);
+    if (r < 0)
+        return r;
+    node->mode = mode;
+    node->uid = tree->config->uid;
+    node->gid = tree->config->gid;
+    r = text->len ? node_write(tree->nodes, node, text->data, text->len, 0) : 0;
+    if (r < 0)
+        node_unref(tree->nodes, node);
+    else
+        *out = node;
+    return r;
+}
+
+int view_node(struct tree *tree, const struct caller *caller, const struct view *view, struct node **out)
+{
+    struct buf text CLEANUP(buf_clear) = {0};
+    int r = view->render(tree, caller, &text);
+    if (r == 0)
+        r = text_node(tree, &text, tree->config->file_mode & 0444, out);
+    if (r == 0)
+        (*out)->shown_ino = address_place(PLACE_CONTROL, (unsigned)(view - views) + 1, 1);
+    return r;
+}
+
+static const char readme_head[] =
+    "This is a campusfs mount: an e-learning platform as files. A row is a JSON document, a\n"
+    "collection a folder; media are plain files.\n"
+    "\n"
+    "  ls regions/REGION/users             who is there\n"
+    "  jq .email regions/*/users/*.json    read with any tool\n"
+    "  vim regions/REGION/users/ID.json    correct with any editor: saving is one transaction\n"
+    "  cat regions/REGION/users/.next-id   a fresh id; writing ID.json or new.json makes a row\n"
+    "  rm regions/REGION/reviews/ID.json   delete; EBUSY says who still needs it\n"
+    "  rsync -a . /backup/                 back it all up; a second run sends what has changed\n"
+    "\n"
+    "A save that is refused changes nothing. The reason in words is the last line of\n"
+    ".campusfs/errors.jsonl; the text is kept in .refused/ beside the row, can be edited there\n"
+    "and tried again:  mv .refused/ID.json ID.json\n"
+    "\n"
+    "Never listed, but there by name:\n"
+    "  .campusfs/health.json, metrics, config, errors.jsonl, version\n"
+    "  .next-id and .refused/ in each collection\n"
+    "\n"
+    "Any other name in a collection's folder (tmp.json, .x.swp) is a scratch file: in memory, of\n"
+    "this mount only, gone when it ends.\n"
+    "\n"
+    "Regions:";
+
+int view_readme(struct tree *tree, struct node **out)
+{
+    struct buf text CLEANUP(buf_clear) = {0};
+    int r = buf_add_text(&text, readme_head);
+    for (size_t i = 0; r == 0 && i < tree->config->nregions; i++)
+        r = buf_printf(&text, " %s", tree->config->regions[i].name);
+    if (r == 0)
+        r = buf_add_text(&text, "\nManual: campusfs(8), campusfs.conf(5).\n");
+    return r < 0 ? r : text_node(tree, &text, tree->config->file_mode & 0444, out);
+}
