@@ -12,7 +12,7 @@ SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 -- Messages ----------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION refuse(p_state text, p_path text, p_message text, p_hint text DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 BEGIN
     -- RAISE takes no NULL options, and an empty one would be shown.
     IF p_path IS NULL AND p_hint IS NULL THEN

@@ -19,6 +19,11 @@ CROSS JOIN LATERAL (
            moment_text(u.created_at) AS created_at, moment_text(u.updated_at) AS updated_at) d;
 COMMENT ON VIEW doc_users IS 'Users as documents';
 
+CREATE OR REPLACE FUNCTION password_cost() RETURNS int
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN least(greatest(coalesce(nullif(current_setting('campusfs.bcrypt_cost', true), '')::int, 10), 4), 15);
+COMMENT ON FUNCTION password_cost IS 'Work that a bcrypt hash takes, as a power of two: the setting campusfs.bcrypt_cost, 4 to 15, else 10';
+
 CREATE OR REPLACE FUNCTION hash_password(p_password text) RETURNS text
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -28,7 +33,7 @@ BEGIN
         PERFORM refuse('22023', 'password', 'password is too long: at most 72 bytes',
                        'bcrypt ignores what is beyond; letters outside ASCII take 2 to 4 bytes each.');
     END IF;
-    RETURN crypt(p_password, gen_salt('bf', 10));
+    RETURN crypt(p_password, gen_salt('bf', password_cost()));
 END $$;
 COMMENT ON FUNCTION hash_password IS 'bcrypt hash of a password, which must have 1 to 72 bytes';
 
