@@ -11,7 +11,6 @@
 /* Not every build has all of them. */
 #pragma weak command_mount
 #pragma weak command_seed
-#pragma weak command_init
 #pragma weak command_health
 
 const struct command commands[] = {

@@ -254,6 +254,26 @@ enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n,
 
 /* ---- text ---- */
 
+/* Adds where in the text an error is: its line, or, inside a function, the first line of the server's
+ * context. */
+static void add_place(const PGresult *result, const char *sql, struct fail *f)
+{
+    const char *position = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
+    const char *context = PQresultErrorField(result, PG_DIAG_CONTEXT);
+    size_t len = strlen(f->message);
+    if (position) {
+        unsigned line = 1;
+        /* The position counts characters, not bytes. */
+        for (long left = strtol(position, NULL, 10); *sql && left > 1; sql++) {
+            line += *sql == '\n';
+            left -= (sql[1] & 0xc0) != 0x80;
+        }
+        snprintf(f->message + len, sizeof f->message - len, " (line %u)", line);
+    } else if (context) {
+        snprintf(f->message + len, sizeof f->message - len, " (%.*s)", (int)strcspn(context, "\n"), context);
+    }
+}
+
 int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg_rows **rows, struct fail *f)
 {
     PGresult *result, *last = NULL;
@@ -269,6 +289,8 @@ int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg
             continue;
         }
         int err = conn_fail_result(conn, result, f);
+        if (!failed && f)
+            add_place(result, sql, f);
         failed = failed ? failed : err;
         PQclear(result);
         if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT)

@@ -31,6 +31,8 @@ struct conn_target {
     const char *user;
     const char *password;
     const char *passfile;
+    bool override_user;           /* user and password win over what the others say */
+    const char *force_database;   /* wins over all; NULL = none */
     int64_t statement_timeout_ms; /* the server's own limit, 0 = none */
     int64_t lock_timeout_ms;
 };
@@ -68,6 +70,9 @@ struct conn_step {
  * database, ...).
  */
 int conn_open(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f);
+/* The name of the database that a connection would lead to, cut to `size`. False when the words are no good.
+ */
+bool conn_database(const struct conn_target *target, char *out, size_t size);
 /* Closes at once, never waits. Takes NULL. */
 void conn_close(struct conn *conn);
 

@@ -31,6 +31,18 @@ static void word_add(struct words *w, const char *key, const char *value)
     w->count++;
 }
 
+static void word_drop(struct words *w, const char *key)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < w->count; i++) {
+        if (strcmp(w->keys[i], key) == 0)
+            continue;
+        w->keys[kept] = w->keys[i];
+        w->values[kept++] = w->values[i];
+    }
+    w->count = kept;
+}
+
 static const char *word_value(const struct words *w, const char *key)
 {
     for (size_t i = w->count; i-- > 0;)
@@ -121,24 +133,38 @@ static void ignore_notice(void *arg, const PGresult *result)
 {
 }
 
+/* Everything but the session's settings, the weakest first. The two parses keep the strings alive. */
+static int words_collect(struct words *w, const struct conn_target *target, PQconninfoOption **common,
+                         PQconninfoOption **own, struct fail *f)
+{
+    word_add(w, "dbname", target->database);
+    word_add(w, "user", target->user);
+    word_add(w, "password", target->password);
+    word_add(w, "passfile", target->passfile);
+    word_add(w, "gssencmode", "disable"); /* its handshake would wait inside libpq */
+    word_add(w, "keepalives_idle", "5");
+    word_add(w, "keepalives_interval", "2");
+    word_add(w, "keepalives_count", "3");
+    word_add(w, "tcp_user_timeout", "10000");
+    int r = words_parse(w, target, target->options, common, f);
+    if (r == 0)
+        r = words_parse(w, target, target->conninfo, own, f);
+    if (target->override_user) {
+        word_drop(w, "password");
+        word_add(w, "user", target->user);
+        word_add(w, "password", target->password);
+    }
+    word_add(w, "dbname", target->force_database);
+    return r;
+}
+
 static int connect_start(struct conn *conn, const struct conn_target *target, struct fail *f)
 {
     CLEANUP(conninfop) PQconninfoOption *common = NULL;
     CLEANUP(conninfop) PQconninfoOption *own = NULL;
     CLEANUP(buf_clear) struct buf session = {0};
-    struct words w = {0};
-    word_add(&w, "dbname", target->database);
-    word_add(&w, "user", target->user);
-    word_add(&w, "password", target->password);
-    word_add(&w, "passfile", target->passfile);
-    word_add(&w, "gssencmode", "disable"); /* its handshake would wait inside libpq */
-    word_add(&w, "keepalives_idle", "5");
-    word_add(&w, "keepalives_interval", "2");
-    word_add(&w, "keepalives_count", "3");
-    word_add(&w, "tcp_user_timeout", "10000");
-    int r = words_parse(&w, target, target->options, &common, f);
-    if (r == 0)
-        r = words_parse(&w, target, target->conninfo, &own, f);
+    struct words w = {.count = 0};
+    int r = words_collect(&w, target, &common, &own, f);
     if (r == 0 && session_options(target, word_value(&w, "options"), &session) < 0)
         r = fail_set(f, ENOMEM, "node %s: out of memory", target->node);
     if (r < 0)
@@ -172,4 +198,15 @@ int conn_open(const struct conn_target *target, const struct op *op, struct conn
     if (r == 0)
         *out = STEAL(conn);
     return r;
+}
+
+bool conn_database(const struct conn_target *target, char *out, size_t size)
+{
+    CLEANUP(conninfop) PQconninfoOption *common = NULL;
+    CLEANUP(conninfop) PQconninfoOption *own = NULL;
+    struct words w = {.count = 0};
+    if (words_collect(&w, target, &common, &own, NULL) < 0 || !word_value(&w, "dbname"))
+        return false;
+    snprintf(out, size, "%s", word_value(&w, "dbname"));
+    return true;
 }

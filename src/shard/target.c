@@ -20,6 +20,7 @@ struct conn_target target_of_admin(const struct config *config, size_t node)
     struct conn_target target = target_of_node(config, node);
     target.user = config->admin_user;
     target.password = config->admin_password;
+    target.override_user = true;
     target.statement_timeout_ms = 0;
     target.lock_timeout_ms = 0;
     return target;
