@@ -34,7 +34,8 @@ COMMENT ON FUNCTION quoted IS 'A value as a message shows it, cut when long';
 
 CREATE OR REPLACE FUNCTION counted(p_count bigint, p_noun text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE p_count WHEN 0 THEN NULL WHEN 1 THEN '1 ' || p_noun ELSE p_count || ' ' || p_noun || 's' END;
+RETURN CASE p_count WHEN 0 THEN NULL WHEN 1 THEN '1 ' || p_noun
+       ELSE p_count || ' ' || regexp_replace(p_noun, 'y$', 'ie') || 's' END;
 COMMENT ON FUNCTION counted IS '"1 invoice", "3 invoices"; NULL for none';
 
 CREATE OR REPLACE FUNCTION refuse_referred(p_what text, VARIADIC p_counts text[]) RETURNS void
