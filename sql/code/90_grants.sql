@@ -84,6 +84,8 @@ BEGIN
 END $$;
 
 GRANT USAGE ON SCHEMA campusfs TO campusfs_rw, campusfs_ro, campusfs_repl;
+-- For pg_stat_wal_receiver.received_tli: only by it does a mount see at once that a standby follows a new timeline.
+GRANT pg_read_all_stats TO campusfs_rw;
 GRANT SELECT ON ALL TABLES IN SCHEMA campusfs TO campusfs_rw, campusfs_ro;
 GRANT INSERT, UPDATE, DELETE ON
     users, user_profiles, course_categories, courses, course_modules, course_lessons, enrollments, lesson_progress,

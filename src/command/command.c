@@ -9,9 +9,7 @@
 #include <string.h>
 
 /* Not every build has all of them. */
-#pragma weak command_mount
 #pragma weak command_seed
-#pragma weak command_health
 
 const struct command commands[] = {
     {"init", "bring every shard and MongoDB to the current schema", command_init},
@@ -80,7 +78,7 @@ int command_failed(const char *name, const struct fail *f)
 
 int command_print_json(json_t *json)
 {
-    int bad = json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII * 0);
+    int bad = json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(json);
     bad = putchar('\n') == EOF || bad;
     return fflush(stdout) == 0 && !bad ? COMMAND_OK : COMMAND_REFUSED;
