@@ -78,6 +78,8 @@ static bool same_row(const struct row_key *a, const struct row_key *b)
 
 void notes_leave(struct notes *notes, pid_t tid, const struct row_key *key, enum note_purpose purpose)
 {
+    if (tid == 0)
+        return;
     pthread_mutex_lock(&notes->lock);
     struct slot *slot = find(notes, tid);
     if (!slot) {

@@ -28,7 +28,7 @@ struct notes;
 struct notes *notes_new(struct nodes *nodes);
 void notes_free(struct notes *notes);
 
-/* Replaces what the thread came for. */
+/* Replaces what the thread came for; nothing for thread 0, which may be anybody. */
 void notes_leave(struct notes *notes, pid_t tid, const struct row_key *key, enum note_purpose purpose);
 
 /* What the thread came for with that row: a copy with references of the caller's (note_clear); purpose NOTE_NONE when

@@ -181,6 +181,18 @@ void refused_keep(struct tree *tree, const struct caller *caller, const struct r
     pthread_mutex_unlock(&refused->lock);
 }
 
+void refused_again(struct tree *tree, const struct caller *caller, const struct row_key *key, uint64_t folder,
+                   const char *name, const struct fail *f)
+{
+    char path[320];
+    path_of_row(tree, key, path, sizeof path);
+    report_add(tree->report, path, f);
+    pthread_mutex_lock(&tree->refused->lock);
+    if (find(tree->refused, folder, name))
+        add_error_file(tree, caller, key, folder, name, f);
+    pthread_mutex_unlock(&tree->refused->lock);
+}
+
 void refused_forget(struct tree *tree, const struct caller *caller, const struct row_key *key)
 {
     char name[NAME_TEXT];

@@ -323,12 +323,24 @@ static int lookup_pending(struct tree *tree, const struct caller *caller, const 
     return 0;
 }
 
+/* Whether what an earlier LOOKUP of this note answered is still the row, or already in use. */
+static bool is_noted_current(struct tree *tree, const struct caller *caller, const struct note *note)
+{
+    struct revision revision;
+    struct node *node = note->node;
+    pthread_mutex_lock(&node->lock);
+    bool used = node->handles > 0 || node->draft.dirty || !node->draft.active;
+    uint64_t base = node->draft.base_rev;
+    pthread_mutex_unlock(&node->lock);
+    return used || (store_stat(tree->store, &note->key, &caller->op, &revision, NULL) == 0 && revision.rev == base);
+}
+
 /* The thread came back for something of its own: the node it gets, made now if it is not yet. */
 static int lookup_noted_node(struct tree *tree, const struct caller *caller, struct note *note, struct entry *entry)
 {
     struct node *node = NULL;
     int r = 0;
-    if (note->node) {
+    if (note->node && is_noted_current(tree, caller, note)) {
         node = note->node;
         node_ref(tree->nodes, node);
     } else {
@@ -488,6 +500,18 @@ static bool getattr_open(struct tree *tree, const struct place *place, uint64_t 
     return open != NULL;
 }
 
+/* And so is the one that this thread's LOOKUP was told a moment ago. */
+static bool getattr_told(struct tree *tree, const struct caller *caller, const struct place *place,
+                         struct stat *attr)
+{
+    struct note note = notes_find(tree->notes, caller->tid, &place->key);
+    bool told = note.document && (note.document->revision.rev & 0xffff) == place->rev;
+    if (told)
+        attr_revision(tree, &place->key, &note.document->revision, attr);
+    note_clear(tree->notes, &note);
+    return told;
+}
+
 static int getattr_row(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
                        struct stat *attr, int64_t *attr_ms)
 {
@@ -499,9 +523,14 @@ static int getattr_row(struct tree *tree, const struct caller *caller, const str
         attr_revision(tree, &place->key, &revision, attr);
         return 0;
     }
-    if (getattr_open(tree, place, nodeid, attr))
+    if (getattr_open(tree, place, nodeid, attr) || getattr_told(tree, caller, place, attr))
         return 0;
-    return r == 0 || r == -ENOENT ? -ESTALE : report_read(tree, &place->key, r, &f);
+    if (r == 0 || r == -ENOENT) {
+        /* The kernel walks the path again, and only once: what it finds must do for reading and for writing. */
+        notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
+        return -ESTALE;
+    }
+    return report_read(tree, &place->key, r, &f);
 }
 
 int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid, const struct handle *handle,

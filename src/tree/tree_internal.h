@@ -119,6 +119,9 @@ struct refused *refused_new(void);
 void refused_free(struct tree *tree, struct refused *refused);
 void refused_keep(struct tree *tree, const struct caller *caller, const struct row_key *key, const char *text,
                   size_t len, const struct fail *f);
+/* A text that lies in .refused was tried and refused again: told anew, with a new .error beside it. */
+void refused_again(struct tree *tree, const struct caller *caller, const struct row_key *key, uint64_t folder,
+                   const char *name, const struct fail *f);
 /* The same process saved the row after all: its refused text is no longer needed. */
 void refused_forget(struct tree *tree, const struct caller *caller, const struct row_key *key);
 /* A refused text was moved away or removed: so is its .error. */

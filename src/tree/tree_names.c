@@ -195,7 +195,8 @@ static void becomes_draft(struct tree *tree, struct node *node, const struct row
     node->shown_ino = address_row(&node->draft.key);
 }
 
-static int save_node(struct tree *tree, const struct caller *caller, struct node *node, const struct target *to)
+static int save_node(struct tree *tree, const struct caller *caller, struct node *node, const struct target *from,
+                     const struct target *to)
 {
     struct buf text CLEANUP(buf_clear) = {0};
     struct put_result result = {0};
@@ -211,7 +212,9 @@ static int save_node(struct tree *tree, const struct caller *caller, struct node
     save.len = text.len;
     r = save_commit(tree, caller, &save, &result, &f);
     if (r < 0) {
-        if (f.err)
+        if (f.err && from->place.kind == PLACE_REFUSED)
+            refused_again(tree, caller, &to->key, from->folder, from->name, &f);
+        else if (f.err)
             save_refused(tree, caller, &to->key, save.text, save.len, &f);
         return r;
     }
@@ -237,7 +240,7 @@ static int rename_onto_row(struct tree *tree, const struct caller *caller, const
     struct node *node = scratch_find(tree->scratch, from->folder, from->name);
     if (!node)
         return -ENOENT;
-    int r = save_node(tree, caller, node, to);
+    int r = save_node(tree, caller, node, from, to);
     if (r == 0) {
         scratch_remove(tree->scratch, from->folder, from->name, node);
         if (from->place.kind == PLACE_REFUSED)
