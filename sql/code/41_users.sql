@@ -171,8 +171,8 @@ BEGIN
         password := field_password(p_doc);
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(1::smallint, p_id, p_claimed);
-        want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
         want.updated_at := coalesce(p_at, clock_timestamp());
+        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_user_names(want);
         INSERT INTO users (region, id, email, username, first_name, last_name, role, status, email_verified,
                            last_login_at, created_at, updated_at, content_at)

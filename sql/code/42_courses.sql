@@ -274,8 +274,8 @@ BEGIN
         want.duration_minutes := (SELECT coalesce(sum(l.duration_minutes), 0) FROM unnest(want_lessons) l);
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(2::smallint, p_id, p_claimed);
-        want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
         want.updated_at := coalesce(p_at, clock_timestamp());
+        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_course_references(was, want);
         INSERT INTO courses (region, id, instructor_id, category_id, title, slug, description, level, language, price,
                              currency, status, duration_minutes, published_at, created_at, updated_at, content_at)

@@ -170,8 +170,8 @@ BEGIN
         entries := entries_of(p_doc, was.id IS NOT NULL);
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(3::smallint, p_id, p_claimed);
-        want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
         want.updated_at := coalesce(p_at, clock_timestamp());
+        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_enrollment_references(was, want);
         entries := coalesce(entries, fresh_entries(want.course_id));
         INSERT INTO enrollments (region, id, user_id, course_id, status, progress_percent, enrolled_at, completed_at,

@@ -77,8 +77,8 @@ BEGIN
         want.region := p_region;
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(4::smallint, p_id, p_claimed);
-        want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
         want.updated_at := coalesce(p_at, clock_timestamp());
+        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_review_references(was, want);
         INSERT INTO course_reviews (region, id, user_id, course_id, rating, title, body, created_at, updated_at, content_at)
         VALUES (p_region, want.id, want.user_id, want.course_id, want.rating, want.title, want.body, want.created_at,

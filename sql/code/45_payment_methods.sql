@@ -99,8 +99,8 @@ BEGIN
         want.region := p_region;
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(5::smallint, p_id, p_claimed);
-        want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
         want.updated_at := coalesce(p_at, clock_timestamp());
+        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_payment_method_references(was, want);
         INSERT INTO payment_methods (region, id, user_id, kind, brand, last_four, token, expires_on, is_default,
                                      created_at, updated_at, content_at)

@@ -88,8 +88,8 @@ BEGIN
         want.region := p_region;
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(6::smallint, p_id, p_claimed);
-        want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
         want.updated_at := coalesce(p_at, clock_timestamp());
+        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_transaction_references(was, want);
         INSERT INTO transactions (region, id, user_id, course_id, payment_method_id, amount, currency, status, gateway,
                                   gateway_reference, created_at, updated_at, content_at)

@@ -104,8 +104,8 @@ BEGIN
         want.region := p_region;
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(7::smallint, p_id, p_claimed);
-        want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
         want.updated_at := coalesce(p_at, clock_timestamp());
+        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_invoice_references(was, want);
         INSERT INTO invoices (region, id, transaction_id, number, status, issued_on, due_on, subtotal, tax, currency,
                               created_at, updated_at, content_at)

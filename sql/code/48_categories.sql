@@ -77,8 +77,8 @@ BEGIN
         want.region := p_region;
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(8::smallint, p_id, p_claimed);
-        want.created_at := field_moment(p_doc, 'created_at', '', clock_timestamp());
         want.updated_at := coalesce(p_at, clock_timestamp());
+        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_category_references(was, want);
         INSERT INTO course_categories (region, id, parent_id, name, slug, description, created_at, updated_at, content_at)
         VALUES (p_region, want.id, want.parent_id, want.name, want.slug, want.description, want.created_at,

@@ -8,7 +8,7 @@
 -- of them on as unseen, so that an entry may be named again, but none is missed, on whatever node is asked next.
 SELECT now.snapshot, change.collection::int, change.region::int, change.row_id, change.rev
 FROM (SELECT CASE WHEN pg_is_in_recovery()
-                  THEN format('%s:%s:', pg_snapshot_xmin(current), pg_snapshot_xmin(current))
+                  THEN pg_snapshot_xmin(current)::text || ':' || pg_snapshot_xmin(current)::text || ':'
                   ELSE current::text END AS snapshot
       FROM pg_current_snapshot() AS current) AS now
 LEFT JOIN LATERAL (
