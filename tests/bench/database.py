@@ -9,7 +9,7 @@ from works import WorkError, run
 USERS_SQL = """
 INSERT INTO campusfs.users (region, id, email, username, first_name, last_name, role, status, email_verified,
                             last_login_at, created_at, updated_at, content_at)
-SELECT %(region)s, n * 1000 + %(shard)s, 'user' || n || '.' || %(region)s || '@example.org',
+SELECT %(region)s, (%(first)s + n::bigint) * 1000 + %(shard)s, 'user' || n || '.' || %(region)s || '@example.org',
        'user' || n || '_' || %(region)s,
        (ARRAY['Anna', 'Bruno', 'Chloé', 'David', 'Elif', 'Farid', 'Grace', 'Hana'])[1 + n %% 8],
        (ARRAY['Almeida', 'Baker', 'Çelik', 'Dubois', 'Eriksen', 'Fontaine', 'Garcia'])[1 + n %% 7],
@@ -21,7 +21,7 @@ FROM generate_series(1, %(count)s) AS n,
 PROFILES_SQL = """
 INSERT INTO campusfs.user_profiles (region, user_id, bio, avatar_url, phone, date_of_birth, country, city, timezone,
                                     language, website)
-SELECT %(region)s, n * 1000 + %(shard)s,
+SELECT %(region)s, (%(first)s + n::bigint) * 1000 + %(shard)s,
        'Learner number ' || n || repeat(', curious about music, maps and statistics', 1 + n %% 3) || '.',
        'https://cdn.example.org/avatars/' || n || '.webp', '+351 21 ' || 1000000 + n %% 8999999,
        date '1970-01-01' + n %% 12000, 'PT', 'Porto', 'Europe/Lisbon', 'pt-PT',
@@ -29,6 +29,7 @@ SELECT %(region)s, n * 1000 + %(shard)s,
 FROM generate_series(1, %(count)s) AS n
 """
 
+REGION_IDS = 2000000  # ids are unique over all regions: each gets a range of its own
 CATCH_UP_TIMEOUT = 120
 
 
@@ -45,7 +46,8 @@ class Database:
 
     def seed(self, count):
         """Fills the empty region, settles the tables, and waits until the replica has it all."""
-        numbers = {'region': self.region_number, 'shard': self.shard_number, 'count': count}
+        numbers = {'region': self.region_number, 'shard': self.shard_number, 'count': count,
+                   'first': self.region_number * REGION_IDS}
         with self.connect() as connection, connection.cursor() as cursor:
             cursor.execute('BEGIN')
             cursor.execute(USERS_SQL, numbers)
