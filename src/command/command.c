@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Not every build has all of them. */
-#pragma weak command_seed
-
 const struct command commands[] = {
     {"init", "bring every shard and MongoDB to the current schema", command_init},
     {"seed", "fill the cluster with sample data", command_seed},

@@ -58,11 +58,13 @@ static void add_choices(bson_t *doc, const struct seed_country *country, struct 
     BSON_APPEND_BOOL(&part, "course_updates", seed_random_chance(random, 85));
     BSON_APPEND_BOOL(&part, "reminders", seed_random_chance(random, 60));
     BSON_APPEND_BOOL(&part, "newsletter", seed_random_chance(random, 25));
-    BSON_APPEND_UTF8(&part, "digest", digests[seed_random_low(random, 3)]);
+    const char *word = digests[seed_random_low(random, 3)]; /* the macro looks at it twice */
+    BSON_APPEND_UTF8(&part, "digest", word);
     bson_append_document_end(doc, &part);
     BSON_APPEND_DOCUMENT_BEGIN(doc, "playback", &part);
     BSON_APPEND_DOUBLE(&part, "speed", speeds[seed_random_low(random, 5)]);
-    BSON_APPEND_UTF8(&part, "quality", qualities[seed_random_low(random, 5)]);
+    word = qualities[seed_random_low(random, 5)];
+    BSON_APPEND_UTF8(&part, "quality", word);
     BSON_APPEND_BOOL(&part, "autoplay", seed_random_chance(random, 65));
     BSON_APPEND_BOOL(&part, "captions", seed_random_chance(random, 35));
     BSON_APPEND_UTF8(&part, "captions_language", country->teaches);
@@ -93,7 +95,8 @@ static bson_t *make_preferences(const struct seed_plan *plan, const struct seed_
     int64_t id = user_id(plan, region, u);
     bson_t *doc =
         BCON_NEW("_id", BCON_INT64(id), "user_id", BCON_INT64(id), "language", BCON_UTF8(user.country->tag));
-    BSON_APPEND_UTF8(doc, "theme", themes[seed_random_below(&random, 3)]);
+    const char *theme = themes[seed_random_below(&random, 3)]; /* the macro looks at it twice */
+    BSON_APPEND_UTF8(doc, "theme", theme);
     bson_append_utf8(doc, "timezone", -1, place.zone.text, (int)place.zone.len);
     add_choices(doc, user.country, &random);
     int64_t updated = user.created + seed_random_below(&random, SEED_NOW - user.created);
