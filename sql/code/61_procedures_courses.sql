@@ -69,18 +69,20 @@ CREATE OR REPLACE FUNCTION free_slug(p_title text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = campusfs, pg_catalog, pg_temp AS $$
 DECLARE
     -- Letters lose their accents; what has no Latin form (a title in Hindi, say) leaves nothing.
-    letters text := lower(regexp_replace(normalize(p_title, NFKD), '[\u0300-\u036f]', '', 'g'));
-    stem    text := btrim(left(btrim(regexp_replace(letters, '[^a-z0-9]+', '-', 'g'), '-'), 180), '-');
-    slug    text;
+    letters   text := lower(regexp_replace(normalize(p_title, NFKD), '[\u0300-\u036f]', '', 'g'));
+    stem      text := btrim(left(btrim(regexp_replace(letters, '[^a-z0-9]+', '-', 'g'), '-'), 180), '-');
+    candidate text;
 BEGIN
     stem := coalesce(nullif(stem, ''), 'course');
-    slug := stem;
+    candidate := stem;
     FOR attempt IN 2..50 LOOP
-        EXIT WHEN NOT EXISTS (SELECT FROM courses c WHERE c.slug = free_slug.slug);
-        slug := stem || '-' || attempt;
+        EXIT WHEN NOT EXISTS (SELECT FROM courses WHERE slug = candidate);
+        candidate := stem || '-' || attempt;
     END LOOP;
-    RETURN CASE WHEN EXISTS (SELECT FROM courses c WHERE c.slug = free_slug.slug)
-                THEN stem || '-' || left(replace(gen_random_uuid()::text, '-', ''), 12) ELSE slug END;
+    IF EXISTS (SELECT FROM courses WHERE slug = candidate) THEN
+        candidate := stem || '-' || left(replace(gen_random_uuid()::text, '-', ''), 12);
+    END IF;
+    RETURN candidate;
 END $$;
 COMMENT ON FUNCTION free_slug(text) IS
 'Part of the procedures: a slug made of a title that no course has now.
