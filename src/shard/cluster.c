@@ -61,7 +61,8 @@ static void *watch_node(void *arg)
     while (watch_sleep(watch.cluster, ready ? WATCH_READY_MS : WATCH_FAILING_MS)) {
         if (pool_ready(node->pool)) {
             struct op op = op_within(WATCH_ANSWER_MS);
-            node_ask_role(node->shard, node, &op);
+            struct attempt attempt = attempt_begin(&op, 100);
+            node_ask_role(node->shard, node, &attempt);
         } else if (node_revive(node->shard, node, false, NULL) == 0) {
             log_info("shard %s: node %s: in use again", node->shard->self->name, node->config->name);
         }

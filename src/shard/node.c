@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { BLAME_MS = 500 };
+
 static const char *const role_names[] = {"unknown", "primary", "standby"};
 
 void node_note(struct shard *shard, struct node *node, const struct conn_role *role)
@@ -44,19 +46,18 @@ int node_revive(struct shard *shard, struct node *node, bool now, struct fail *f
     return r;
 }
 
-void node_ask_role(struct shard *shard, struct node *node, const struct op *op)
+void node_ask_role(struct shard *shard, struct node *node, const struct attempt *attempt)
 {
     struct conn *conn;
     struct conn_role role;
     struct fail why = {.err = 0};
-    if (!pool_ready(node->pool) || pool_take(node->pool, op, &conn, NULL) < 0)
+    if (!pool_ready(node->pool) || pool_take(node->pool, &attempt->op, &conn, NULL) < 0)
         return;
-    int r = conn_ask_role(conn, op, &role, &why);
-    bool timed_out = r < 0 && op_left_ms(op) == 0 && !op_interrupted(op);
+    int r = conn_ask_role(conn, &attempt->op, &role, &why);
     pool_give(node->pool, conn);
     if (r == 0)
         node_note(shard, node, &role);
-    else if (timed_out)
+    else if (attempt_used_up(attempt))
         pool_fail(node->pool, &why);
 }
 
@@ -108,8 +109,8 @@ void node_why_not(struct shard *shard, struct fail *f)
 void node_ask_roles(struct shard *shard, const struct op *op)
 {
     for (size_t i = 0; i < shard->nnodes; i++) {
-        struct op part = shard_part_of(op, 25);
-        node_ask_role(shard, &shard->nodes[i], &part);
+        struct attempt attempt = attempt_begin(op, 25);
+        node_ask_role(shard, &shard->nodes[i], &attempt);
     }
 }
 
@@ -127,9 +128,14 @@ int shard_pause(const struct op *op, int64_t ms)
     return op_interrupted(op) ? -EINTR : 0;
 }
 
-struct op shard_part_of(const struct op *op, unsigned percent)
+struct attempt attempt_begin(const struct op *op, unsigned percent)
 {
-    struct op part = *op;
-    part.deadline = clock_now_ms() + op_left_ms(op) * percent / 100;
-    return part;
+    struct attempt attempt = {*op, op_left_ms(op) * percent / 100};
+    attempt.op.deadline = clock_now_ms() + attempt.given;
+    return attempt;
+}
+
+bool attempt_used_up(const struct attempt *attempt)
+{
+    return attempt->given >= BLAME_MS && op_left_ms(&attempt->op) == 0;
 }

@@ -104,7 +104,7 @@ static void slot_release(struct pool *pool)
 static void start_failing(struct pool *pool, const struct fail *why)
 {
     if (!pool->failing)
-        log_warning("node %s: out of use: %s", pool->settings.target.node, why->message);
+        log_warning("%s: out of use", why->message);
     pool->failing = true;
     pool->why = *why;
     int64_t pause = (int64_t)BACKOFF_FIRST_MS << (pool->failures < 6 ? pool->failures : 6);

@@ -16,6 +16,7 @@ enum {
     TOKEN_WAIT_US = 5000, /* how long a replica is waited for, in all */
     TOKEN_POLL_US = 200,
     ROUND_PAUSE_MS = 25, /* between rounds over all nodes */
+    ATTEMPT_SHARE = 30,  /* percent of the time left for one node while there is another */
 };
 
 enum verdict { READ_DONE, READ_FAILED, READ_ELSEWHERE };
@@ -36,7 +37,7 @@ static bool has(const struct conn *conn, struct position token)
 
 /* What the end of a conn_run() means for the read. */
 static enum verdict judge(struct read *r, struct node *node, enum conn_outcome outcome,
-                          const struct fail *why, const struct op *part)
+                          const struct fail *why, const struct attempt *attempt)
 {
     if (outcome == CONN_DONE)
         return READ_DONE;
@@ -48,16 +49,17 @@ static enum verdict judge(struct read *r, struct node *node, enum conn_outcome o
                          strcmp(why->sqlstate, "26000") == 0;
         return elsewhere ? READ_ELSEWHERE : READ_FAILED;
     }
-    if (op_left_ms(part) == 0)
+    if (attempt_used_up(attempt))
         pool_fail(node->pool, why);
     return READ_ELSEWHERE;
 }
 
-static enum verdict run_read(struct read *r, struct node *node, struct conn *conn, const struct op *part)
+static enum verdict run_read(struct read *r, struct node *node, struct conn *conn,
+                             const struct attempt *attempt)
 {
     struct conn_step step = {.statement = r->statement, .params = r->params, .commit = true};
     struct fail why = {.err = 0};
-    enum verdict verdict = judge(r, node, conn_run(conn, &step, 1, part, &why), &why, part);
+    enum verdict verdict = judge(r, node, conn_run(conn, &step, 1, &attempt->op, &why), &why, attempt);
     if (verdict == READ_DONE)
         r->rows = step.rows;
     else
@@ -70,18 +72,18 @@ static enum verdict run_read(struct read *r, struct node *node, struct conn *con
  * least as new. *fresh tells whether that is new enough; else there are no rows.
  */
 static enum verdict run_checked(struct read *r, struct node *node, struct conn *conn, struct position token,
-                                const struct op *part, bool *fresh)
+                                const struct attempt *attempt, bool *fresh)
 {
     struct conn_step steps[] = {
         {.statement = &position_statement},
         {.statement = r->statement, .params = r->params, .commit = true},
     };
     struct fail why = {.err = 0};
-    enum conn_outcome outcome = conn_run(conn, steps, 2, part, &why);
+    enum conn_outcome outcome = conn_run(conn, steps, 2, &attempt->op, &why);
     if (pg_rows_count(steps[0].rows) == 1)
         conn_note_lsn(conn, (uint64_t)pg_rows_i64(steps[0].rows, 0, 0, 0));
     pg_rows_free(steps[0].rows);
-    enum verdict verdict = judge(r, node, outcome, &why, part);
+    enum verdict verdict = judge(r, node, outcome, &why, attempt);
     *fresh = has(conn, token);
     if (verdict == READ_DONE && *fresh)
         r->rows = steps[1].rows;
@@ -91,12 +93,12 @@ static enum verdict run_checked(struct read *r, struct node *node, struct conn *
 }
 
 /* Polls a replica until it has the token, for a few milliseconds. */
-static bool wait_for_token(struct conn *conn, struct position token, const struct op *part)
+static bool wait_for_token(struct conn *conn, struct position token, const struct attempt *attempt)
 {
-    for (int waited = 0; waited < TOKEN_WAIT_US && !op_interrupted(part); waited += TOKEN_POLL_US) {
+    for (int waited = 0; waited < TOKEN_WAIT_US && !op_interrupted(&attempt->op); waited += TOKEN_POLL_US) {
         nanosleep(&(struct timespec){.tv_nsec = TOKEN_POLL_US * 1000}, NULL);
         struct conn_step step = {.statement = &position_statement, .commit = true};
-        enum conn_outcome outcome = conn_run(conn, &step, 1, part, NULL);
+        enum conn_outcome outcome = conn_run(conn, &step, 1, &attempt->op, NULL);
         if (pg_rows_count(step.rows) == 1)
             conn_note_lsn(conn, (uint64_t)pg_rows_i64(step.rows, 0, 0, 0));
         pg_rows_free(step.rows);
@@ -109,43 +111,43 @@ static bool wait_for_token(struct conn *conn, struct position token, const struc
 }
 
 static enum verdict read_standby(struct read *r, struct node *node, struct conn *conn, bool stale,
-                                 const struct op *part)
+                                 const struct attempt *attempt)
 {
     struct position token = token_read(r->shard);
     struct conn_role role;
     /* A standby that changed over to a newer timeline keeps its connections, and says so when asked. */
-    if (conn_role(conn)->timeline < token.timeline && conn_ask_role(conn, part, &role, NULL) == 0)
+    if (conn_role(conn)->timeline < token.timeline && conn_ask_role(conn, &attempt->op, &role, NULL) == 0)
         node_note(r->shard, node, &role);
     if (has(conn, token))
-        return run_read(r, node, conn, part);
+        return run_read(r, node, conn, attempt);
     bool behind = conn_role(conn)->timeline < token.timeline || token.lsn == UINT64_MAX;
     if (!behind) {
         bool fresh;
-        enum verdict verdict = run_checked(r, node, conn, token, part, &fresh);
+        enum verdict verdict = run_checked(r, node, conn, token, attempt, &fresh);
         if (verdict != READ_DONE || fresh)
             return verdict;
-        if (wait_for_token(conn, token, part))
-            return run_read(r, node, conn, part);
+        if (wait_for_token(conn, token, attempt))
+            return run_read(r, node, conn, attempt);
     }
     if (stale && conn_role(conn)->timeline >= token.timeline)
-        return run_read(r, node, conn, part);
+        return run_read(r, node, conn, attempt);
     r->why.err = 0;
     fail_set(&r->why, EIO, "node %s: has not replayed what this mount has written", node->config->name);
     return READ_ELSEWHERE;
 }
 
 /* One attempt on one node. `stale`: there is no primary, what the replica has is the best there is. */
-static enum verdict read_node(struct read *r, struct node *node, bool stale, const struct op *part)
+static enum verdict read_node(struct read *r, struct node *node, bool stale, const struct attempt *attempt)
 {
     struct conn *conn;
     r->why.err = 0;
-    if (pool_take(node->pool, part, &conn, &r->why) < 0)
+    if (pool_take(node->pool, &attempt->op, &conn, &r->why) < 0)
         return r->why.err == EINTR ? READ_FAILED : READ_ELSEWHERE;
     node_note(r->shard, node, conn_role(conn));
-    enum verdict verdict = conn_role(conn)->standby ? read_standby(r, node, conn, stale, part)
+    enum verdict verdict = conn_role(conn)->standby ? read_standby(r, node, conn, stale, attempt)
                            : conn_role(conn)->timeline < token_read(r->shard).timeline
                                ? READ_ELSEWHERE
-                               : run_read(r, node, conn, part);
+                               : run_read(r, node, conn, attempt);
     pool_give(node->pool, conn);
     return verdict;
 }
@@ -169,8 +171,8 @@ static enum verdict read_round(struct read *r, const struct op *op)
             if (i < 0 || (tried >> i & 1))
                 break;
             tried |= (uint64_t)1 << i;
-            struct op part = shard_part_of(op, count_ready(r->shard) > 1 ? 50 : 100);
-            enum verdict verdict = read_node(r, &r->shard->nodes[i], pass == 2 && primary < 0, &part);
+            struct attempt attempt = attempt_begin(op, count_ready(r->shard) > 1 ? ATTEMPT_SHARE : 100);
+            enum verdict verdict = read_node(r, &r->shard->nodes[i], pass == 2 && primary < 0, &attempt);
             if (verdict != READ_ELSEWHERE)
                 return verdict;
         }
@@ -216,12 +218,12 @@ int shard_read(struct shard *shard, const struct pg_statement *statement, const 
 
 /* ---- synchronous reads ---- */
 
-static enum verdict sync_read_node(struct read *r, struct node *node, const struct op *part)
+static enum verdict sync_read_node(struct read *r, struct node *node, const struct attempt *attempt)
 {
     struct conn *conn;
     r->why.err = 0;
     uint64_t begun = token_begin(r->shard);
-    if (pool_take(node->pool, part, &conn, &r->why) < 0)
+    if (pool_take(node->pool, &attempt->op, &conn, &r->why) < 0)
         return r->why.err == EINTR ? READ_FAILED : READ_ELSEWHERE;
     node_note(r->shard, node, conn_role(conn));
     /* The position is asked after the read: it covers all that the read has seen. */
@@ -230,7 +232,7 @@ static enum verdict sync_read_node(struct read *r, struct node *node, const stru
         {.statement = &position_statement, .commit = true},
     };
     struct fail why = {.err = 0};
-    enum verdict verdict = judge(r, node, conn_run(conn, steps, 2, part, &why), &why, part);
+    enum verdict verdict = judge(r, node, conn_run(conn, steps, 2, &attempt->op, &why), &why, attempt);
     if (verdict == READ_DONE) {
         uint64_t lsn = (uint64_t)pg_rows_i64(steps[1].rows, 0, 0, 0);
         conn_note_lsn(conn, lsn);
@@ -251,15 +253,15 @@ static enum verdict sync_read_round(struct read *r, const struct op *op)
     int primary = node_find_primary(r->shard);
     uint64_t tried = 0;
     if (primary >= 0) {
-        struct op part = shard_part_of(op, count_ready(r->shard) > 1 ? 50 : 100);
-        enum verdict verdict = sync_read_node(r, &r->shard->nodes[primary], &part);
+        struct attempt attempt = attempt_begin(op, count_ready(r->shard) > 1 ? ATTEMPT_SHARE : 100);
+        enum verdict verdict = sync_read_node(r, &r->shard->nodes[primary], &attempt);
         if (verdict != READ_ELSEWHERE)
             return verdict;
     }
     for (int i; (i = node_find_standby(r->shard, tried, true)) >= 0;) {
         tried |= (uint64_t)1 << i;
-        struct op part = shard_part_of(op, 50);
-        enum verdict verdict = sync_read_node(r, &r->shard->nodes[i], &part);
+        struct attempt attempt = attempt_begin(op, ATTEMPT_SHARE);
+        enum verdict verdict = sync_read_node(r, &r->shard->nodes[i], &attempt);
         if (verdict != READ_ELSEWHERE)
             return verdict;
     }

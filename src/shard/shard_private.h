@@ -51,12 +51,23 @@ struct shard {
 
 /* ---- node.c: what the nodes are ---- */
 
+/*
+ * A share of the time that is left for an attempt on one node, with the same interrupt. When the attempt has
+ * used it up, and it was enough for any server that is alive, attempt_used_up() puts the blame on the node.
+ */
+struct attempt {
+    struct op op;
+    int64_t given; /* milliseconds */
+};
+struct attempt attempt_begin(const struct op *op, unsigned percent);
+bool attempt_used_up(const struct attempt *attempt);
+
 /* Takes note of what a node said; a primary on a newer timeline begins a new history for the token. */
 void node_note(struct shard *shard, struct node *node, const struct conn_role *role);
 /* Connects to a node that is out of use, when that is due or `now`. 0 when the node can be used. */
 int node_revive(struct shard *shard, struct node *node, bool now, struct fail *f);
 /* Asks a node for its role again on one of its connections; one that does not answer is out of use. */
-void node_ask_role(struct shard *shard, struct node *node, const struct op *op);
+void node_ask_role(struct shard *shard, struct node *node, const struct attempt *attempt);
 
 /* The index of the primary on the newest timeline whose pool is ready, -1 = none. */
 int node_find_primary(struct shard *shard);
@@ -88,6 +99,3 @@ extern const struct pg_statement position_statement;
 
 /* Sleeps up to `ms`, in slices, less when the deadline comes first. -EINTR when interrupted, else 0. */
 int shard_pause(const struct op *op, int64_t ms);
-
-/* A share of the time that is left, as an operation of its own with the same interrupt. */
-struct op shard_part_of(const struct op *op, unsigned percent);

@@ -58,7 +58,7 @@ static void request_renew(struct write *w)
 }
 
 static enum ending judge(struct write *w, struct node *node, struct conn_step *steps,
-                         enum conn_outcome outcome, const struct fail *why, const struct op *part)
+                         enum conn_outcome outcome, const struct fail *why, const struct attempt *attempt)
 {
     if (steps[0].done)
         return WRITE_DONE;
@@ -74,14 +74,15 @@ static enum ending judge(struct write *w, struct node *node, struct conn_step *s
             return WRITE_AGAIN;
         return WRITE_FAILED;
     default:
-        if (op_left_ms(part) == 0)
+        if (attempt_used_up(attempt))
             pool_fail(node->pool, why);
         return WRITE_UNKNOWN;
     }
 }
 
 /* One attempt on a connection to the primary. */
-static enum ending write_on(struct write *w, struct node *node, struct conn *conn, const struct op *part)
+static enum ending write_on(struct write *w, struct node *node, struct conn *conn,
+                            const struct attempt *attempt)
 {
     uint64_t begun = token_begin(w->shard);
     struct conn_step steps[] = {
@@ -89,8 +90,8 @@ static enum ending write_on(struct write *w, struct node *node, struct conn *con
         {.statement = &position_statement, .commit = true},
     };
     struct fail why = {.err = 0};
-    enum conn_outcome outcome = conn_run(conn, steps, 2, part, &why);
-    enum ending ending = judge(w, node, steps, outcome, &why, part);
+    enum conn_outcome outcome = conn_run(conn, steps, 2, &attempt->op, &why);
+    enum ending ending = judge(w, node, steps, outcome, &why, attempt);
     if (ending == WRITE_DONE) {
         w->rows = steps[0].rows;
         if (steps[1].done)
@@ -175,13 +176,13 @@ static enum ending resolve(struct write *w, const struct op *op)
 
 static enum ending write_once(struct write *w, const struct op *op)
 {
-    struct op part = shard_part_of(op, WRITE_SHARE);
+    struct attempt attempt = attempt_begin(op, WRITE_SHARE);
     struct node *node;
     struct conn *conn;
     w->why = (struct fail){.err = 0};
-    if (take_primary(w->shard, &part, &node, &conn, &w->why) < 0)
+    if (take_primary(w->shard, &attempt.op, &node, &conn, &w->why) < 0)
         return WRITE_FAILED;
-    enum ending ending = write_on(w, node, conn, &part);
+    enum ending ending = write_on(w, node, conn, &attempt);
     pool_give(node->pool, conn);
     if (ending != WRITE_UNKNOWN || !*w->request)
         return ending;
