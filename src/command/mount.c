@@ -47,9 +47,10 @@ static int log_fd = -1;
 static void became_ready(void *arg)
 {
     const struct mount_options *options = arg;
-    log_info("mounted at %s", options->directory);
     if (log_fd >= 0)
         dup2(log_fd, STDERR_FILENO);
+    if (log_fd >= 0 || ready_pipe < 0)
+        log_info("mounted at %s", options->directory);
     if (ready_pipe < 0)
         return;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -46,6 +46,8 @@ struct seed_run {
     const struct seed_plan *plan;
     struct seed_loader *loaders; /* one a shard */
     bool again;                  /* an earlier run was interrupted */
+    char hashes[SEED_HASHES][SEED_HASH_SIZE];
+    int hash_err; /* 0, or why one could not be made; any thread's */
     struct seed_media_counts media;
     struct fail media_fail;
     int64_t started;
@@ -152,6 +154,23 @@ static void load_one(void *arg, size_t index)
         seed_media_load(run->config, run->plan, run->again, &run->media, more_done, run, &run->media_fail);
 }
 
+/* Passwords, dealt out over the threads: each hash takes some milliseconds. */
+static void hash_some(void *arg, size_t index)
+{
+    struct seed_run *run = arg;
+    int64_t most = 0;
+    for (size_t i = 0; i < run->plan->nshards; i++)
+        most = run->plan->shards[i].users > most ? run->plan->shards[i].users : most;
+    for (size_t slot = index; slot < SEED_HASHES && (int64_t)slot < most; slot += run->plan->nshards) {
+        int r = seed_hash_make(run->plan->seed, (int)slot, run->hashes[slot]);
+        if (r < 0) {
+            pthread_mutex_lock(&run->lock);
+            run->hash_err = r;
+            pthread_mutex_unlock(&run->lock);
+        }
+    }
+}
+
 static void finish_one(void *arg, size_t index)
 {
     struct seed_run *run = arg;
@@ -165,6 +184,11 @@ static int load(struct seed_run *run)
     for (size_t i = 0; i < run->plan->nshards; i++)
         total += seed_load_count(&run->plan->shards[i]);
     progress_start(&run->progress, "documents", (uint64_t)total);
+    parallel_run(run->plan->nshards, hash_some, run);
+    if (run->hash_err) {
+        fprintf(stderr, "campusfs seed: cannot hash a password: %s\n", strerror(-run->hash_err));
+        return COMMAND_DOWN;
+    }
     parallel_run(run->plan->nshards + mongodb, load_one, run);
     int code = report_failures(run);
     /* Finished is what is finished everywhere. */
@@ -262,7 +286,10 @@ static int seed_platform(const struct config *config, const struct options *opti
     run.plan = plan;
     run.loaders = loaders;
     for (size_t i = 0; i < plan->nshards; i++)
-        loaders[i] = (struct seed_loader){.config = config, .plan = plan, .shard = &plan->shards[i]};
+        loaders[i] = (struct seed_loader){.config = config,
+                                          .plan = plan,
+                                          .shard = &plan->shards[i],
+                                          .hashes = (const char(*)[SEED_HASH_SIZE])run.hashes};
     int code = look(&run);
     bool finished = (size_t)count_found(&run, SEED_FOUND_FINISHED) == plan->nshards;
     if (code == COMMAND_OK && !finished)

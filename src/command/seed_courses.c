@@ -131,10 +131,7 @@ static void make_description(struct seed_row *row, const struct seed_course *cou
 {
     seed_row_begin(row);
     for (size_t i = 0; i < 3; i++) {
-        /* Sentences of these scripts are not set apart by a space. */
-        bool apart =
-            i > 0 && strcmp(course->language->tag, "zh") != 0 && strcmp(course->language->tag, "ja") != 0;
-        seed_row_add(row, (struct seed_span){" ", apart});
+        seed_row_add(row, (struct seed_span){" ", i > 0 && !course->language->unspaced});
         seed_row_pattern(row, seed_word(course->language->description, i), topic, topic);
     }
 }

@@ -6,29 +6,48 @@ static int64_t user_id(const struct seed_maker *maker, const struct seed_region 
     return seed_id(maker->shard->number, region->first_user + u);
 }
 
+/* One entry; `at` is when the lesson was completed, 0 = it was not. */
+static void make_entry(struct seed_maker *maker, int64_t enrollment, int64_t lesson, int64_t at, bool begun,
+                       int position)
+{
+    struct seed_row *row = &maker->rows[1];
+    seed_row_int(row, enrollment);
+    seed_row_int(row, lesson);
+    seed_row_text(row, at ? "completed" : begun ? "in_progress" : "not_started");
+    seed_row_int(row, position);
+    seed_row_time(row, at);
+    seed_row_end(row);
+}
+
 /*
  * The entries of an enrollment: the first `done` lessons completed one after the other, the last of them at
- * the end of the time spent; the next one perhaps begun.
+ * the end of the time spent; the next one perhaps begun. Only films have a position.
  */
 static void make_progress(struct seed_maker *maker, const struct seed_enrollment *e, int64_t id,
                           int64_t ordinal)
 {
     const struct seed_shard *shard = maker->shard;
-    struct seed_row *row = &maker->rows[1];
+    struct seed_course course;
     struct seed_random random =
         seed_random_of(maker->plan->seed, SEED_KIND_PROGRESS, shard->number, (uint64_t)ordinal);
-    int64_t first = shard->lesson_from[e->course], steps = e->done + e->started;
+    int64_t first = shard->lesson_from[e->course];
+    int steps = e->done + e->started, i = 0;
     int64_t step = steps ? (e->to - e->from) / steps : 0;
-    for (int i = 0; i < e->lessons; i++) {
-        bool done = i < e->done, begun = i == e->done && e->started;
-        /* Somewhere in the second half of its share of the time; the last event of all exactly at the end. */
-        int64_t at = i + 1 == steps ? e->to : e->from + (i + 1) * step - seed_random_below(&random, step / 2);
-        seed_row_int(row, id);
-        seed_row_int(row, seed_id(shard->number, first + i));
-        seed_row_text(row, done ? "completed" : begun ? "in_progress" : "not_started");
-        seed_row_int(row, done || begun ? seed_random_within(&random, 20, done ? 900 : 400) : 0);
-        seed_row_time(row, done ? at : 0);
-        seed_row_end(row);
+    seed_course_of(maker->plan, shard, e->course, &course);
+    for (int module = 0; module < course.modules; module++) {
+        int lessons = seed_module_lessons(maker->plan, shard, e->course, module);
+        for (int n = 0; n < lessons; n++, i++) {
+            struct seed_lesson what;
+            seed_lesson_of(maker->plan, shard, &course, module, lessons, n, &what);
+            bool done = i < e->done, begun = i == e->done && e->started;
+            int seconds = what.kind == SEED_VIDEO ? what.minutes * 60 : 0;
+            int position = done ? seconds : begun ? (int)seed_random_below(&random, seconds) : 0;
+            /* Somewhere in the second half of its share of the time; the last event of all exactly at the
+             * end. */
+            int64_t at =
+                i + 1 == steps ? e->to : e->from + (i + 1) * step - seed_random_below(&random, step / 2);
+            make_entry(maker, id, seed_id(shard->number, first + i), done ? at : 0, begun, position);
+        }
     }
 }
 
@@ -82,7 +101,7 @@ static void make_opinion(struct seed_row *row, const struct seed_course *course,
     if (!seed_random_chance(random, 60))
         return;
     int64_t second = (first + seed_random_within(random, 1, texts - 1)) % texts;
-    seed_row_add(row, (struct seed_span){" ", 1});
+    seed_row_add(row, (struct seed_span){" ", !course->language->unspaced});
     seed_row_pattern(row, seed_word(words, (size_t)(titles + second)), topic, topic);
 }
 

@@ -181,7 +181,7 @@ static size_t regions_of(const struct seed_shard *shard, const struct seed_step_
 int seed_load_rows(struct seed_loader *loader, void (*done)(void *arg, int64_t n), void *arg)
 {
     const struct seed_shard *shard = loader->shard;
-    struct seed_maker maker = {.plan = loader->plan, .shard = shard};
+    struct seed_maker maker = {.plan = loader->plan, .shard = shard, .hashes = loader->hashes};
     int step = 0, r = loader->found == SEED_FOUND_NOTHING ? begin_shard(loader) : 0;
     if (loader->found == SEED_FOUND_FINISHED)
         return 0;

@@ -26,8 +26,9 @@ struct seed_loader {
     const struct config *config;
     const struct seed_plan *plan;
     const struct seed_shard *shard;
-    struct conn *conn; /* owned, to the primary */
-    const char *node;  /* its name */
+    const char (*hashes)[SEED_HASH_SIZE]; /* seed_hash_make()'s, needed by seed_load_rows(); borrowed */
+    struct conn *conn;                    /* owned, to the primary */
+    const char *node;                     /* its name */
     enum seed_found found;
     int64_t seed, users;
     char filled[64];

@@ -14,7 +14,7 @@ struct seed_maker {
     const struct seed_plan *plan;
     const struct seed_shard *shard;
     struct seed_row rows[SEED_TABLES_MAX]; /* in the order of the kind's tables */
-    char (*hashes)[SEED_HASH_SIZE];        /* owned: bcrypt hashes made so far, "" = not yet */
+    const char (*hashes)[SEED_HASH_SIZE];  /* SEED_HASHES of them; borrowed */
 };
 
 struct seed_step_kind {
@@ -60,5 +60,12 @@ struct seed_place {
 };
 struct seed_place seed_place_of(const struct seed_plan *plan, const struct seed_region *region, int64_t u,
                                 const struct seed_country *country);
+
+/*
+ * The bcrypt hash of "learning-<slot>", its salt made of the seed. A hundred of them serve all users: a
+ * million one by one would take hours. "$2a$" is the variant that pgcrypto knows. -ENOMEM, -EINVAL when
+ * crypt(3) has no bcrypt.
+ */
+int seed_hash_make(uint64_t seed, int slot, char out[SEED_HASH_SIZE]);
 
 void seed_maker_free(struct seed_maker *maker);

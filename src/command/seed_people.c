@@ -160,13 +160,15 @@ static void make_bio(struct seed_row *row, const struct seed_user *user, struct 
     const struct seed_language *language = seed_language(user->country->teaches);
     struct seed_span topic =
         seed_word(language->topics, (size_t)seed_random_below(random, SEED_CATEGORIES * SEED_TOPICS));
-    size_t which = user->role == SEED_INSTRUCTOR ? 0 : (size_t)seed_random_within(random, 1, 2);
+    int64_t bios = (int64_t)seed_words_count(language->bios), teachers = bios / 3;
+    int64_t which = user->role == SEED_INSTRUCTOR ? seed_random_below(random, teachers)
+                                                  : seed_random_within(random, teachers, bios - 1);
     if (user->role != SEED_INSTRUCTOR && seed_random_chance(random, 40)) {
         seed_row_null(row);
         return;
     }
     seed_row_begin(row);
-    seed_row_pattern(row, seed_word(language->bios, which), topic, city);
+    seed_row_pattern(row, seed_word(language->bios, (size_t)which), topic, city);
 }
 
 static void make_profile(struct seed_maker *maker, const struct seed_region *region,
@@ -204,35 +206,21 @@ static void make_profile(struct seed_maker *maker, const struct seed_region *reg
     seed_row_end(row);
 }
 
-/*
- * The bcrypt hash of "learning-<slot>". Its salt is made of the seed, and a shard's hundred hashes serve all
- * of its users: a million of them one by one would take hours. "$2a$" is the variant that pgcrypto knows.
- */
-static const char *hash_of(struct seed_maker *maker, int slot, int *err)
+int seed_hash_make(uint64_t seed, int slot, char out[SEED_HASH_SIZE])
 {
     static const char alphabet[] = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    if (!maker->hashes && !(maker->hashes = calloc(SEED_HASHES, sizeof(*maker->hashes)))) {
-        *err = -ENOMEM;
-        return "";
-    }
-    char *hash = maker->hashes[slot];
-    if (hash[0])
-        return hash;
     char setting[32] = "$2a$08$", password[16];
-    struct seed_random random =
-        seed_random_of(maker->plan->seed, SEED_KIND_SALT, maker->shard->number, (uint64_t)slot);
+    struct seed_random random = seed_random_of(seed, SEED_KIND_SALT, 0, (uint64_t)slot);
     for (size_t i = 7; i < 7 + 21; i++)
         setting[i] = alphabet[seed_random_below(&random, 64)];
     setting[28] = ".Oeu"[seed_random_below(&random, 4)]; /* only two bits of the last character count */
     snprintf(password, sizeof(password), "learning-%02d", slot);
     CLEANUP(freep) struct crypt_data *data = calloc(1, sizeof(*data));
     const char *made = data ? crypt_r(password, setting, data) : NULL;
-    if (!made || strlen(made) != 60) {
-        *err = data ? -EINVAL : -ENOMEM;
-        return "";
-    }
-    snprintf(hash, SEED_HASH_SIZE, "%s", made);
-    return hash;
+    if (!made || strlen(made) != 60)
+        return data ? -EINVAL : -ENOMEM;
+    snprintf(out, SEED_HASH_SIZE, "%s", made);
+    return 0;
 }
 
 void seed_make_user(struct seed_maker *maker, const struct seed_region *region, int64_t u)
@@ -249,10 +237,7 @@ void seed_make_user(struct seed_maker *maker, const struct seed_region *region, 
     struct seed_row *row = &maker->rows[2];
     seed_row_int(row, region->number);
     seed_row_int(row, id);
-    int err = 0;
-    seed_row_text(row, hash_of(maker, (int)(ordinal % SEED_HASHES), &err));
-    if (err && !row->err)
-        row->err = err;
+    seed_row_text(row, maker->hashes[ordinal % SEED_HASHES]);
     seed_row_time(row, user.created);
     seed_row_end(row);
 }

@@ -383,7 +383,9 @@ static void choose_progress(struct seed_enrollment *e, struct seed_random *rando
     int64_t fate = seed_random_below(random, 100);
     int64_t span = seed_random_within(random, 9 * SEED_DAY, 90 * SEED_DAY);
     e->from = e->enrolled + seed_random_within(random, 10 * 60 * SEED_SECOND, 2 * SEED_DAY);
-    e->to = smaller(e->from + span, SEED_LAST);
+    e->to = e->from + span;
+    if (e->to > SEED_LAST)
+        e->to = SEED_LAST - seed_random_below(random, 6 * SEED_DAY);
     e->status = fate < 30 ? SEED_COMPLETED : fate < 91 ? SEED_ACTIVE : SEED_CANCELLED;
     if (e->status == SEED_COMPLETED) {
         e->done = e->lessons;

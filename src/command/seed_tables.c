@@ -97,6 +97,4 @@ void seed_maker_free(struct seed_maker *maker)
 {
     for (size_t i = 0; i < SEED_TABLES_MAX; i++)
         seed_row_free(&maker->rows[i]);
-    free(maker->hashes);
-    maker->hashes = NULL;
 }

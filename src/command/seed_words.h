@@ -46,10 +46,11 @@ struct seed_language {
     const char *quiz;        /* one */
     const char *assignment;  /* one */
     const char *description; /* three sentences */
-    const char *bios;        /* of an instructor one, of a student two */
+    const char *bios;        /* the first third of instructors, the others of students */
     const char *praise;      /* three titles and four texts of good reviews */
     const char *measured;    /* one title and two texts of middling ones */
     const char *blame;       /* one title and two texts of poor ones */
+    bool unspaced;           /* its sentences are not set apart by a space */
 };
 extern const struct seed_language seed_languages[];
 extern const size_t seed_languages_count;
