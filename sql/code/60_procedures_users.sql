@@ -16,9 +16,9 @@ CREATE OR REPLACE FUNCTION refuse_missing(p_noun text, p_id bigint) RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = campusfs, pg_catalog, pg_temp AS $$
 BEGIN
     IF p_id IS NULL THEN
-        PERFORM refuse('22023', p_noun || '_id', format('no %s is named: the id is NULL', p_noun));
+        PERFORM refuse('22023', 'id', format('no %s is named: the id is NULL', p_noun));
     END IF;
-    PERFORM refuse('CF001', p_noun || '_id', format('there is no %s %s on this shard', p_noun, p_id),
+    PERFORM refuse('CF001', 'id', format('there is no %s %s on this shard', p_noun, p_id),
                    'Every row lives on one shard, the one of its region.');
 END $$;
 COMMENT ON FUNCTION refuse_missing(text, bigint) IS

@@ -42,7 +42,7 @@ BEGIN
         FOR NO KEY UPDATE;
     SELECT * INTO method FROM payment_methods WHERE id = p_payment_method_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
-        PERFORM refuse_missing('payment_method', p_payment_method_id);
+        PERFORM refuse_missing('payment method', p_payment_method_id);
     ELSIF method.expires_on < (now() AT TIME ZONE 'UTC')::date THEN
         PERFORM refuse('CF005', 'expires_on', format('payment method %s expired on %s', p_payment_method_id,
                                                      method.expires_on));
