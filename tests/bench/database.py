@@ -6,13 +6,20 @@ import time
 from postgres import connection_string
 from works import WorkError, run
 
+# Documents as different from each other as people's: a mount may well compress what it keeps.
+WORDS = """amber atlas bamboo basil birch bronze canyon cedar cello chess cobalt copper coral cotton cricket delta dune
+ember fable falcon fern fjord flute forest galaxy garnet glacier harbor hazel heron indigo island ivory jasmine juniper
+kayak kiwi lagoon lantern lemon linen lotus lynx maple marble meadow mosaic nectar nova oasis olive opal orchid pebble
+piano prism quartz raven saffron sierra tango tulip velvet willow""".split()
+
 USERS_SQL = """
 INSERT INTO campusfs.users (region, id, email, username, first_name, last_name, role, status, email_verified,
                             last_login_at, created_at, updated_at, content_at)
 SELECT %(region)s, (%(first)s + n::bigint) * 1000 + %(shard)s, 'user' || n || '.' || %(region)s || '@example.org',
        'user' || n || '_' || %(region)s,
-       (ARRAY['Anna', 'Bruno', 'Chloé', 'David', 'Elif', 'Farid', 'Grace', 'Hana'])[1 + n %% 8],
-       (ARRAY['Almeida', 'Baker', 'Çelik', 'Dubois', 'Eriksen', 'Fontaine', 'Garcia'])[1 + n %% 7],
+       initcap((%(words)s)[1 + (hashint4(n) & 63)]),
+       initcap((%(words)s)[1 + (hashint4(n + 17) & 63)]) || '-' ||
+           (%(words)s)[1 + (hashint4(n + 29) & 63)],
        'student', 'active', n %% 3 > 0, t - n %% 100 * interval '1 hour', t - interval '200 days', t, t
 FROM generate_series(1, %(count)s) AS n,
      LATERAL (SELECT timestamptz '2026-06-01 12:00:00+00' + n * interval '1.000123 s') AS times (t)
@@ -22,9 +29,11 @@ PROFILES_SQL = """
 INSERT INTO campusfs.user_profiles (region, user_id, bio, avatar_url, phone, date_of_birth, country, city, timezone,
                                     language, website)
 SELECT %(region)s, (%(first)s + n::bigint) * 1000 + %(shard)s,
-       'Learner number ' || n || repeat(', curious about music, maps and statistics', 1 + n %% 3) || '.',
-       'https://cdn.example.org/avatars/' || n || '.webp', '+351 21 ' || 1000000 + n %% 8999999,
-       date '1970-01-01' + n %% 12000, 'PT', 'Porto', 'Europe/Lisbon', 'pt-PT',
+       (SELECT initcap(string_agg((%(words)s)[1 + (hashint4(n * 31 + k) & 63)], ' ')) || '.'
+        FROM generate_series(1, 8 + n %% 12) AS k),
+       'https://cdn.example.org/avatars/' || md5(n::text) || '.webp', '+351 ' || 200000000 + (hashint4(n) & 67108863),
+       date '1960-01-01' + (hashint4(n + 3) & 16383), 'PT', initcap((%(words)s)[1 + (hashint4(n + 5) & 63)]),
+       'Europe/Lisbon', 'pt-PT',
        CASE WHEN n %% 4 = 0 THEN 'https://user' || n || '.example.org' END
 FROM generate_series(1, %(count)s) AS n
 """
@@ -47,7 +56,7 @@ class Database:
     def seed(self, count):
         """Fills the empty region, settles the tables, and waits until the replica has it all."""
         numbers = {'region': self.region_number, 'shard': self.shard_number, 'count': count,
-                   'first': self.region_number * REGION_IDS}
+                   'first': self.region_number * REGION_IDS, 'words': WORDS}
         with self.connect() as connection, connection.cursor() as cursor:
             cursor.execute('BEGIN')
             cursor.execute(USERS_SQL, numbers)
