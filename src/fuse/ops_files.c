@@ -67,16 +67,15 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 
 void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-    const char *data;
-    size_t len;
-    char *owned CLEANUP(freep) = NULL;
-    int r = tree_read(handle_of(fi), size, offset, &data, &len, &owned);
+    struct chunk chunk;
+    int r = tree_read(handle_of(fi), size, offset, &chunk);
     if (r < 0) {
         reply_result(req, TREE_READ, r);
         return;
     }
     tree_count(tree_of(req), TREE_READ, 0);
-    fuse_reply_buf(req, data, len);
+    fuse_reply_buf(req, chunk.data, chunk.len);
+    tree_read_done(&chunk);
 }
 
 void ops_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,

@@ -19,6 +19,7 @@
 
 struct tree;
 struct handle;
+struct document;
 
 struct caller {
     uid_t uid;
@@ -75,8 +76,18 @@ int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t node
                    struct handle **handle, struct open_hints *hints);
 int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name, mode_t mode,
                 int flags, struct entry *entry, struct handle **handle);
-/* Bytes at an offset: *data is borrowed from the handle, or from *owned, which is the caller's to free(). */
-int tree_read(struct handle *handle, size_t size, off_t offset, const char **data, size_t *len, char **owned);
+/*
+ * Bytes at an offset. They outlive the handle until tree_read_done(): as soon as the kernel has the reply it may release
+ * the file, while the reply is still being sent.
+ */
+struct chunk {
+    const char *data;
+    size_t len;
+    struct document *document; /* what holds the bytes: one of these two */
+    char *copy;
+};
+int tree_read(struct handle *handle, size_t size, off_t offset, struct chunk *chunk);
+void tree_read_done(struct chunk *chunk);
 int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data, size_t len,
                off_t offset);
 int tree_flush(struct tree *tree, const struct caller *caller, struct handle *handle);

@@ -401,34 +401,43 @@ int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent,
 
 /* Reading and writing */
 
-int tree_read(struct handle *handle, size_t size, off_t offset, const char **data, size_t *len, char **owned)
+/* How much of `have` bytes there is to read at an offset. */
+static size_t readable(size_t have, off_t offset, size_t size)
 {
-    *owned = NULL;
-    *data = "";
-    *len = 0;
-    if (handle->document) {
-        const struct document *document = handle->document;
-        if ((size_t)offset < document->revision.size) {
-            *data = document->text + offset;
-            *len = document->revision.size - (size_t)offset;
-            *len = *len < size ? *len : size;
-        }
+    size_t left = (size_t)offset < have ? have - (size_t)offset : 0;
+    return left < size ? left : size;
+}
+
+int tree_read(struct handle *handle, size_t size, off_t offset, struct chunk *chunk)
+{
+    struct document *document = handle->document;
+    *chunk = (struct chunk){.data = ""};
+    if (document) {
+        chunk->len = readable(document->revision.size, offset, size);
+        chunk->document = document_ref(document);
+        chunk->data = chunk->len ? document->text + offset : "";
         return 0;
     }
     int r = 0;
     pthread_mutex_lock(&handle->node->lock);
     const struct buf *content = &handle->node->content;
-    if ((size_t)offset < content->len) {
-        *len = content->len - (size_t)offset;
-        *len = *len < size ? *len : size;
-        *owned = malloc(*len);
-        if (*owned)
-            *data = memcpy(*owned, content->data + offset, *len);
-        else
-            r = -ENOMEM;
+    size_t len = readable(content->len, offset, size);
+    if (len > 0) {
+        chunk->copy = malloc(len);
+        r = chunk->copy ? 0 : -ENOMEM;
+    }
+    if (chunk->copy) {
+        chunk->data = memcpy(chunk->copy, content->data + offset, len);
+        chunk->len = len;
     }
     pthread_mutex_unlock(&handle->node->lock);
     return r;
+}
+
+void tree_read_done(struct chunk *chunk)
+{
+    document_unref(chunk->document);
+    free(chunk->copy);
 }
 
 /*
