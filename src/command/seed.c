@@ -56,8 +56,7 @@ struct seed_run {
     uint64_t done;
 };
 
-/* Looking, before anything is written
- * ---------------------------------------------------------------------------------- */
+/* ---- looking, before anything is written ---- */
 
 static void open_one(void *arg, size_t index)
 {
@@ -131,9 +130,7 @@ static int look(struct seed_run *run)
     return code;
 }
 
-/* Writing
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 static void more_done(void *arg, int64_t n)
 {
@@ -204,9 +201,7 @@ static int load(struct seed_run *run)
     return code;
 }
 
-/* Telling
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- telling ---- */
 
 static int64_t total_of(const struct seed_run *run, size_t member)
 {
@@ -269,9 +264,7 @@ static int tell(const struct seed_run *run, bool changed)
     return COMMAND_OK;
 }
 
-/* The command
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- the command ---- */
 
 static int seed_platform(const struct config *config, const struct options *options)
 {

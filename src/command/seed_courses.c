@@ -34,9 +34,7 @@ struct seed_span seed_course_topic(const struct seed_course *course)
     return seed_word(course->language->topics, (size_t)(course->category * SEED_TOPICS + course->topic));
 }
 
-/* Lessons
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- lessons ---- */
 
 void seed_lesson_of(const struct seed_plan *plan, const struct seed_shard *shard,
                     const struct seed_course *course, int module, int lessons, int lesson,
@@ -123,9 +121,7 @@ static int make_module(struct seed_maker *maker, const struct seed_course *cours
     return minutes;
 }
 
-/* Courses
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- courses ---- */
 
 static void make_description(struct seed_row *row, const struct seed_course *course, struct seed_span topic)
 {

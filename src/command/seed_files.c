@@ -5,8 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* RIFF: film and sound
- * --------------------------------------------------------------------------------------------- */
+/* ---- RIFF: film and sound ---- */
 
 static int add_u32(struct buf *out, uint32_t value)
 {
@@ -119,9 +118,7 @@ int seed_files_sound(struct buf *out, uint64_t tune)
     return r;
 }
 
-/* Text
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- text ---- */
 
 int seed_files_captions(struct buf *out, struct seed_span title, struct seed_span line)
 {

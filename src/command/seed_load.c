@@ -20,8 +20,7 @@ static int exec(struct seed_loader *loader, const char *sql, struct pg_rows **ro
     return conn_exec(loader->conn, sql, &op, rows, &loader->fail);
 }
 
-/* Finding the shard
- * --------------------------------------------------------------------------------------------------- */
+/* ---- finding the shard ---- */
 
 static int open_primary(struct seed_loader *loader)
 {
@@ -90,9 +89,7 @@ void seed_load_close(struct seed_loader *loader)
     loader->conn = NULL;
 }
 
-/* Writing it
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- writing it ---- */
 
 static int move_sequence(struct buf *sql, const char *table, unsigned shard, int64_t used)
 {

@@ -7,16 +7,14 @@
 #include "command/seed_files.h"
 #include "command/seed_make.h"
 #include "media/gridfs.h"
-#include "media/media_error.h"
-#include "media/mongo.h"
+#include "media/preferences.h"
 
 enum { OP_MS = 60000, PREFERENCES_BATCH = 1000 };
 
 /* What all writing shares. */
 struct media_run {
     const struct seed_plan *plan;
-    mongoc_client_t *client;
-    const char *database;
+    struct mongo *mongo;
     bool again;
     struct seed_media_counts *counts;
     void (*done)(void *arg, int64_t n);
@@ -24,9 +22,7 @@ struct media_run {
     struct fail *f;
 };
 
-/* Preferences
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- preferences ---- */
 
 /* Most people of a small platform have set something; of a large one few. */
 static bool has_preferences(const struct seed_plan *plan, const struct seed_region *region, int64_t u)
@@ -45,95 +41,54 @@ int64_t seed_media_preferences(const struct seed_plan *plan)
     return n;
 }
 
-static void add_choices(bson_t *doc, const struct seed_country *country, struct seed_random *random)
+static void make_choices(struct preferences *p, struct seed_random *random)
 {
+    static const char *const themes[] = {"system", "dark", "light"};
     static const char *const digests[] = {"weekly", "daily", "never"};
     static const char *const qualities[] = {"auto", "720p", "1080p", "480p", "360p"};
     static const double speeds[] = {1.0, 1.25, 1.5, 0.75, 2.0};
-    bson_t part;
-    BSON_APPEND_DOCUMENT_BEGIN(doc, "notifications", &part);
-    BSON_APPEND_BOOL(&part, "email", seed_random_chance(random, 80));
-    BSON_APPEND_BOOL(&part, "push", seed_random_chance(random, 55));
-    BSON_APPEND_BOOL(&part, "sms", seed_random_chance(random, 10));
-    BSON_APPEND_BOOL(&part, "course_updates", seed_random_chance(random, 85));
-    BSON_APPEND_BOOL(&part, "reminders", seed_random_chance(random, 60));
-    BSON_APPEND_BOOL(&part, "newsletter", seed_random_chance(random, 25));
-    const char *word = digests[seed_random_low(random, 3)]; /* the macro looks at it twice */
-    BSON_APPEND_UTF8(&part, "digest", word);
-    bson_append_document_end(doc, &part);
-    BSON_APPEND_DOCUMENT_BEGIN(doc, "playback", &part);
-    BSON_APPEND_DOUBLE(&part, "speed", speeds[seed_random_low(random, 5)]);
-    word = qualities[seed_random_low(random, 5)];
-    BSON_APPEND_UTF8(&part, "quality", word);
-    BSON_APPEND_BOOL(&part, "autoplay", seed_random_chance(random, 65));
-    BSON_APPEND_BOOL(&part, "captions", seed_random_chance(random, 35));
-    BSON_APPEND_UTF8(&part, "captions_language", country->teaches);
-    BSON_APPEND_INT32(&part, "volume", (int32_t)seed_random_within(random, 3, 10) * 10);
-    bson_append_document_end(doc, &part);
-    BSON_APPEND_DOCUMENT_BEGIN(doc, "accessibility", &part);
-    BSON_APPEND_INT32(&part, "font_scale", seed_random_chance(random, 80) ? 100 : 125);
-    BSON_APPEND_BOOL(&part, "high_contrast", seed_random_chance(random, 5));
-    BSON_APPEND_BOOL(&part, "reduce_motion", seed_random_chance(random, 8));
-    BSON_APPEND_BOOL(&part, "screen_reader", seed_random_chance(random, 2));
-    BSON_APPEND_BOOL(&part, "transcripts", seed_random_chance(random, 15));
-    bson_append_document_end(doc, &part);
+    p->theme = themes[seed_random_below(random, 3)];
+    p->notifications.email = seed_random_chance(random, 80);
+    p->notifications.push = seed_random_chance(random, 55);
+    p->notifications.sms = seed_random_chance(random, 10);
+    p->notifications.course_updates = seed_random_chance(random, 85);
+    p->notifications.reminders = seed_random_chance(random, 60);
+    p->notifications.newsletter = seed_random_chance(random, 25);
+    p->notifications.digest = digests[seed_random_low(random, 3)];
+    p->playback.speed = speeds[seed_random_low(random, 5)];
+    p->playback.quality = qualities[seed_random_low(random, 5)];
+    p->playback.autoplay = seed_random_chance(random, 65);
+    p->playback.captions = seed_random_chance(random, 35);
+    p->playback.volume = (int)seed_random_within(random, 3, 10) * 10;
+    p->accessibility.font_scale = seed_random_chance(random, 80) ? 100 : 125;
+    p->accessibility.high_contrast = seed_random_chance(random, 5);
+    p->accessibility.reduce_motion = seed_random_chance(random, 8);
+    p->accessibility.screen_reader = seed_random_chance(random, 2);
+    p->accessibility.transcripts = seed_random_chance(random, 15);
 }
 
-static int64_t user_id(const struct seed_plan *plan, const struct seed_region *region, int64_t u)
+static void make_preferences(const struct seed_plan *plan, const struct seed_region *region, int64_t u,
+                             struct preferences *out)
 {
-    return seed_id(plan->shards[region->shard].number, region->first_user + u);
-}
-
-static bson_t *make_preferences(const struct seed_plan *plan, const struct seed_region *region, int64_t u)
-{
-    static const char *const themes[] = {"system", "dark", "light"};
     struct seed_random random =
         seed_random_of(plan->seed, SEED_KIND_PREFERENCES, region->number, (uint64_t)u);
     struct seed_user user;
     seed_user_of(plan, region, u, &user);
     struct seed_place place = seed_place_of(plan, region, u, user.country);
-    int64_t id = user_id(plan, region, u);
-    bson_t *doc =
-        BCON_NEW("_id", BCON_INT64(id), "user_id", BCON_INT64(id), "language", BCON_UTF8(user.country->tag));
-    const char *theme = themes[seed_random_below(&random, 3)]; /* the macro looks at it twice */
-    BSON_APPEND_UTF8(doc, "theme", theme);
-    bson_append_utf8(doc, "timezone", -1, place.zone.text, (int)place.zone.len);
-    add_choices(doc, user.country, &random);
-    int64_t updated = user.created + seed_random_below(&random, SEED_NOW - user.created);
-    BSON_APPEND_DATE_TIME(doc, "updated_at", updated / 1000);
-    return doc;
+    out->user_id = seed_id(plan->shards[region->shard].number, region->first_user + u);
+    out->language = user.country->tag;
+    snprintf(out->timezone, sizeof(out->timezone), "%.*s", (int)place.zone.len, place.zone.text);
+    out->playback.captions_language = user.country->teaches;
+    make_choices(out, &random);
+    out->updated_ms = (user.created + seed_random_below(&random, SEED_NOW - user.created)) / 1000;
 }
 
-/* Inserts a batch and frees its documents. */
-static int send_preferences(struct media_run *run, mongoc_collection_t *to, bson_t **docs, size_t n)
+static int send_preferences(struct media_run *run, const struct preferences *list, size_t n)
 {
-    bson_error_t error;
-    bool sent = n == 0;
-    if (!sent && run->again) {
-        bson_t range = BSON_INITIALIZER, list;
-        bson_t inner;
-        BSON_APPEND_DOCUMENT_BEGIN(&range, "user_id", &inner);
-        BSON_APPEND_ARRAY_BEGIN(&inner, "$in", &list);
-        for (size_t i = 0; i < n; i++) {
-            bson_iter_t id;
-            char key[16];
-            const char *name;
-            size_t len = bson_uint32_to_string((uint32_t)i, &name, key, sizeof(key));
-            if (bson_iter_init_find(&id, docs[i], "user_id"))
-                bson_append_int64(&list, name, (int)len, bson_iter_int64(&id));
-        }
-        bson_append_array_end(&inner, &list);
-        bson_append_document_end(&range, &inner);
-        sent = mongoc_collection_delete_many(to, &range, NULL, NULL, &error) &&
-               mongoc_collection_insert_many(to, (const bson_t **)docs, n, NULL, NULL, &error);
-        bson_destroy(&range);
-    } else if (!sent) {
-        sent = mongoc_collection_insert_many(to, (const bson_t **)docs, n, NULL, NULL, &error);
-    }
-    for (size_t i = 0; i < n; i++)
-        bson_destroy(docs[i]);
-    if (!sent)
-        return media_error_set(run->f, &error, "cannot write preferences");
+    int r = run->again && n ? preferences_remove(run->mongo, list, n, run->f) : 0;
+    r = r < 0 ? r : preferences_insert(run->mongo, list, n, run->f);
+    if (r < 0)
+        return r;
     run->counts->preferences += (int64_t)n;
     run->done(run->arg, (int64_t)n);
     return 0;
@@ -141,29 +96,25 @@ static int send_preferences(struct media_run *run, mongoc_collection_t *to, bson
 
 static int write_preferences(struct media_run *run)
 {
-    CLEANUP(mongoc_collection_destroyp)
-    mongoc_collection_t *to = mongoc_client_get_collection(run->client, run->database, "preferences");
-    CLEANUP(freep) bson_t **docs = calloc(PREFERENCES_BATCH, sizeof(*docs));
+    CLEANUP(freep) struct preferences *list = calloc(PREFERENCES_BATCH, sizeof(*list));
     size_t n = 0;
-    int r = docs ? 0 : -ENOMEM;
+    int r = list ? 0 : -ENOMEM;
     for (size_t i = 0; r == 0 && i < run->plan->nregions; i++) {
         const struct seed_region *region = &run->plan->regions[i];
         for (int64_t u = 0; r == 0 && u < region->users; u++) {
             if (!has_preferences(run->plan, region, u))
                 continue;
-            docs[n++] = make_preferences(run->plan, region, u);
+            make_preferences(run->plan, region, u, &list[n++]);
             if (n == PREFERENCES_BATCH) {
-                r = send_preferences(run, to, docs, n);
+                r = send_preferences(run, list, n);
                 n = 0;
             }
         }
     }
-    return r < 0 ? r : send_preferences(run, to, docs, n);
+    return r < 0 ? r : send_preferences(run, list, n);
 }
 
-/* Files
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- files ---- */
 
 /* One file of a course; its id is made of the seed and its place, so that a second run finds it. */
 static int write_file(struct media_run *run, const struct seed_course *course, int place, const char *path,
@@ -174,12 +125,10 @@ static int write_file(struct media_run *run, const struct seed_course *course, i
     struct seed_random random = seed_random_of(run->plan->seed, SEED_KIND_MEDIA, shard,
                                                (uint64_t)course->ordinal * 64 + (uint64_t)place);
     uint64_t bits[2] = {seed_random_next(&random), seed_random_next(&random)};
-    uint8_t bytes[12];
-    bson_oid_t id;
+    uint8_t id[GRIDFS_ID];
     char filename[384], title_text[256];
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        bytes[i] = (uint8_t)(bits[i / 8] >> (i % 8 * 8));
-    bson_oid_init_from_data(&id, bytes);
+    for (size_t i = 0; i < sizeof(id); i++)
+        id[i] = (uint8_t)(bits[i / 8] >> (i % 8 * 8));
     snprintf(filename, sizeof(filename), "%lld/%s", (long long)seed_id(shard, course->ordinal), path);
     snprintf(title_text, sizeof(title_text), "%.*s", (int)title.len, title.text);
     struct gridfs_meta meta = {.course_id = seed_id(shard, course->ordinal),
@@ -191,10 +140,8 @@ static int write_file(struct media_run *run, const struct seed_course *course, i
                                .uploaded_ms = course->edited / 1000};
     struct op op = op_within(OP_MS);
     CLEANUP(gridfs_upload_closep) struct gridfs_upload *upload = NULL;
-    int r = run->again ? gridfs_remove(run->client, run->database, region->name, &id, &op, run->f) : 0;
-    r = r < 0 ? r
-              : gridfs_upload_open(run->client, run->database, region->name, filename, &id, &op, &upload,
-                                   run->f);
+    int r = run->again ? gridfs_remove(run->mongo, region->name, id, &op, run->f) : 0;
+    r = r < 0 ? r : gridfs_upload_open(run->mongo, region->name, filename, id, &op, &upload, run->f);
     r = r < 0 ? r : gridfs_upload_write(upload, content->data, content->len, &op, run->f);
     r = r < 0 ? r : gridfs_upload_publish(upload, &meta, &op, run->f);
     if (r < 0)
@@ -290,44 +237,23 @@ static int write_files(struct media_run *run)
     return r;
 }
 
-/* All of it
- * -----------------------------------------------------------------------------------------------------------
- */
-
-/* Whether a collection has any document. */
-static int check_empty(mongoc_client_t *client, const char *database, const char *name, struct fail *f)
-{
-    CLEANUP(mongoc_collection_destroyp)
-    mongoc_collection_t *collection = mongoc_client_get_collection(client, database, name);
-    CLEANUP(bson_destroyp) bson_t *all = bson_new();
-    CLEANUP(bson_destroyp) bson_t *opts = BCON_NEW("limit", BCON_INT64(1), "singleBatch", BCON_BOOL(true));
-    CLEANUP(mongoc_cursor_destroyp)
-    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(collection, all, opts, NULL);
-    const bson_t *doc;
-    bson_error_t error;
-    if (mongoc_cursor_next(cursor, &doc))
-        return fail_set(f, EEXIST, "MongoDB is not empty: database %s has documents in %s", database, name);
-    return mongoc_cursor_error(cursor, &error) ? media_error_set(f, &error, "cannot read MongoDB") : 0;
-}
+/* ---- all of it ---- */
 
 int seed_media_check(const struct config *config, bool again, struct fail *f)
 {
-    CLEANUP(mongoc_client_destroyp) mongoc_client_t *client = NULL;
-    CLEANUP(freep) char *database = NULL;
+    CLEANUP(mongo_closep) struct mongo *mongo = NULL;
     struct op op = op_within(OP_MS);
-    int r = mongo_client(config->mongodb_uri, &op, &client, &database, f);
-    if (r < 0)
-        return r;
-    r = check_empty(client, database, "preferences", f);
-    for (size_t i = 0; r == 0 && i < config->nregions; i++) {
-        char files[96];
-        snprintf(files, sizeof(files), "media_%s.files", config->regions[i].name);
-        r = check_empty(client, database, files, f);
+    char name[96] = "preferences";
+    bool filled = false;
+    int r = mongo_open(config->mongodb_uri, 1, &mongo, f);
+    r = r < 0 ? r : mongo_has_documents(mongo, name, &op, &filled, f);
+    for (size_t i = 0; r == 0 && !filled && i < config->nregions; i++) {
+        snprintf(name, sizeof(name), "media_%s.files", config->regions[i].name);
+        r = mongo_has_documents(mongo, name, &op, &filled, f);
     }
-    if (r == -EEXIST && again) { /* an interrupted run's own */
-        *f = (struct fail){0};
-        r = 0;
-    }
+    if (r == 0 && filled && !again) /* else an interrupted run's own */
+        return fail_set(f, EEXIST, "MongoDB is not empty: database %s has documents in %s",
+                        mongo_database(mongo), name);
     return r;
 }
 
@@ -335,13 +261,11 @@ int seed_media_load(const struct config *config, const struct seed_plan *plan, b
                     struct seed_media_counts *counts, void (*done)(void *arg, int64_t n), void *arg,
                     struct fail *f)
 {
-    CLEANUP(mongoc_client_destroyp) mongoc_client_t *client = NULL;
-    CLEANUP(freep) char *database = NULL;
-    struct op op = op_within(OP_MS);
-    int r = mongo_client(config->mongodb_uri, &op, &client, &database, f);
+    CLEANUP(mongo_closep) struct mongo *mongo = NULL;
+    int r = mongo_open(config->mongodb_uri, 1, &mongo, f);
     if (r < 0)
         return r;
-    struct media_run run = {plan, client, database, again, counts, done, arg, f};
+    struct media_run run = {plan, mongo, again, counts, done, arg, f};
     r = write_files(&run);
     return r < 0 ? r : write_preferences(&run);
 }

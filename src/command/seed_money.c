@@ -15,8 +15,7 @@ static void add_letters(struct seed_row *row, const char *prefix, int n, struct 
     seed_row_add(row, (struct seed_span){text, (size_t)at});
 }
 
-/* Payment methods
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- payment methods ---- */
 
 /* The card that people of a country have, beside the two that are everywhere. */
 static const char *local_brand(const struct seed_country *country)
@@ -104,8 +103,7 @@ void seed_make_methods(struct seed_maker *maker, const struct seed_region *regio
     }
 }
 
-/* Transactions
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- transactions ---- */
 
 /* Hundredths to the smallest unit that the currency has. */
 static int64_t round_to_unit(int64_t cents, const char *currency)

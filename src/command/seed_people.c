@@ -7,8 +7,7 @@
 
 #include "command/seed_make.h"
 
-/* Names as written, and in the letters that addresses may have
- * ---------------------------------------------------- */
+/* ---- names as written, and in the letters that addresses may have ---- */
 
 static struct seed_span native_part(struct seed_span word)
 {
@@ -70,8 +69,7 @@ static void latin_part(struct seed_span word, char *out, size_t size)
     out[n] = '\0';
 }
 
-/* Where and when
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- where and when ---- */
 
 struct seed_place seed_place_of(const struct seed_plan *plan, const struct seed_region *region, int64_t u,
                                 const struct seed_country *country)
@@ -116,9 +114,23 @@ static struct user_times choose_times(const struct seed_region *region, const st
     return t;
 }
 
-/* Rows
- * -------------------------------------------------------------------------------------------------------------
+/*
+ * The family name. Once all pairs of names are used up, which only large platforms come to, people whose
+ * names are written in Latin letters bear two; others share theirs, as they do.
  */
+static void add_family(struct seed_row *row, const struct seed_user *user)
+{
+    const struct seed_country *country = user->country;
+    size_t n = seed_words_count(country->family), second = (user->family + (size_t)user->again) % n;
+    seed_row_add(row, native_part(seed_word(country->family, user->family)));
+    if (second == user->family || strchr(country->family, '='))
+        return;
+    bool spanish = strcmp(country->teaches, "es") == 0 || strcmp(country->teaches, "pt") == 0;
+    seed_row_add(row, (struct seed_span){spanish ? " " : "-", 1});
+    seed_row_add(row, native_part(seed_word(country->family, second)));
+}
+
+/* ---- rows ---- */
 
 static void make_account(struct seed_row *row, const struct seed_region *region, const struct seed_user *user,
                          int64_t id, const struct user_times *times, struct seed_random *random,
@@ -143,7 +155,7 @@ static void make_account(struct seed_row *row, const struct seed_region *region,
     seed_row_begin(row);
     seed_row_add(row, native_part(given));
     seed_row_begin(row);
-    seed_row_add(row, native_part(family));
+    add_family(row, user);
     seed_row_text(row, roles[user->role]);
     seed_row_text(row, user->role == SEED_STUDENT && seed_random_chance(random, 3) ? "suspended" : "active");
     seed_row_bool(row, times->login && !seed_random_chance(random, 6));

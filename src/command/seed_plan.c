@@ -8,8 +8,7 @@ static const struct seed_shard *shard_of(const struct seed_plan *plan, const str
     return &plan->shards[region->shard];
 }
 
-/* Counts
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- counts ---- */
 
 /* The share of part i when a total is dealt out evenly. */
 static int64_t share(int64_t total, size_t parts, size_t i)
@@ -195,8 +194,7 @@ void seed_plan_free(struct seed_plan *plan)
     free(plan);
 }
 
-/* People
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- people ---- */
 
 static int64_t common_divisor(int64_t a, int64_t b)
 {
@@ -266,8 +264,7 @@ void seed_user_of(const struct seed_plan *plan, const struct seed_region *region
         SEED_NOW - seed_random_within(&random, until[out->role] * SEED_DAY, since[out->role] * SEED_DAY);
 }
 
-/* Courses
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- courses ---- */
 
 /* A decimal number of two places, as hundredths. */
 static int64_t parse_cents(struct seed_span number)
@@ -335,8 +332,7 @@ bool seed_course_has_media(const struct seed_course *course)
     return course->ordinal - course->region->first_course < 2;
 }
 
-/* Learning
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- learning ---- */
 
 /* The qth course that a student takes of those that cost something, or of those that do not. */
 static int64_t pick_course(const struct seed_plan *plan, const struct seed_region *region, int64_t student,
@@ -442,9 +438,7 @@ void seed_enrollment_of(const struct seed_plan *plan, const struct seed_region *
     choose_review(plan, shard, out, &random);
 }
 
-/* Money
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- money ---- */
 
 void seed_transaction_of(const struct seed_plan *plan, const struct seed_region *region, int64_t t,
                          struct seed_transaction *out)

@@ -7,27 +7,28 @@
 #include <time.h>
 
 #include "media/media_error.h"
+#include "media/mongo_client.h"
 
 enum { HEARTBEAT_EVERY_MS = 10000, DELETE_SLICE = 256 };
 
 struct gridfs_upload {
-    mongoc_collection_t *files, *chunks, *uploads; /* owned */
+    struct mongo *mongo;
     bson_oid_t id;
-    char *filename;     /* owned */
-    EVP_MD_CTX *sha256; /* owned */
-    uint8_t *batch;     /* owned: GRIDFS_BATCH chunks */
-    size_t fill;        /* bytes in it */
-    int64_t length;     /* bytes written so far */
-    int32_t sent;       /* chunks acknowledged */
-    int64_t heartbeat;  /* clock_now_ms() of the last one */
+    char *region, *filename; /* owned */
+    EVP_MD_CTX *sha256;      /* owned */
+    uint8_t *batch;          /* owned: GRIDFS_BATCH chunks */
+    size_t fill;             /* bytes in it */
+    int64_t length;          /* bytes written so far */
+    int32_t sent;            /* chunks acknowledged */
+    int64_t heartbeat;       /* clock_now_ms() of the last one */
 };
 
-static mongoc_collection_t *bucket_part(mongoc_client_t *client, const char *database, const char *region,
-                                        const char *part)
+static int open_part(struct mongo *mongo, const char *region, const char *part, struct mongo_collection *out,
+                     struct fail *f)
 {
     char name[128];
     snprintf(name, sizeof(name), "media_%s.%s", region, part);
-    return mongoc_client_get_collection(client, database, name);
+    return mongo_collection_open(mongo, name, out, f);
 }
 
 static int64_t wall_ms(void)
@@ -50,15 +51,17 @@ static bool try_again(const bson_error_t *error, const struct op *op)
  * One insert of documents that have their _id. The first attempt whose answer was lost may have been applied:
  * then the next one finds its own documents, and a duplicate is success.
  */
-static int insert_all(mongoc_collection_t *to, const bson_t **documents, size_t n, const char *what,
-                      const struct op *op, struct fail *f)
+static int insert_all(struct gridfs_upload *u, const char *part, const bson_t **documents, size_t n,
+                      const char *what, const struct op *op, struct fail *f)
 {
     enum { DUPLICATE = 11000 };
+    CLEANUP(mongo_collection_close) struct mongo_collection to;
+    CLEANUP(bson_destroyp) bson_t *opts = BCON_NEW("ordered", BCON_BOOL(false));
     bson_error_t error;
     bool again = false;
-    CLEANUP(bson_destroyp) bson_t *opts = BCON_NEW("ordered", BCON_BOOL(false));
-    for (;;) {
-        if (mongoc_collection_insert_many(to, documents, n, opts, NULL, &error))
+    int r = open_part(u->mongo, u->region, part, &to, f);
+    while (r == 0) {
+        if (mongoc_collection_insert_many(to.handle, documents, n, opts, NULL, &error))
             return 0;
         if (again && error.domain == MONGOC_ERROR_SERVER && error.code == DUPLICATE)
             return 0;
@@ -66,19 +69,22 @@ static int insert_all(mongoc_collection_t *to, const bson_t **documents, size_t 
             return media_error_set(f, &error, what);
         again = true;
     }
+    return r;
 }
 
-static int delete_matching(mongoc_collection_t *from, const bson_t *filter, bool many, const char *what,
+static int delete_matching(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
                            const struct op *op, struct fail *f)
 {
+    CLEANUP(mongo_collection_close) struct mongo_collection from;
     bson_error_t error;
-    do {
-        bool done = many ? mongoc_collection_delete_many(from, filter, NULL, NULL, &error)
-                         : mongoc_collection_delete_one(from, filter, NULL, NULL, &error);
-        if (done)
+    int r = open_part(mongo, region, part, &from, f);
+    if (r < 0)
+        return r;
+    do
+        if (mongoc_collection_delete_many(from.handle, filter, NULL, NULL, &error))
             return 0;
-    } while (try_again(&error, op));
-    return media_error_set(f, &error, what);
+    while (try_again(&error, op));
+    return media_error_set(f, &error, "cannot delete from GridFS");
 }
 
 static int journal(struct gridfs_upload *u, const struct op *op, struct fail *f)
@@ -90,26 +96,26 @@ static int journal(struct gridfs_upload *u, const struct op *op, struct fail *f)
     bson_t *entry = BCON_NEW("_id", BCON_OID(&u->id), "path", BCON_UTF8(u->filename), "owner",
                              BCON_UTF8(owner), "heartbeat", BCON_DATE_TIME(wall_ms()));
     u->heartbeat = clock_now_ms();
-    return insert_all(u->uploads, (const bson_t *[]){entry}, 1, "cannot journal an upload", op, f);
+    return insert_all(u, "uploads", (const bson_t *[]){entry}, 1, "cannot journal an upload", op, f);
 }
 
-int gridfs_upload_open(mongoc_client_t *client, const char *database, const char *region,
-                       const char *filename, const bson_oid_t *id, const struct op *op,
-                       struct gridfs_upload **out, struct fail *f)
+int gridfs_upload_open(struct mongo *mongo, const char *region, const char *filename,
+                       const uint8_t id[GRIDFS_ID], const struct op *op, struct gridfs_upload **out,
+                       struct fail *f)
 {
     CLEANUP(gridfs_upload_closep) struct gridfs_upload *u = calloc(1, sizeof(*u));
     if (!u)
         return -ENOMEM;
-    u->files = bucket_part(client, database, region, "files");
-    u->chunks = bucket_part(client, database, region, "chunks");
-    u->uploads = bucket_part(client, database, region, "uploads");
+    u->mongo = mongo;
+    u->region = strdup(region);
     u->filename = strdup(filename);
     u->batch = malloc((size_t)GRIDFS_CHUNK * GRIDFS_BATCH);
     u->sha256 = EVP_MD_CTX_new();
-    if (!u->filename || !u->batch || !u->sha256 || !EVP_DigestInit_ex(u->sha256, EVP_sha256(), NULL))
+    if (!u->region || !u->filename || !u->batch || !u->sha256 ||
+        !EVP_DigestInit_ex(u->sha256, EVP_sha256(), NULL))
         return -ENOMEM;
     if (id)
-        bson_oid_copy(id, &u->id);
+        bson_oid_init_from_data(&u->id, id);
     else
         bson_oid_init(&u->id, NULL);
     int r = journal(u, op, f);
@@ -122,10 +128,8 @@ void gridfs_upload_close(struct gridfs_upload *u)
 {
     if (!u)
         return;
-    mongoc_collection_destroy(u->files);
-    mongoc_collection_destroy(u->chunks);
-    mongoc_collection_destroy(u->uploads);
     EVP_MD_CTX_free(u->sha256);
+    free(u->region);
     free(u->filename);
     free(u->batch);
     free(u);
@@ -135,11 +139,15 @@ static int keep_lease(struct gridfs_upload *u, struct fail *f)
 {
     if (clock_now_ms() - u->heartbeat < HEARTBEAT_EVERY_MS)
         return 0;
-    bson_error_t error;
+    CLEANUP(mongo_collection_close) struct mongo_collection uploads;
     CLEANUP(bson_destroyp) bson_t *filter = BCON_NEW("_id", BCON_OID(&u->id));
     CLEANUP(bson_destroyp) bson_t *beat = BCON_NEW("$set", "{", "heartbeat", BCON_DATE_TIME(wall_ms()), "}");
+    bson_error_t error;
+    int r = open_part(u->mongo, u->region, "uploads", &uploads, f);
+    if (r < 0)
+        return r;
     u->heartbeat = clock_now_ms();
-    if (!mongoc_collection_update_one(u->uploads, filter, beat, NULL, NULL, &error))
+    if (!mongoc_collection_update_one(uploads.handle, filter, beat, NULL, NULL, &error))
         return media_error_set(f, &error, "cannot renew an upload's lease");
     return 0;
 }
@@ -156,7 +164,7 @@ static int send_batch(struct gridfs_upload *u, const struct op *op, struct fail 
                                 BCON_INT32(u->sent + (int32_t)n), "data",
                                 BCON_BIN(BSON_SUBTYPE_BINARY, u->batch + at, (uint32_t)len));
     }
-    int r = n ? insert_all(u->chunks, (const bson_t **)documents, n, "cannot write a chunk", op, f) : 0;
+    int r = n ? insert_all(u, "chunks", (const bson_t **)documents, n, "cannot write a chunk", op, f) : 0;
     for (size_t i = 0; i < n; i++)
         bson_destroy(documents[i]);
     if (r < 0)
@@ -230,25 +238,30 @@ int gridfs_upload_publish(struct gridfs_upload *u, const struct gridfs_meta *met
     if (r < 0)
         return r;
     CLEANUP(bson_destroyp) bson_t *document = files_document(u, meta, sha256);
-    r = insert_all(u->files, (const bson_t *[]){document}, 1, "cannot publish a file", op, f);
+    r = insert_all(u, "files", (const bson_t *[]){document}, 1, "cannot publish a file", op, f);
     if (r < 0)
         return r;
     /* The file is published: an entry that stays behind is dropped by the sweep, which finds the files
      * document. */
     CLEANUP(bson_destroyp) bson_t *entry = BCON_NEW("_id", BCON_OID(&u->id));
-    delete_matching(u->uploads, entry, false, "cannot close an upload", op, NULL);
+    delete_matching(u->mongo, u->region, "uploads", entry, op, NULL);
     return 0;
 }
 
 /* The number of chunks that a files document promises; 0 when the file does not exist. */
-static int count_chunks(mongoc_collection_t *files, const bson_t *filter, int64_t *n, struct fail *f)
+static int count_chunks(struct mongo *mongo, const char *region, const bson_t *filter, int64_t *n,
+                        struct fail *f)
 {
+    CLEANUP(mongo_collection_close) struct mongo_collection files;
+    int r = open_part(mongo, region, "files", &files, f);
+    *n = 0;
+    if (r < 0)
+        return r;
     CLEANUP(mongoc_cursor_destroyp)
-    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(files, filter, NULL, NULL);
+    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(files.handle, filter, NULL, NULL);
     const bson_t *doc;
     bson_iter_t length, chunk;
     bson_error_t error;
-    *n = 0;
     while (mongoc_cursor_next(cursor, &doc))
         if (bson_iter_init_find(&length, doc, "length") && bson_iter_init_find(&chunk, doc, "chunkSize") &&
             bson_iter_as_int64(&chunk) > 0)
@@ -256,28 +269,21 @@ static int count_chunks(mongoc_collection_t *files, const bson_t *filter, int64_
     return mongoc_cursor_error(cursor, &error) ? media_error_set(f, &error, "cannot look for a file") : 0;
 }
 
-int gridfs_remove(mongoc_client_t *client, const char *database, const char *region, const bson_oid_t *id,
-                  const struct op *op, struct fail *f)
+int gridfs_remove(struct mongo *mongo, const char *region, const uint8_t id[GRIDFS_ID], const struct op *op,
+                  struct fail *f)
 {
-    CLEANUP(mongoc_collection_destroyp)
-    mongoc_collection_t *files = bucket_part(client, database, region, "files");
-    CLEANUP(mongoc_collection_destroyp)
-    mongoc_collection_t *chunks = bucket_part(client, database, region, "chunks");
-    CLEANUP(mongoc_collection_destroyp)
-    mongoc_collection_t *uploads = bucket_part(client, database, region, "uploads");
-    CLEANUP(bson_destroyp) bson_t *by_id = BCON_NEW("_id", BCON_OID(id));
+    bson_oid_t oid;
+    bson_oid_init_from_data(&oid, id);
+    CLEANUP(bson_destroyp) bson_t *by_id = BCON_NEW("_id", BCON_OID(&oid));
     int64_t n;
-    int r = count_chunks(files, by_id, &n, f);
-    if (r == 0)
-        r = delete_matching(files, by_id, false, "cannot delete a file", op, f);
+    int r = count_chunks(mongo, region, by_id, &n, f);
+    r = r < 0 ? r : delete_matching(mongo, region, "files", by_id, op, f);
     /* At least one slice, for chunks whose files document was never written. */
     for (int64_t from = 0; r == 0 && (from == 0 || from < n); from += DELETE_SLICE) {
         CLEANUP(bson_destroyp)
-        bson_t *slice = BCON_NEW("files_id", BCON_OID(id), "n", "{", "$gte", BCON_INT64(from), "$lt",
+        bson_t *slice = BCON_NEW("files_id", BCON_OID(&oid), "n", "{", "$gte", BCON_INT64(from), "$lt",
                                  BCON_INT64(from + DELETE_SLICE), "}");
-        r = delete_matching(chunks, slice, true, "cannot delete chunks", op, f);
+        r = delete_matching(mongo, region, "chunks", slice, op, f);
     }
-    if (r == 0)
-        r = delete_matching(uploads, by_id, false, "cannot close an upload", op, f);
-    return r;
+    return r < 0 ? r : delete_matching(mongo, region, "uploads", by_id, op, f);
 }

@@ -7,8 +7,8 @@
  * Until then the upload stands in <bucket>.uploads ({_id, path, owner, heartbeat}), so that what a crash
  * leaves can be swept.
  *
- * An upload belongs to one thread at a time and borrows its client. All errors are those of
- * media_error_set(); transient ones are tried again until the op's deadline.
+ * An upload belongs to one thread at a time; it holds a client of the pool only while it talks to the server.
+ * All errors are those of media_error_set(); transient ones are tried again until the op's deadline.
  */
 #pragma once
 
@@ -22,6 +22,7 @@ enum {
     GRIDFS_CHUNK = 255 * 1024, /* bytes a chunk, GridFS's usual size */
     GRIDFS_BATCH = 16, /* chunks an insert: just under 4 MiB, which is also what an upload holds in memory */
     GRIDFS_SCHEMA = 1, /* version of our metadata */
+    GRIDFS_ID = 12,    /* bytes of a file's id, an ObjectId */
 };
 
 /* What the files document tells of the file. */
@@ -41,9 +42,9 @@ struct gridfs_upload;
  * Begins an upload of media/<filename> ("<course id>/path"). `id` NULL takes a fresh one; a given one must
  * not be in use in the bucket (gridfs_remove() it first).
  */
-int gridfs_upload_open(mongoc_client_t *client, const char *database, const char *region,
-                       const char *filename, const bson_oid_t *id, const struct op *op,
-                       struct gridfs_upload **out, struct fail *f);
+int gridfs_upload_open(struct mongo *mongo, const char *region, const char *filename,
+                       const uint8_t id[GRIDFS_ID], const struct op *op, struct gridfs_upload **out,
+                       struct fail *f);
 
 /* Appends bytes; sends a batch of chunks whenever one is full. */
 int gridfs_upload_write(struct gridfs_upload *upload, const void *data, size_t len, const struct op *op,
@@ -56,9 +57,8 @@ int gridfs_upload_publish(struct gridfs_upload *upload, const struct gridfs_meta
 
 /* Frees it; NULL is allowed. What was not published stays in the journal for the sweep. */
 void gridfs_upload_close(struct gridfs_upload *upload);
+DEFINE_CLEANUP(struct gridfs_upload, gridfs_upload_close)
 
 /* Deletes a file by id, files document first, chunks by slices. 0 also when there is none. */
-int gridfs_remove(mongoc_client_t *client, const char *database, const char *region, const bson_oid_t *id,
-                  const struct op *op, struct fail *f);
-
-DEFINE_CLEANUP(struct gridfs_upload, gridfs_upload_close)
+int gridfs_remove(struct mongo *mongo, const char *region, const uint8_t id[GRIDFS_ID], const struct op *op,
+                  struct fail *f);

@@ -6,7 +6,7 @@
 
 #include "base/sql.h"
 #include "media/media_error.h"
-#include "media/mongo.h"
+#include "media/mongo_client.h"
 
 /* What all steps of one run share. */
 struct init {

@@ -1,4 +1,4 @@
-#include "media/mongo.h"
+#include "media/mongo_client.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -150,4 +150,39 @@ char *mongo_uri_shown(const char *uri)
     if (asprintf(&shown, "%.*s%.*s", (int)scheme, uri, (int)strcspn(hosts, "?"), hosts) < 0)
         return NULL;
     return shown;
+}
+
+int mongo_collection_open(struct mongo *mongo, const char *name, struct mongo_collection *out, struct fail *f)
+{
+    *out = (struct mongo_collection){.mongo = mongo};
+    int r = mongo_pop(mongo, &out->client, f);
+    if (r == 0)
+        out->handle = mongoc_client_get_collection(out->client, mongo->database, name);
+    return r;
+}
+
+void mongo_collection_close(struct mongo_collection *collection)
+{
+    mongoc_collection_destroy(collection->handle);
+    mongo_push(collection->mongo, collection->client);
+    *collection = (struct mongo_collection){0};
+}
+
+int mongo_has_documents(struct mongo *mongo, const char *name, const struct op *op, bool *has, struct fail *f)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection collection;
+    int r = mongo_collection_open(mongo, name, &collection, f);
+    if (r < 0)
+        return r;
+    int64_t left = op_left_ms(op);
+    CLEANUP(bson_destroyp) bson_t *all = bson_new();
+    CLEANUP(bson_destroyp)
+    bson_t *opts = BCON_NEW("limit", BCON_INT64(1), "singleBatch", BCON_BOOL(true), "maxTimeMS",
+                            BCON_INT64(left > 0 ? left : 1));
+    CLEANUP(mongoc_cursor_destroyp)
+    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(collection.handle, all, opts, NULL);
+    const bson_t *doc;
+    bson_error_t error;
+    *has = mongoc_cursor_next(cursor, &doc);
+    return mongoc_cursor_error(cursor, &error) ? media_error_set(f, &error, "cannot read MongoDB") : 0;
 }

@@ -1,0 +1,40 @@
+/*
+ * The driver's side of the pool, for the other files of media/ only: clients, which belong to one thread at a
+ * time and speak error API 2, and cleanups for what is made with them.
+ */
+#pragma once
+
+#include <mongoc/mongoc.h>
+
+#include "media/mongo.h"
+
+/* Takes a client, to be given back with mongo_push() after its cursors are gone; -EIO when none became free.
+ */
+int mongo_pop(struct mongo *mongo, mongoc_client_t **out, struct fail *f);
+/* NULL is allowed. */
+void mongo_push(struct mongo *mongo, mongoc_client_t *client);
+
+/*
+ * A client outside any pool, whose waits end by the op's deadline; *database is a copy of the database's
+ * name. The caller frees both (mongoc_client_destroy, free).
+ */
+int mongo_client(const char *uri, const struct op *op, mongoc_client_t **out, char **database,
+                 struct fail *f);
+
+/* A collection of the pool's database and the client it was got from. Zero-initialised is none. */
+struct mongo_collection {
+    struct mongo *mongo;
+    mongoc_client_t *client;
+    mongoc_collection_t *handle;
+};
+/* Pops a client for one collection; the caller closes it soon, for nobody else has that client meanwhile. */
+int mongo_collection_open(struct mongo *mongo, const char *name, struct mongo_collection *out,
+                          struct fail *f);
+void mongo_collection_close(struct mongo_collection *collection);
+
+DEFINE_CLEANUP(mongoc_client_t, mongoc_client_destroy)
+DEFINE_CLEANUP(mongoc_database_t, mongoc_database_destroy)
+DEFINE_CLEANUP(mongoc_collection_t, mongoc_collection_destroy)
+DEFINE_CLEANUP(mongoc_cursor_t, mongoc_cursor_destroy)
+DEFINE_CLEANUP(mongoc_uri_t, mongoc_uri_destroy)
+DEFINE_CLEANUP(bson_t, bson_destroy)
