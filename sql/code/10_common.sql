@@ -593,9 +593,11 @@ BEGIN
     DELETE FROM request_log WHERE created_at < clock_timestamp() - p_requests;
     GET DIAGNOSTICS requests = ROW_COUNT;
     -- The last entry of a collection and region is the folder's mtime: it stays.
-    DELETE FROM change_log c WHERE c.changed_at < clock_timestamp() - p_changes
-        AND EXISTS (SELECT FROM change_log later WHERE later.collection = c.collection AND later.region = c.region
-                    AND (later.changed_at, later.id) > (c.changed_at, c.id));
+    DELETE FROM change_log c USING (
+        SELECT DISTINCT ON (collection, region) collection, region, xid, id
+        FROM change_log ORDER BY collection, region, changed_at DESC, id DESC) last
+    WHERE c.collection = last.collection AND c.region = last.region AND (c.xid, c.id) <> (last.xid, last.id)
+        AND c.changed_at < clock_timestamp() - p_changes;
     GET DIAGNOSTICS changes = ROW_COUNT;
     RETURN requests + changes;
 END $$;

@@ -226,7 +226,7 @@ BEGIN
         RETURN 'missing';
     END IF;
     PERFORM refuse_referred(format('user %s', p_id),
-        counted((SELECT count(*) FROM courses WHERE instructor_id = p_id), 'course'),
+        counted((SELECT count(*) FROM courses WHERE region = p_region AND instructor_id = p_id), 'course'),
         counted((SELECT count(*) FROM enrollments WHERE user_id = p_id), 'enrollment'),
         counted((SELECT count(*) FROM course_reviews WHERE user_id = p_id), 'review'),
         counted((SELECT count(*) FROM payment_methods WHERE user_id = p_id), 'payment method'),
@@ -253,7 +253,7 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM refuse('CF001', 'id', format('there is no user %s in %s', p_id, region_name(p_region)));
     END IF;
-    taught := counted((SELECT count(*) FROM courses WHERE instructor_id = p_id), 'course');
+    taught := counted((SELECT count(*) FROM courses WHERE region = p_region AND instructor_id = p_id), 'course');
     IF p_to <> p_region AND taught IS NOT NULL THEN
         PERFORM refuse('CF002', 'region', format('user %s teaches %s of %s', p_id, taught, region_name(p_region)),
                        'Who teaches does not move: give the courses to somebody else first.');
