@@ -13,12 +13,7 @@
 #include "base/log.h"
 #include "fuse/session_private.h"
 
-enum {
-    /* More than the connections that all shards' operations may wait for, so that one shard that is away never takes
-       the last thread from the others. */
-    MAX_THREADS = 128,
-    IDLE_THREADS = 10,
-};
+enum { IDLE_THREADS = 10, SPARE_THREADS = 32 };
 
 /* A daemon that was killed leaves a mount on which everything is ENOTCONN; nothing can be mounted over it. */
 static void detach_dead_mount(const char *mountpoint)
@@ -113,13 +108,19 @@ void session_invalidate(void *arg, uint64_t nodeid)
     fuse_lowlevel_notify_inval_inode(session->fuse, nodeid, -1, 0);
 }
 
+/* More than all shards' operations can occupy, so that one that is away never takes the last thread from the others. */
+static unsigned max_threads(const struct config *config)
+{
+    return (unsigned)(config->pool_waiters * config->nshards + config->pool_size * config->nnodes) + SPARE_THREADS;
+}
+
 int session_run(struct session *session)
 {
     struct fuse_loop_config *loop = fuse_loop_cfg_create();
     if (!loop)
         return -ENOMEM;
     fuse_loop_cfg_set_idle_threads(loop, IDLE_THREADS);
-    fuse_loop_cfg_set_max_threads(loop, MAX_THREADS);
+    fuse_loop_cfg_set_max_threads(loop, max_threads(session->config));
     int r = fuse_set_signal_handlers(session->fuse) == 0 ? 0 : -EINVAL;
     if (r == 0) {
         r = fuse_session_loop_mt(session->fuse, loop);
