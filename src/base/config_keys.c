@@ -295,17 +295,21 @@ static bool parse_field(const struct config_key *key, const char *text, const ch
     return false;
 }
 
-/* The bounds as they could be written, for the message. */
-static void print_bounds(const struct config_key *key, struct buf *problem)
+static int print_bound(const struct config_key *key, int64_t value, struct buf *out)
 {
-    const struct unit *units = key->type == CONFIG_SIZE ? size_units : duration_units;
-    bool plain = key->type == CONFIG_COUNT || key->type == CONFIG_ROWS;
+    if (key->type == CONFIG_COUNT || key->type == CONFIG_ROWS || value == 0)
+        return buf_printf(out, "%" PRId64, value);
+    return print_with_unit(value, key->type == CONFIG_SIZE ? size_units : duration_units, out);
+}
+
+int config_key_bounds(const struct config_key *key, struct buf *out)
+{
     if (key->max == 0)
-        return;
-    buf_add_text(problem, " from ");
-    plain ? buf_printf(problem, "%" PRId64, key->min) : print_with_unit(key->min, units, problem);
-    buf_add_text(problem, " to ");
-    plain ? buf_printf(problem, "%" PRId64, key->max) : print_with_unit(key->max, units, problem);
+        return 0;
+    int r = print_bound(key, key->min, out);
+    if (r == 0)
+        r = buf_add_text(out, " to ");
+    return r < 0 ? r : print_bound(key, key->max, out);
 }
 
 int config_key_parse(const struct config_key *key, const char *text, const char *folder,
@@ -320,7 +324,9 @@ int config_key_parse(const struct config_key *key, const char *text, const char 
         buf_printf(problem, "there is no such %s", key->type == CONFIG_USER ? "user" : "group");
     else
         buf_printf(problem, "must be %s", config_type_words(key->type));
-    print_bounds(key, problem);
+    if (key->max)
+        buf_add_text(problem, ", from ");
+    config_key_bounds(key, problem);
     return -EINVAL;
 }
 

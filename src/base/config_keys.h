@@ -52,6 +52,9 @@ const char *config_type_words(enum config_type type);
 int config_key_parse(const struct config_key *key, const char *text, const char *folder,
                      struct config *config, struct buf *problem);
 
+/* Appends a number's bounds as they could be written, "1 to 200"; nothing when it has none. */
+int config_key_bounds(const struct config_key *key, struct buf *out);
+
 /* Writes the value as it could be read back; a secret that is set becomes "********". */
 int config_key_print(const struct config_key *key, const struct config *config, struct buf *out);
 

@@ -29,11 +29,15 @@ static int config_json(void)
     json_t *keys = json_array();
     for (const struct config_key *key = config_keys; key->name; key++) {
         char variable[64];
+        struct buf bounds = {0};
         variable_of(key, variable, sizeof variable);
-        json_array_append_new(keys, json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:b, s:s}", "name", key->name,
-                                              "variable", variable, "type", config_type_words(key->type),
-                                              "choices", key->choices, "default", key->fallback, "secret",
-                                              key->secret, "help", key->help));
+        config_key_bounds(key, &bounds);
+        json_array_append_new(keys,
+                              json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?, s:b, s:s}", "name", key->name,
+                                        "variable", variable, "type", config_type_words(key->type), "bounds",
+                                        bounds.data, "choices", key->choices, "default", key->fallback,
+                                        "secret", key->secret, "help", key->help));
+        buf_clear(&bounds);
     }
     return command_print_json(keys);
 }

@@ -172,8 +172,8 @@ static const struct pg_statement there_statement = {
 };
 static const struct pg_statement current_statement = {
     "init_current",
-    "SELECT v.version, v.code_hash, s.number FROM campusfs.schema_version v CROSS JOIN campusfs.shard s"
-    " ORDER BY v.entry DESC LIMIT 1",
+    "SELECT version, code_hash, (SELECT number FROM campusfs.shard) FROM campusfs.schema_version"
+    " ORDER BY entry DESC LIMIT 1",
     0,
 };
 static const struct pg_statement hash_statement = {

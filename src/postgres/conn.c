@@ -142,7 +142,7 @@ static bool pipeline_send(struct conn *conn, struct pipeline *p, struct conn_ste
         for (size_t j = 0; j < i && !queued_before; j++)
             queued_before = steps[j].statement == statement;
         if (!queued_before) {
-            if (!PQsendPrepare(conn->pg, statement->name, statement->sql, 0, NULL))
+            if (!PQsendPrepare(conn->pg, statement->name, pg_statement_text(statement), 0, NULL))
                 return false;
             p->replies[p->count++] = (struct reply){REPLY_PREPARE, &steps[i]};
         }
@@ -309,33 +309,11 @@ int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg
 
 /* ---- role ---- */
 
-/*
- * A primary's timeline is that of the WAL it writes: pg_control may still name the one before. A standby's is
- * the newest that it has been told of in any way. Its lag counts only while there is something it has not
- * replayed, or while it is not connected and cannot know.
- */
-static const struct pg_statement ask_role = {
-    "conn_role",
-    "SELECT standby::int,"
-    " CASE WHEN standby THEN greatest((SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()),"
-    "   (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()),"
-    "   (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))"
-    "  ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 1, "
-    "8))::bit(32)::int END,"
-    " pg_catalog.pg_wal_lsn_diff(CASE WHEN standby THEN coalesce(pg_catalog.pg_last_wal_replay_lsn(), '0/0')"
-    "  ELSE pg_catalog.pg_current_wal_flush_lsn() END, '0/0'),"
-    " CASE WHEN NOT standby THEN 0"
-    "  WHEN EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE pid IS NOT NULL)"
-    "   AND pg_catalog.pg_last_wal_receive_lsn() <= pg_catalog.pg_last_wal_replay_lsn() THEN 0"
-    "  ELSE coalesce(greatest(0, extract(epoch FROM pg_catalog.clock_timestamp()"
-    "   - pg_catalog.pg_last_xact_replay_timestamp()) * 1000)::bigint, -1) END"
-    " FROM (SELECT pg_catalog.pg_is_in_recovery() AS standby) AS node",
-    0,
-};
+static const struct pg_statement role_statement = {"node_role", NULL, 0};
 
 int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role, struct fail *f)
 {
-    struct conn_step step = {.statement = &ask_role, .commit = true};
+    struct conn_step step = {.statement = &role_statement, .commit = true};
     enum conn_outcome outcome = conn_run(conn, &step, 1, op, f);
     if (outcome == CONN_DONE && pg_rows_count(step.rows) == 1) {
         conn->role = (struct conn_role){

@@ -1,9 +1,21 @@
 /* struct pg_rows is never defined: a pointer to it is a PGresult. */
 #include "postgres/statement.h"
 
-#include <inttypes.h>
+#include "base/sql.h"
+
 #include <libpq-fe.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+const char *pg_statement_text(const struct pg_statement *statement)
+{
+    char name[128];
+    if (statement->sql)
+        return statement->sql;
+    snprintf(name, sizeof name, "queries/%s.sql", statement->name);
+    const char *text = sql_text(name);
+    return text ? text : "";
+}
 
 static const PGresult *result_of(const struct pg_rows *rows)
 {

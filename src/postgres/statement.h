@@ -9,11 +9,14 @@
 
 struct pg_statement {
     const char *name; /* unique over the program; the server-side name */
-    const char *sql;  /* parameters $1..$n, types inferred or cast in the text */
+    const char *sql; /* parameters $1..$n, types inferred or cast in the text; NULL: sql/queries/<name>.sql */
     unsigned nparams; /* at most PG_MAX_PARAMS */
 };
 
 enum { PG_MAX_PARAMS = 16 };
+
+/* The SQL of a statement, wherever it stands; "" when there is no such file. */
+const char *pg_statement_text(const struct pg_statement *statement);
 
 /* The rows of a finished statement, in memory, all columns in text format. */
 struct pg_rows;

@@ -5,13 +5,7 @@
  */
 #include "shard/shard_private.h"
 
-const struct pg_statement position_statement = {
-    "shard_position",
-    "SELECT pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()"
-    " THEN coalesce(pg_catalog.pg_last_wal_replay_lsn(), '0/0') ELSE pg_catalog.pg_current_wal_flush_lsn() "
-    "END, '0/0')",
-    0,
-};
+const struct pg_statement position_statement = {"node_position", NULL, 0};
 
 struct position token_read(struct shard *shard)
 {
