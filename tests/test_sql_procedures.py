@@ -5,6 +5,7 @@ documents, and refuses the rest. Money and reports: test_sql_procedures_money.py
 import datetime
 import json
 import re
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -497,6 +498,7 @@ def test_submit_review_refuses(call, refused, new_enrollment, new_user):
 
 # ---- all of them
 
+MANUAL = Path(__file__).resolve().parent.parent / 'docs/procedures.md'
 PROCEDURES = '''register_user authenticate_user change_password update_profile suspend_user reactivate_user
     create_course publish_course archive_course reorder_modules duplicate_course
     enroll_student cancel_enrollment record_lesson_progress complete_course submit_review
@@ -517,6 +519,22 @@ def test_each_procedure_is_there_described_and_safe(sql):
         assert definer == (name in ('authenticate_user', 'change_password', 'erase_user')), \
             f'{name}: passwords are the owner\'s, all else is the caller\'s'
         assert (volatility == 's') == (PROCEDURES.index(name) >= PROCEDURES.index('revenue_by_month')), name
+
+
+def test_the_manual_has_each_as_it_is(sql):
+    """docs/procedures.md: signature(name type = default, …) → result, of each procedure and of nothing else."""
+    lines = re.findall(r'^\| `(\w+)\((.*?)\)(?: → (.*?))?` \|', MANUAL.read_text(), re.M)
+    written = {name: (re.findall(r'(p_\w+) (\w+(?:\[\])?)', parameters), result) for name, parameters, result in lines}
+    real = {}
+    for name, arguments, result in sql(REGION, """
+            SELECT proname, pg_get_function_arguments(oid), pg_get_function_result(oid)
+            FROM pg_proc WHERE pronamespace = 'campusfs'::regnamespace AND proname = ANY (%s)""", (PROCEDURES,)):
+        columns = re.findall(r'(\w+) [^,]+(?:, |$)', result[len('TABLE('):-1]) if result.startswith('TABLE') else None
+        short = {'integer': 'int', 'timestamp': 'timestamptz', 'void': ''}
+        real[name] = ([(parameter, short.get(kind, kind))
+                       for parameter, kind in re.findall(r'(p_\w+) (\w+(?:\[\])?)', arguments)],
+                      f'({", ".join(columns)})' if columns else short.get(result.split()[0], result))
+    assert written == real
 
 
 @pytest.mark.parametrize('function, arguments', [
