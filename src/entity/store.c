@@ -344,18 +344,20 @@ int store_metrics(struct store *store, struct buf *out)
                        "# TYPE campusfs_cache_documents gauge\ncampusfs_cache_documents %zu\n"
                        "# TYPE campusfs_cache_bytes gauge\ncampusfs_cache_bytes %zu\n"
                        "# TYPE campusfs_cache_limit_bytes gauge\ncampusfs_cache_limit_bytes %zu\n"
-                       "# TYPE campusfs_freshness_questions_total counter\n"
-                       "# TYPE campusfs_freshness_changes_total counter\n",
+                       "# TYPE campusfs_freshness_questions_total counter\n",
                        (unsigned long long)c.hits, (unsigned long long)c.misses, (unsigned long long)c.evictions,
                        c.entries, c.bytes, c.limit);
-    for (size_t i = 0; r == 0 && i < cluster_shards(store->cluster); i++) {
-        uint64_t questions, changes;
-        const char *name = shard_name(cluster_shard(store->cluster, i));
-        freshness_count(store->fresh[i], &questions, &changes);
-        r = buf_printf(out,
-                       "campusfs_freshness_questions_total{shard=\"%s\"} %llu\n"
-                       "campusfs_freshness_changes_total{shard=\"%s\"} %llu\n",
-                       name, (unsigned long long)questions, name, (unsigned long long)changes);
+    uint64_t questions[CONFIG_MAX_SHARDS], changes[CONFIG_MAX_SHARDS];
+    size_t n = cluster_shards(store->cluster);
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        freshness_count(store->fresh[i], &questions[i], &changes[i]);
+        r = buf_printf(out, "campusfs_freshness_questions_total{shard=\"%s\"} %llu\n",
+                       shard_name(cluster_shard(store->cluster, i)), (unsigned long long)questions[i]);
     }
+    if (r == 0)
+        r = buf_add_text(out, "# TYPE campusfs_freshness_changes_total counter\n");
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = buf_printf(out, "campusfs_freshness_changes_total{shard=\"%s\"} %llu\n",
+                       shard_name(cluster_shard(store->cluster, i)), (unsigned long long)changes[i]);
     return r;
 }

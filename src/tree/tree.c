@@ -242,17 +242,20 @@ const struct config_region *region_numbered(const struct tree *tree, unsigned nu
     return NULL;
 }
 
+void path_of_name(const struct tree *tree, const struct row_key *folder, const char *name, char *out, size_t size)
+{
+    const struct collection *collection = collection_numbered(folder->collection);
+    const struct config_region *region = region_numbered(tree, folder->region);
+    snprintf(out, size, "%s%s%s%s/%s", region ? "regions/" : "", region ? region->name : "", region ? "/" : "",
+             collection ? collection->folder : "?", name);
+}
+
 void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size)
 {
-    const struct collection *collection = collection_numbered(key->collection);
-    const struct config_region *region = region_numbered(tree, key->region);
     char name[32] = "new.json";
     if (key->id)
         snprintf(name, sizeof name, "%lld.json", (long long)key->id);
-    if (region)
-        snprintf(out, size, "regions/%s/%s/%s", region->name, collection ? collection->folder : "?", name);
-    else
-        snprintf(out, size, "%s/%s", collection ? collection->folder : "?", name);
+    path_of_name(tree, key, name, out, size);
 }
 
 /* Whether an error of a read is worth words: the reader sees only an errno. */

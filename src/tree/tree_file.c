@@ -206,7 +206,9 @@ static int open_next_id(struct tree *tree, const struct caller *caller, const st
         return -EACCES;
     int r = store_next_id(tree->store, place->key.collection, place->key.region, &caller->op, &id, &f);
     if (r < 0) {
-        report_add(tree->report, ".next-id", &f);
+        char path[NAME_MAX_BYTES + 320];
+        path_of_name(tree, &place->key, ".next-id", path, sizeof path);
+        report_add(tree->report, path, &f);
         return r;
     }
     struct node *node;
@@ -314,8 +316,11 @@ static int find_row(struct tree *tree, const struct caller *caller, const struct
     if (key->id == 0)
         return 0;
     int r = store_get(tree->store, key, &caller->op, document, &f);
-    if (r < 0 && r != -ENOENT)
-        report_add(tree->report, "create", &f);
+    if (r < 0 && r != -ENOENT) {
+        char path[320];
+        path_of_row(tree, key, path, sizeof path);
+        report_add(tree->report, path, &f);
+    }
     return r == -ENOENT ? 0 : r;
 }
 
@@ -351,12 +356,14 @@ static int create_row(struct tree *tree, const struct caller *caller, const stru
     return r;
 }
 
-static int mistaken_name(struct tree *tree, const char *name)
+static int mistaken_name(struct tree *tree, const struct row_key *folder, const char *name)
 {
     struct fail f = {0};
+    char path[NAME_MAX_BYTES + 320];
+    path_of_name(tree, folder, name, path, sizeof path);
     int r = fail_set(&f, EINVAL, "a row's file is named <id>.json: digits without a sign or leading zeros, from 1 on, "
                                  "below 274877906944");
-    report_add(tree->report, name, &f);
+    report_add(tree->report, path, &f);
     return r;
 }
 
@@ -372,7 +379,7 @@ static int create_in_collection(struct tree *tree, const struct caller *caller, 
     case NAME_SCRATCH:
         return open_or_create_scratch(tree, caller, parent, name, mode, flags, node);
     case NAME_MISTAKEN:
-        return mistaken_name(tree, name);
+        return mistaken_name(tree, &place->key, name);
     default:
         return -EPERM;
     }

@@ -79,6 +79,9 @@ int64_t us_of_timespec(struct timespec time);
 /* "regions/europe/users/1001.json"; a row of id 0 is new.json. */
 void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size);
 
+/* The path of a name in a collection's folder, whatever it is. */
+void path_of_name(const struct tree *tree, const struct row_key *folder, const char *name, char *out, size_t size);
+
 /* draft.c: what becomes a row, and how. */
 struct save {
     struct row_key key;
@@ -133,6 +136,7 @@ struct view {
     int (*render)(struct tree *tree, const struct caller *caller, struct buf *out);
 };
 const struct view *view_at(size_t index); /* of .campusfs; NULL behind the last */
+uint64_t view_ino(size_t index); /* its st_ino */
 const struct view *view_named(const char *name);
 /* The README of the mount: follows from the configuration alone. */
 int view_readme(struct tree *tree, struct node **out);

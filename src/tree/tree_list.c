@@ -65,13 +65,31 @@ void tree_close_folder(struct tree *tree, struct listing *listing)
     free(listing);
 }
 
+/* The folder above; for a scratch folder, whose way up is the kernel's, its own number. */
+static uint64_t parent_of(const struct listing *listing)
+{
+    const struct row_key *key = &listing->place.key;
+    switch (listing->place.kind) {
+    case PLACE_REGION:
+        return address_place(PLACE_REGIONS, 0, 0);
+    case PLACE_COLLECTION:
+        return key->region ? address_place(PLACE_REGION, 0, key->region) : address_place(PLACE_ROOT, 0, 0);
+    case PLACE_REFUSED:
+        return address_place(PLACE_COLLECTION, key->collection, key->region);
+    case PLACE_NODE:
+        return listing->nodeid;
+    default:
+        return address_place(PLACE_ROOT, 0, 0);
+    }
+}
+
 /* "." and "..": their numbers are all that is shown. */
 static int dot_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
                   struct listed *listed)
 {
     *listed = (struct listed){.name = offset == 0 ? "." : "..", .next = offset + 1};
     listed->entry.attr.st_mode = S_IFDIR;
-    listed->entry.attr.st_ino = offset == 0 ? listing->nodeid : address_place(PLACE_ROOT, 0, 0);
+    listed->entry.attr.st_ino = offset == 0 ? listing->nodeid : parent_of(listing);
     (void)tree;
     (void)caller;
     return 1;
@@ -117,7 +135,7 @@ static int fixed_at(struct tree *tree, const struct caller *caller, struct listi
     *listed = (struct listed){.name = listing->name, .next = offset + 1};
     if (listing->place.kind == PLACE_CONTROL) { /* a snapshot is made when one is looked up, not for each listing */
         listed->entry.attr.st_mode = S_IFREG;
-        listed->entry.attr.st_ino = address_place(PLACE_CONTROL, (unsigned)offset, 0);
+        listed->entry.attr.st_ino = view_ino((size_t)offset - DOTS);
         return 1;
     }
     int r = tree_lookup(tree, caller, listing->nodeid, listing->name, &listed->entry);

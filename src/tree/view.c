@@ -101,6 +101,12 @@ const struct view *view_at(size_t index)
     return index < sizeof views / sizeof views[0] ? &views[index] : NULL;
 }
 
+/* The folder itself has region 0. */
+uint64_t view_ino(size_t index)
+{
+    return address_place(PLACE_CONTROL, (unsigned)index, 1);
+}
+
 const struct view *view_named(const char *name)
 {
     for (size_t i = 0; i < sizeof views / sizeof views[0]; i++)
@@ -133,7 +139,7 @@ int view_node(struct tree *tree, const struct caller *caller, const struct view 
     if (r == 0)
         r = text_node(tree, &text, tree->config->file_mode & 0444, out);
     if (r == 0)
-        (*out)->shown_ino = address_place(PLACE_CONTROL, (unsigned)(view - views) + 1, 1);
+        (*out)->shown_ino = view_ino((size_t)(view - views));
     return r;
 }
 
