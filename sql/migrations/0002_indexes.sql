@@ -1,7 +1,7 @@
 -- Indexes beyond keys. Each serves a named query of queries/, whose first line names it; a test runs EXPLAIN on every
 -- one. Foreign keys that are followed backwards (deletion, cascade) are covered, too.
 --
--- Where people look within a region, region leads and id ends the key: a page of such a list is one range.
+-- Where people look within a region, region leads, and the order of the list ends the key: a page of it is one range.
 
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
@@ -19,14 +19,14 @@ CREATE INDEX user_profiles_country_idx ON user_profiles (region, country, user_i
 CREATE INDEX course_categories_parent_idx ON course_categories (parent_id, id);
 CREATE INDEX courses_instructor_idx ON courses (region, instructor_id, id);
 CREATE INDEX courses_category_idx ON courses (category_id, status, published_at);
-CREATE INDEX courses_status_idx ON courses (region, status, id);
+CREATE INDEX courses_status_idx ON courses (region, status, created_at, id);
 CREATE INDEX courses_rating_idx ON courses (average_rating DESC NULLS LAST, rating_count DESC) WHERE status = 'published';
 CREATE INDEX courses_title_trgm ON courses USING gin (lower(title) gin_trgm_ops);
 CREATE INDEX course_lessons_media_idx ON course_lessons (media) WHERE media IS NOT NULL;
 
 -- Learning
 CREATE INDEX enrollments_course_idx ON enrollments (course_id, status, id);
-CREATE INDEX enrollments_status_idx ON enrollments (region, status, id);
+CREATE INDEX enrollments_status_idx ON enrollments (region, status, enrolled_at, id);
 CREATE INDEX enrollments_enrolled_idx ON enrollments (enrolled_at);
 CREATE INDEX enrollments_completed_idx ON enrollments (completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX lesson_progress_lesson_idx ON lesson_progress (lesson_id, status);

@@ -1,15 +1,12 @@
 -- index: enrollments_status_idx
--- The cancelled enrollments of a region, and so on.
--- Ids first, by the index alone: a plan for unknown values would rather read rows of all kinds in the order of their ids.
+-- The cancelled enrollments of a region, and so on, oldest first.
 --   $1  region
 --   $2  active, completed or cancelled
---   $3  last id seen
---   $4  how many
-SELECT e.id, e.user_id, e.course_id, e.updated_at
-FROM (SELECT id
-          FROM campusfs.enrollments
-          WHERE region = $1::smallint AND status = $2::text AND id > $3::bigint
-          ORDER BY id
-          LIMIT $4::bigint) page
-JOIN campusfs.enrollments e ON e.region = $1::smallint AND e.id = page.id
-ORDER BY e.id
+--   $3  last enrolled_at seen
+--   $4  last id seen
+--   $5  how many
+SELECT id, user_id, course_id, enrolled_at
+FROM campusfs.enrollments
+WHERE region = $1::smallint AND status = $2::text AND (enrolled_at, id) > ($3::timestamptz, $4::bigint)
+ORDER BY enrolled_at, id
+LIMIT $5::bigint
