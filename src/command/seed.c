@@ -158,7 +158,7 @@ static void hash_some(void *arg, size_t index)
     int64_t most = 0;
     for (size_t i = 0; i < run->plan->nshards; i++)
         most = run->plan->shards[i].users > most ? run->plan->shards[i].users : most;
-    for (size_t slot = index; slot < SEED_HASHES && (int64_t)slot < most; slot += run->plan->nshards) {
+    for (size_t slot = index; slot < SEED_HASHES && (int64_t)slot <= most; slot += run->plan->nshards) {
         int r = seed_hash_make(run->plan->seed, (int)slot, run->hashes[slot]);
         if (r < 0) {
             pthread_mutex_lock(&run->lock);

@@ -249,7 +249,7 @@ void seed_make_user(struct seed_maker *maker, const struct seed_region *region, 
     struct seed_row *row = &maker->rows[2];
     seed_row_int(row, region->number);
     seed_row_int(row, id);
-    seed_row_text(row, maker->hashes[ordinal % SEED_HASHES]);
+    seed_row_text(row, maker->hashes[id / 1000 % SEED_HASHES]);
     seed_row_time(row, user.created);
     seed_row_end(row);
 }

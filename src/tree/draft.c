@@ -8,11 +8,14 @@
 #include "base/json.h"
 #include "tree/tree_internal.h"
 
-/* The row's former revisions are no longer what a name leads to. */
-static void invalidate(struct tree *tree, const struct row_key *key, uint64_t rev)
+void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev)
 {
-    if (rev != 0)
-        tree->invalidate(tree->invalidate_arg, address_revision(key, rev));
+    if (former_rev != 0)
+        tree->invalidate(tree->invalidate_arg, address_revision(key, former_rev));
+    pthread_mutex_lock(&tree->lock);
+    tree->changed[key->collection][key->region].asked_at = 0;
+    pthread_mutex_unlock(&tree->lock);
+    tree->invalidate(tree->invalidate_arg, address_place(PLACE_COLLECTION, key->collection, key->region));
 }
 
 int save_commit(struct tree *tree, const struct caller *caller, const struct save *save, struct put_result *result,
@@ -43,9 +46,9 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
     if (result->document)
         memory_saved(tree->memory, &key, process, result->document->revision.content_us);
     if (!result->unchanged) {
-        invalidate(tree, &key, result->replaced_rev);
+        row_changed(tree, &key, result->replaced_rev);
         if (save->base_rev != result->replaced_rev)
-            invalidate(tree, &key, save->base_rev);
+            row_changed(tree, &key, save->base_rev);
     }
     return 0;
 }

@@ -258,6 +258,17 @@ void path_of_row(const struct tree *tree, const struct row_key *key, char *out, 
     path_of_name(tree, key, name, out, size);
 }
 
+int mistaken_name(struct tree *tree, const struct row_key *folder, const char *name)
+{
+    struct fail f = {0};
+    char path[NAME_MAX_BYTES + 320];
+    path_of_name(tree, folder, name, path, sizeof path);
+    int r = fail_set(&f, EINVAL, "a row's file is named <id>.json: digits without a sign or leading zeros, from 1 on, "
+                                 "below 274877906944");
+    report_add(tree->report, path, &f);
+    return r;
+}
+
 /* Whether an error of a read is worth words: the reader sees only an errno. */
 static int report_read(struct tree *tree, const struct row_key *key, int r, const struct fail *f)
 {

@@ -356,17 +356,6 @@ static int create_row(struct tree *tree, const struct caller *caller, const stru
     return r;
 }
 
-static int mistaken_name(struct tree *tree, const struct row_key *folder, const char *name)
-{
-    struct fail f = {0};
-    char path[NAME_MAX_BYTES + 320];
-    path_of_name(tree, folder, name, path, sizeof path);
-    int r = fail_set(&f, EINVAL, "a row's file is named <id>.json: digits without a sign or leading zeros, from 1 on, "
-                                 "below 274877906944");
-    report_add(tree->report, path, &f);
-    return r;
-}
-
 static int create_in_collection(struct tree *tree, const struct caller *caller, uint64_t parent,
                                 const struct place *place, const char *name, mode_t mode, int flags,
                                 struct node **node)

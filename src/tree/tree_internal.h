@@ -79,6 +79,8 @@ int64_t us_of_timespec(struct timespec time);
 /* "regions/europe/users/1001.json"; a row of id 0 is new.json. */
 void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size);
 
+/* Says in words that a name looks like a row's and is none; -EINVAL. */
+int mistaken_name(struct tree *tree, const struct row_key *folder, const char *name);
 /* The path of a name in a collection's folder, whatever it is. */
 void path_of_name(const struct tree *tree, const struct row_key *folder, const char *name, char *out, size_t size);
 
@@ -95,6 +97,8 @@ struct save {
 /* Checks and commits one document: one transaction. *result as of store_put(). *f says why not; nothing is reported. */
 int save_commit(struct tree *tree, const struct caller *caller, const struct save *save, struct put_result *result,
                 struct fail *f);
+/* The kernel's attributes of a former revision (0 = none is known) and of the folder are outdated. */
+void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev);
 /* A draft of a row: a copy of the document (NULL = the row does not exist yet), with one reference. */
 int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key, struct document *document,
               struct node **out);

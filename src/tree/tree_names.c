@@ -55,8 +55,8 @@ static int unlink_row(struct tree *tree, const struct caller *caller, const stru
     bool known = store_peek(tree->store, &target->key, &revision);
     actor_text(caller, actor);
     int r = store_delete(tree->store, &target->key, actor, &caller->op, &f);
-    if (r == 0 && known)
-        tree->invalidate(tree->invalidate_arg, address_revision(&target->key, revision.rev));
+    if (r == 0)
+        row_changed(tree, &target->key, known ? revision.rev : 0);
     if (r == -ENOENT) { /* made by this process and never saved */
         struct node *node = draft_pending(tree, &target->key, caller->tid, NULL);
         if (node) {
@@ -292,8 +292,10 @@ static int rename_row_to_region(struct tree *tree, const struct caller *caller, 
     bool known = store_peek(tree->store, &from->key, &revision);
     actor_text(caller, actor);
     int r = store_move(tree->store, &from->key, to->key.region, actor, &caller->op, &result, &f);
-    if (r == 0 && known)
-        tree->invalidate(tree->invalidate_arg, address_revision(&from->key, revision.rev));
+    if (r == 0) {
+        row_changed(tree, &from->key, known ? revision.rev : 0);
+        row_changed(tree, &to->key, 0);
+    }
     document_unref(result.document);
     return report_target(tree, from, r, &f);
 }
@@ -324,7 +326,7 @@ int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_fo
     if (r < 0)
         return r;
     if (to.kind == NAME_MISTAKEN)
-        return -EINVAL;
+        return mistaken_name(tree, &to.place.key, new_name);
     bool onto_row = to.kind == NAME_ROW || to.kind == NAME_NEW;
     if ((from.kind != NAME_SCRATCH && from.kind != NAME_ROW) || (!onto_row && to.kind != NAME_SCRATCH))
         return -EPERM;
