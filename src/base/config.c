@@ -81,6 +81,10 @@ static void cut_comment(char *text)
 {
     bool quoted = false;
     for (char *p = text; *p; p++) {
+        if (*p == '\\' && p[1]) {
+            p++;
+            continue;
+        }
         if (*p == '\'')
             quoted = !quoted;
         if (*p == ';' && !quoted && (p == text || isspace((unsigned char)p[-1]))) {
@@ -187,7 +191,7 @@ static int read_file(struct loader *l, const char *path)
         }
         read_line(l, &section, text, path, line);
     }
-    int err = ferror(file) ? EIO : 0;
+    int err = ferror(file) ? errno : 0; /* of a folder: EISDIR */
     free(text);
     fclose(file);
     if (err)

@@ -319,11 +319,11 @@ int config_key_parse(const struct config_key *key, const char *text, const char 
         return 0;
     buf_printf(problem, "%s = %s: ", key->name, key->secret ? "********" : text);
     if (key->choices)
-        buf_printf(problem, "must be one of: %s", key->choices);
+        buf_printf(problem, "expected one of %s", key->choices);
     else if (key->type == CONFIG_USER || key->type == CONFIG_GROUP)
         buf_printf(problem, "there is no such %s", key->type == CONFIG_USER ? "user" : "group");
     else
-        buf_printf(problem, "must be %s", config_type_words(key->type));
+        buf_printf(problem, "expected %s", config_type_words(key->type));
     if (key->max)
         buf_add_text(problem, ", from ");
     config_key_bounds(key, problem);
