@@ -17,7 +17,8 @@ Of the session too, as functions
     replica(where)              its standby: also .promote()
 
 Data of a test's own, each a Row (.collection .region .id .document .path .read() .json() .save(document))
-    new_row(collection, region, document)     by the collection's put function, with the next id
+    new_row(collection, region, document)     by the collection's put function, with the next id; on the replica, too
+    replayed(where)                           waits until the shard's replica has what other SQL of the test has written
     new_user(region='europe', **fields)       and new_instructor, new_course, new_enrollment, new_review,
     new_payment_method, new_transaction, new_invoice, new_category: all make what they need; every field can be given
     unique()                                  a short string that no other test has, for e-mails, slugs, numbers
@@ -247,12 +248,24 @@ def unique():
 
 
 @pytest.fixture(scope='session')
-def new_row(cluster, sql):
+def replayed(cluster, sql):
+    """replayed(where): returns when the shard's standby has what its primary has, so that mounts can read it there."""
+    def wait(where):
+        (lsn,), = sql(where, 'SELECT pg_current_wal_flush_lsn()::text')
+        standby = cluster.replica(where).name
+        has_it = lambda: sql(standby, 'SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn', (lsn,))[0][0]  # noqa: E731
+        assert process.wait_until(has_it, 10, 0.002)
+    return wait
+
+
+@pytest.fixture(scope='session')
+def new_row(cluster, sql, replayed):
     def put(collection, region, document):
         function = 'put_' + collection.replace('-', '_')
         where = 'americas' if collection == 'categories' else region
         call = f'SELECT id, body FROM {function}(%s::smallint, NULL, %s::jsonb, NULL, NULL, false, %s::uuid, %s)'
         (row_id, body), = sql(where, call, (region_number(region), json.dumps(document), str(uuid.uuid4()), 'test'))
+        replayed(where)
         return Row(collection, region, row_id, json.loads(body), cluster.directory / 'mnt')
     return put
 
