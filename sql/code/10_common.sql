@@ -47,7 +47,8 @@ BEGIN
         PERFORM refuse('CF002', NULL, format('%s has %s', p_what, others), 'Remove those first.');
     END IF;
 END $$;
-COMMENT ON FUNCTION refuse_referred IS 'Refuses a deletion when any of the counts, texts made by counted(), is there';
+COMMENT ON FUNCTION refuse_referred IS
+    'Refuses a deletion when any of the counts, texts made by counted(), is there';
 
 CREATE OR REPLACE FUNCTION refuse_taken(p_path text, p_value text, p_owner text) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -99,10 +100,12 @@ BEGIN
     END IF;
     PERFORM refuse('22023', p_path, format('%s is %s: must be %s', p_path, quoted(p_value), p_type));
 END $$;
-COMMENT ON FUNCTION field_absent IS 'For a value that is not of its type: whether the fallback applies; refuses what is neither missing nor a permitted null';
+COMMENT ON FUNCTION field_absent IS
+    'For a value that is not of its type: whether the fallback applies; refuses what is neither missing nor a '
+    'permitted null';
 
-CREATE OR REPLACE FUNCTION field_text(p_doc jsonb, p_key text, p_prefix text, p_max int, p_required boolean DEFAULT false,
-                                      p_fallback text DEFAULT NULL) RETURNS text
+CREATE OR REPLACE FUNCTION field_text(p_doc jsonb, p_key text, p_prefix text, p_max int,
+                                      p_required boolean DEFAULT false, p_fallback text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     value jsonb := p_doc -> p_key;
@@ -124,8 +127,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION field_text IS 'Text of at most p_max characters, not empty when required';
 
-CREATE OR REPLACE FUNCTION field_match(p_doc jsonb, p_key text, p_prefix text, p_max int, p_pattern text, p_wanted text,
-                                       p_required boolean DEFAULT false, p_fallback text DEFAULT NULL) RETURNS text
+CREATE OR REPLACE FUNCTION field_match(p_doc jsonb, p_key text, p_prefix text, p_max int, p_pattern text,
+                                       p_wanted text, p_required boolean DEFAULT false,
+                                       p_fallback text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     result text := field_text(p_doc, p_key, p_prefix, p_max, p_required, p_fallback);
@@ -165,8 +169,8 @@ END $$;
 COMMENT ON FUNCTION field_flag IS 'true or false';
 
 CREATE OR REPLACE FUNCTION field_integer(p_doc jsonb, p_key text, p_prefix text, p_min bigint, p_max bigint,
-                                         p_required boolean DEFAULT false, p_fallback bigint DEFAULT NULL) RETURNS bigint
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+                                         p_required boolean DEFAULT false, p_fallback bigint DEFAULT NULL)
+RETURNS bigint LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     value jsonb := p_doc -> p_key;
     result numeric;
@@ -185,16 +189,16 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION field_integer IS 'A whole number within bounds';
 
-CREATE OR REPLACE FUNCTION field_id(p_doc jsonb, p_key text, p_prefix text, p_required boolean DEFAULT false) RETURNS bigint
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+CREATE OR REPLACE FUNCTION field_id(p_doc jsonb, p_key text, p_prefix text, p_required boolean DEFAULT false)
+RETURNS bigint LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
     RETURN field_integer(p_doc, p_key, p_prefix, 1, 274877906943, p_required);
 END $$;
 COMMENT ON FUNCTION field_id IS 'An id';
 
 CREATE OR REPLACE FUNCTION field_money(p_doc jsonb, p_key text, p_prefix text, p_max numeric,
-                                       p_required boolean DEFAULT true, p_fallback numeric DEFAULT NULL) RETURNS numeric
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+                                       p_required boolean DEFAULT true, p_fallback numeric DEFAULT NULL)
+RETURNS numeric LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     value jsonb := p_doc -> p_key;
     result numeric;
@@ -221,8 +225,9 @@ CREATE OR REPLACE FUNCTION is_calendar_day(p_text text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN p_text ~ '^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])'
    AND (substr(p_text, 9, 2) <= '28'
-        OR substr(p_text, 9, 2)::int <= extract(day FROM make_date(substr(p_text, 1, 4)::int, substr(p_text, 6, 2)::int, 1)
-                                                         + interval '1 month' - interval '1 day'));
+        OR substr(p_text, 9, 2)::int <= extract(day FROM
+               make_date(substr(p_text, 1, 4)::int, substr(p_text, 6, 2)::int, 1)
+               + interval '1 month' - interval '1 day'));
 COMMENT ON FUNCTION is_calendar_day IS 'Whether a text begins with a day that exists';
 
 CREATE OR REPLACE FUNCTION field_moment(p_doc jsonb, p_key text, p_prefix text, p_fallback timestamptz DEFAULT NULL)
@@ -323,7 +328,8 @@ BEGIN
                  ORDER BY similarity(name, unknown) DESC, name LIMIT 1);
         PERFORM refuse('22023', p_prefix || left(unknown, 100),
                        format('%s is not a field of %s', p_prefix || left(unknown, 100), p_what),
-                       coalesce('Did you mean ' || near || '?', 'The fields are ' || array_to_string(p_known, ', ') || '.'));
+                       coalesce('Did you mean ' || near || '?',
+                                'The fields are ' || array_to_string(p_known, ', ') || '.'));
     END IF;
 END $$;
 COMMENT ON FUNCTION check_fields IS 'Refuses what is not an object, and fields that nobody knows';
@@ -379,6 +385,8 @@ BEGIN
             PERFORM refuse('22023', 'region', format('region is %s, but the file lies in %s', quoted(p_doc -> 'region'),
                                                      region_name(p_region)));
         END IF;
+    ELSIF p_region <> 0 THEN
+        PERFORM refuse('22023', 'region', format('a %s belongs to no region', p_noun));
     END IF;
 END $$;
 COMMENT ON FUNCTION check_document IS 'What is the same for every document: its fields, id and region';
@@ -423,7 +431,8 @@ BEGIN
     END LOOP;
     RETURN id;
 END $$;
-COMMENT ON FUNCTION next_id IS 'A fresh id of a collection: of this shard''s numbers, not taken here nor claimed elsewhere';
+COMMENT ON FUNCTION next_id IS
+    'A fresh id of a collection: of this shard''s numbers, not taken here nor claimed elsewhere';
 
 CREATE OR REPLACE FUNCTION next_child_id(p_table name) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
@@ -446,7 +455,8 @@ BEGIN
     IF p_id IS NULL THEN
         RETURN next_id(p_collection);
     ELSIF p_id % 1000 <> shard_number() AND p_claimed IS NOT TRUE THEN
-        PERFORM refuse('CF006', 'id', format('id %s is one of shard %s''s numbers and not claimed there', p_id, p_id % 1000));
+        PERFORM refuse('CF006', 'id', format('id %s is one of shard %s''s numbers and not claimed there',
+                                             p_id, p_id % 1000));
     END IF;
     RETURN p_id;
 END $$;
@@ -455,7 +465,8 @@ COMMENT ON FUNCTION new_id IS 'The id of a document to create: the next one, or 
 CREATE OR REPLACE FUNCTION claim_lock_class() RETURNS int
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN 'campusfs.id_claims'::regclass::oid::bigint::bit(32)::int;
-COMMENT ON FUNCTION claim_lock_class IS 'Class of the advisory locks, one a collection, that keep claiming and creating apart';
+COMMENT ON FUNCTION claim_lock_class IS
+    'Class of the advisory locks, one a collection, that keep claiming and creating apart';
 
 CREATE OR REPLACE FUNCTION claim_id(p_collection smallint, p_id bigint, p_shard smallint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
@@ -498,7 +509,9 @@ BEGIN
         PERFORM refuse_taken('id', p_id::text, format('a %s of %s', coll.noun, region_name(region)));
     END IF;
 END $$;
-COMMENT ON FUNCTION check_id_elsewhere IS 'For a new id that turned out to be taken: refuses when it is by another region, else the row has just come and can be updated';
+COMMENT ON FUNCTION check_id_elsewhere IS
+    'For a new id that turned out to be taken: refuses when it is by another region, else the row has just '
+    'come and can be updated';
 
 -- References ----------------------------------------------------------------------------------------------------------
 -- The key share lock is the one that the foreign key takes anyway: after it the row cannot go before our commit.
@@ -516,7 +529,8 @@ BEGIN
                                                    region_name(home), region_name(p_region)),
                            'What a user owns lies in the user''s region.');
         END IF;
-        PERFORM refuse('CF001', p_path, format('%s is %s: there is no such user in %s', p_path, p_id, region_name(p_region)));
+        PERFORM refuse('CF001', p_path, format('%s is %s: there is no such user in %s',
+                                               p_path, p_id, region_name(p_region)));
     END IF;
 END $$;
 COMMENT ON FUNCTION check_user IS 'Refuses a reference to a user who does not exist in the region';
@@ -544,7 +558,9 @@ BEGIN
                        'A reference never leaves its shard.');
     END IF;
 END $$;
-COMMENT ON FUNCTION check_course IS 'Refuses a reference to a course that is not here; p_lock when its counts will move, so that writers queue in one order';
+COMMENT ON FUNCTION check_course IS
+    'Refuses a reference to a course that is not here; p_lock when its counts will move, so that writers '
+    'queue in one order';
 
 -- Requests and changes ------------------------------------------------------------------------------------------------
 
@@ -576,13 +592,15 @@ BEGIN
     INSERT INTO request_log (request_id, outcome) VALUES (p_request, 'void') ON CONFLICT DO NOTHING;
     RETURN (SELECT outcome FROM request_log WHERE request_id = p_request);
 END $$;
-COMMENT ON FUNCTION resolve_request IS 'What became of a write whose answer was lost: committed, or void, which is then final';
+COMMENT ON FUNCTION resolve_request IS
+    'What became of a write whose answer was lost: committed, or void, which is then final';
 
 CREATE OR REPLACE FUNCTION collection_changed_us(p_collection smallint, p_region smallint) RETURNS bigint
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp
 RETURN coalesce((SELECT epoch_us(changed_at) FROM change_log WHERE collection = p_collection AND region = p_region
                  ORDER BY changed_at DESC LIMIT 1), 0);
-COMMENT ON FUNCTION collection_changed_us IS 'Time of the last change of a folder, microseconds since 1970; 0 when never';
+COMMENT ON FUNCTION collection_changed_us IS
+    'Time of the last change of a folder, microseconds since 1970; 0 when never';
 
 CREATE OR REPLACE FUNCTION prune_logs(p_requests interval DEFAULT '7 days', p_changes interval DEFAULT '30 days')
 RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$

@@ -14,7 +14,7 @@
 
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
--- Clocks of the row ----------------------------------------------------------------------------------------------------
+-- Clocks of the row -----------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION clock_content() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -41,7 +41,8 @@ COMMENT ON FUNCTION clock_derived IS 'BEFORE UPDATE: only a derived value has ch
 CREATE OR REPLACE FUNCTION change_actor() RETURNS text
 LANGUAGE sql STABLE
 RETURN coalesce(nullif(current_setting('campusfs.actor', true), ''), session_user);
-COMMENT ON FUNCTION change_actor IS 'Who changes: what the setting campusfs.actor says, else the role that logged in';
+COMMENT ON FUNCTION change_actor IS
+    'Who changes: what the setting campusfs.actor says, else the role that logged in';
 
 CREATE OR REPLACE FUNCTION log_bulk(p_collection smallint, p_regions smallint[]) RETURNS void
 LANGUAGE sql
@@ -87,7 +88,8 @@ BEGIN
             SELECT coll, region, id, 'delete', nextval('rev_seq'), change_actor() FROM old_rows;
         END IF;
     ELSE
-        PERFORM log_bulk(coll, ARRAY(SELECT number FROM regions WHERE is_local UNION ALL SELECT 0::smallint));
+        PERFORM log_bulk(coll, CASE TG_ARGV[1] WHEN 'global' THEN ARRAY[0::smallint]
+                                               ELSE ARRAY(SELECT number FROM regions WHERE is_local) END);
     END IF;
     RETURN NULL;
 END $$;
@@ -133,7 +135,8 @@ BEGIN
         WHERE m.course_id = c.id), 0)
     WHERE c.id = ANY (p_ids);
 END $$;
-COMMENT ON FUNCTION touch_courses IS 'Moves the clocks of courses whose modules or lessons changed, and sums up their durations';
+COMMENT ON FUNCTION touch_courses IS
+    'Moves the clocks of courses whose modules or lessons changed, and sums up their durations';
 
 CREATE OR REPLACE FUNCTION touch_enrollments(p_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -149,7 +152,9 @@ BEGIN
           FROM unnest(p_ids) id) p
     WHERE e.id = p.id;
 END $$;
-COMMENT ON FUNCTION touch_enrollments IS 'Moves the clocks of enrollments whose entries changed, and their progress; the last lesson completes an active one';
+COMMENT ON FUNCTION touch_enrollments IS
+    'Moves the clocks of enrollments whose entries changed, and their progress; the last lesson completes an '
+    'active one';
 
 CREATE OR REPLACE FUNCTION progress_of(p_entries lesson_progress[]) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -166,10 +171,10 @@ BEGIN
         PERFORM touch_users(ARRAY(SELECT user_id FROM old_rows));
     ELSIF TG_OP = 'UPDATE' THEN -- the region apart: a move has touched the user already
         PERFORM touch_users(ARRAY(SELECT DISTINCT user_id FROM (
-            (SELECT user_id, to_jsonb(n) - 'region' FROM new_rows n EXCEPT SELECT user_id, to_jsonb(o) - 'region' FROM old_rows o)
-            UNION ALL
-            (SELECT user_id, to_jsonb(o) - 'region' FROM old_rows o EXCEPT SELECT user_id, to_jsonb(n) - 'region' FROM new_rows n)
-            ) changed));
+            (SELECT user_id, to_jsonb(n) - 'region' FROM new_rows n EXCEPT
+             SELECT user_id, to_jsonb(o) - 'region' FROM old_rows o) UNION ALL
+            (SELECT user_id, to_jsonb(o) - 'region' FROM old_rows o EXCEPT
+             SELECT user_id, to_jsonb(n) - 'region' FROM new_rows n)) changed));
     ELSE
         PERFORM touch_users(ARRAY(SELECT id FROM users));
     END IF;
@@ -231,11 +236,13 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION progress_changed IS 'AFTER any change of lesson_progress: their enrollments'' documents and progress moved';
+COMMENT ON FUNCTION progress_changed IS
+    'AFTER any change of lesson_progress: their enrollments'' documents and progress moved';
 
 -- Counters of other documents -----------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION move_course_counters(p_ids bigint[], p_stars bigint[], p_ratings bigint[], p_enrollments bigint[])
+CREATE OR REPLACE FUNCTION move_course_counters(p_ids bigint[], p_stars bigint[], p_ratings bigint[],
+                                                p_enrollments bigint[])
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF cardinality(p_ids) > 1 THEN -- one course needs no order
@@ -313,7 +320,8 @@ BEGIN
     UPDATE payment_methods SET is_default = false WHERE user_id = NEW.user_id AND is_default AND id <> NEW.id;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION default_method_chosen IS 'BEFORE a payment method becomes the default: the user''s earlier one no longer is';
+COMMENT ON FUNCTION default_method_chosen IS
+    'BEFORE a payment method becomes the default: the user''s earlier one no longer is';
 
 CREATE OR REPLACE FUNCTION categories_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
@@ -331,11 +339,28 @@ BEGIN
         SELECT a.start, c.parent_id FROM above a JOIN course_categories c ON c.id = a.id WHERE c.parent_id IS NOT NULL)
     SELECT start INTO looped FROM above WHERE id = start LIMIT 1;
     IF FOUND THEN
-        PERFORM refuse('22023', 'parent_id', format('parent_id of category %s: the category would lie below itself', looped));
+        PERFORM refuse('22023', 'parent_id',
+                       format('parent_id of category %s: the category would lie below itself', looped));
     END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION categories_changed IS 'AFTER INSERT or UPDATE of course_categories: they stay a tree';
+
+CREATE OR REPLACE FUNCTION region_renamed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    tab name;
+BEGIN
+    FOR tab IN SELECT table_name FROM collections LOOP
+        EXECUTE format('UPDATE %I SET rev = rev + 1 WHERE region = $1', tab) USING NEW.number;
+    END LOOP;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION region_renamed IS
+    'AFTER a region got another name: it is in all documents of the region, so they moved';
+
+CREATE OR REPLACE TRIGGER region_renamed AFTER UPDATE ON regions FOR EACH ROW WHEN (OLD.name <> NEW.name)
+    EXECUTE FUNCTION region_renamed();
 
 -- Putting them on -----------------------------------------------------------------------------------------------------
 
@@ -355,10 +380,12 @@ BEGIN
             p_exempt, p_function);
     END LOOP;
 END $$;
-COMMENT ON PROCEDURE install_changed_triggers IS 'Has a statement-level trigger function called after every change of a table, unless the caller keeps what it would';
+COMMENT ON PROCEDURE install_changed_triggers IS
+    'Has a statement-level trigger function called after every change of a table, unless the caller keeps '
+    'what it would';
 
 CREATE OR REPLACE PROCEDURE install_collection(p_number smallint, p_folder text, p_table name, p_noun text,
-                                               p_derived text[] DEFAULT '{}')
+                                               p_derived text[] DEFAULT '{}', p_global boolean DEFAULT false)
 LANGUAGE plpgsql AS $$
 DECLARE
     clocks CONSTANT text[] := ARRAY['rev', 'updated_at', 'content_at'];
@@ -366,7 +393,8 @@ DECLARE
     rest text;    -- the same over derived columns and clocks
 BEGIN
     INSERT INTO collections (number, folder, table_name, noun) VALUES (p_number, p_folder, p_table, p_noun)
-    ON CONFLICT (number) DO UPDATE SET folder = EXCLUDED.folder, table_name = EXCLUDED.table_name, noun = EXCLUDED.noun;
+    ON CONFLICT (number) DO UPDATE
+    SET folder = EXCLUDED.folder, table_name = EXCLUDED.table_name, noun = EXCLUDED.noun;
     SELECT format('(%s) IS DISTINCT FROM (%s)', string_agg('OLD.' || quote_ident(attname), ', ' ORDER BY attnum),
                   string_agg('NEW.' || quote_ident(attname), ', ' ORDER BY attnum))
     INTO content FROM pg_attribute
@@ -390,11 +418,13 @@ BEGIN
     EXECUTE format('CREATE OR REPLACE TRIGGER log_delete AFTER DELETE ON %I REFERENCING OLD TABLE AS old_rows
                     FOR EACH STATEMENT EXECUTE FUNCTION log_documents(%s)', p_table, p_number);
     EXECUTE format('CREATE OR REPLACE TRIGGER log_truncate AFTER TRUNCATE ON %I
-                    FOR EACH STATEMENT EXECUTE FUNCTION log_documents(%s)', p_table, p_number);
+                    FOR EACH STATEMENT EXECUTE FUNCTION log_documents(%s, %L)', p_table, p_number,
+                   CASE WHEN p_global THEN 'global' ELSE 'regional' END);
     EXECUTE format('CREATE OR REPLACE TRIGGER log_departure AFTER UPDATE ON %I FOR EACH ROW
                     WHEN (OLD.region <> NEW.region) EXECUTE FUNCTION log_departure(%s)', p_table, p_number);
 END $$;
-COMMENT ON PROCEDURE install_collection IS 'Registers a collection, whose table has id, region and the clocks, and puts clocks and change log on it';
+COMMENT ON PROCEDURE install_collection IS
+    'Registers a collection, whose table has id, region and the clocks, and puts clocks and change log on it';
 
 CREATE OR REPLACE FUNCTION caller_keeps_parts() RETURNS text
 LANGUAGE sql

@@ -22,7 +22,8 @@ COMMENT ON VIEW doc_users IS 'Users as documents';
 CREATE OR REPLACE FUNCTION password_cost() RETURNS int
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN least(greatest(coalesce(nullif(current_setting('campusfs.bcrypt_cost', true), '')::int, 10), 4), 15);
-COMMENT ON FUNCTION password_cost IS 'Work that a bcrypt hash takes, as a power of two: the setting campusfs.bcrypt_cost, 4 to 15, else 10';
+COMMENT ON FUNCTION password_cost IS
+    'Work that a bcrypt hash takes, as a power of two: the setting campusfs.bcrypt_cost, 4 to 15, else 10';
 
 CREATE OR REPLACE FUNCTION hash_password(p_password text) RETURNS text
 LANGUAGE plpgsql AS $$
@@ -45,7 +46,8 @@ BEGIN
     IF octet_length(p_password) BETWEEN 1 AND 72 AND crypt(p_password, hash) = hash THEN
         RETURN false; -- an editor saves one buffer many times
     END IF;
-    INSERT INTO user_credentials (region, user_id, password_hash) VALUES (p_region, p_user_id, hash_password(p_password))
+    INSERT INTO user_credentials (region, user_id, password_hash)
+    VALUES (p_region, p_user_id, hash_password(p_password))
     ON CONFLICT (region, user_id) DO UPDATE SET password_hash = EXCLUDED.password_hash,
         changed_at = greatest(clock_timestamp(), user_credentials.changed_at + interval '1 microsecond');
     RETURN true;
@@ -97,7 +99,8 @@ BEGIN
     p.date_of_birth := field_day(doc, 'date_of_birth', prefix);
     p.country := field_match(doc, 'country', prefix, 2, '^[A-Z]{2}$', 'a two-letter code in capitals, such as DE');
     p.city := field_text(doc, 'city', prefix, 100);
-    p.timezone := field_match(doc, 'timezone', prefix, 64, '^[A-Za-z0-9_+/-]+$', 'an IANA name, such as Europe/Lisbon');
+    p.timezone := field_match(doc, 'timezone', prefix, 64, '^[A-Za-z0-9_+/-]+$',
+                              'an IANA name, such as Europe/Lisbon');
     p.language := field_language(doc, 'language', prefix);
     p.website := field_match(doc, 'website', prefix, 2000, '^https?://\S+$', 'an http or https address');
     RETURN p;
@@ -215,7 +218,9 @@ BEGIN
     RETURN QUERY SELECT result, d.id, d.rev, d.updated_us, d.content_us, d.body
                  FROM doc_users d WHERE d.region = p_region AND d.id = want.id;
 END $$;
-COMMENT ON FUNCTION put_users IS 'A document becomes the user; p_base: the version it is based on, if later than its updated_at; p_at: the time to set';
+COMMENT ON FUNCTION put_users IS
+    'A document becomes the user; p_base: the version it is based on, if later than its updated_at; p_at: the '
+    'time to set';
 
 CREATE OR REPLACE FUNCTION delete_users(p_region smallint, p_id bigint, p_request uuid, p_actor text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$

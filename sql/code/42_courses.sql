@@ -42,7 +42,8 @@ BEGIN
     c.published_at := field_moment(p_doc, 'published_at', '');
     RETURN c;
 END $$;
-COMMENT ON FUNCTION course_of IS 'The course as the document wants it, its lists aside; what the document cannot say stays as it was';
+COMMENT ON FUNCTION course_of IS
+    'The course as the document wants it, its lists aside; what the document cannot say stays as it was';
 
 CREATE OR REPLACE FUNCTION module_of(p_doc jsonb, p_prefix text, p_position bigint) RETURNS course_modules
 LANGUAGE plpgsql AS $$
@@ -58,12 +59,13 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION module_of IS 'A module of a course''s document; its id is NULL when it has none';
 
-CREATE OR REPLACE FUNCTION lesson_of(p_doc jsonb, p_prefix text, p_module bigint, p_position bigint) RETURNS course_lessons
-LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION lesson_of(p_doc jsonb, p_prefix text, p_module bigint, p_position bigint)
+RETURNS course_lessons LANGUAGE plpgsql AS $$
 DECLARE
     l course_lessons;
 BEGIN
-    PERFORM check_fields(p_doc, ARRAY['id', 'title', 'kind', 'duration_minutes', 'media', 'is_preview'], p_prefix, 'a lesson');
+    PERFORM check_fields(p_doc, ARRAY['id', 'title', 'kind', 'duration_minutes', 'media', 'is_preview'], p_prefix,
+                         'a lesson');
     l.id := field_id(p_doc, 'id', p_prefix);
     l.module_id := p_module;
     l.position := p_position;
@@ -95,7 +97,8 @@ BEGIN ATOMIC
          jsonb_array_elements(field_list(m.doc, 'lessons', format('modules[%s].', m.n - 1), p_exists))
              WITH ORDINALITY l (doc, n);
 END;
-COMMENT ON FUNCTION lessons_of IS 'The lessons of all modules of a course''s document, in order; module_id is the place of the module';
+COMMENT ON FUNCTION lessons_of IS
+    'The lessons of all modules of a course''s document, in order; module_id is the place of the module';
 
 CREATE OR REPLACE FUNCTION check_curriculum_ids(p_course bigint, p_modules course_modules[], p_lessons course_lessons[])
 RETURNS void LANGUAGE plpgsql AS $$
@@ -107,7 +110,8 @@ BEGIN
     SELECT c.id, (array_agg(c.path ORDER BY c.path DESC))[1] INTO child, path FROM (
         SELECT 'module' AS kind, m.id, format('modules[%s].id', m.position - 1) AS path FROM unnest(p_modules) m
         UNION ALL
-        SELECT 'lesson', l.id, format('modules[%s].lessons[%s].id', l.module_id - 1, l.position - 1) FROM unnest(p_lessons) l) c
+        SELECT 'lesson', l.id, format('modules[%s].lessons[%s].id', l.module_id - 1, l.position - 1)
+        FROM unnest(p_lessons) l) c
     WHERE c.id IS NOT NULL GROUP BY c.kind, c.id HAVING count(*) > 1 LIMIT 1;
     IF FOUND THEN
         PERFORM refuse('22023', path, format('%s is %s, which is in the document twice', path, child),
@@ -116,7 +120,8 @@ BEGIN
     SELECT w.id, m.course_id, format('modules[%s].id', w.position - 1) INTO child, owner, path
     FROM unnest(p_modules) w JOIN course_modules m ON m.id = w.id WHERE m.course_id <> p_course LIMIT 1;
     IF NOT FOUND THEN
-        SELECT w.id, m.course_id, format('modules[%s].lessons[%s].id', w.module_id - 1, w.position - 1) INTO child, owner, path
+        SELECT w.id, m.course_id, format('modules[%s].lessons[%s].id', w.module_id - 1, w.position - 1)
+        INTO child, owner, path
         FROM unnest(p_lessons) w JOIN course_lessons l ON l.id = w.id JOIN course_modules m ON m.id = l.module_id
         WHERE m.course_id <> p_course LIMIT 1;
     END IF;
@@ -130,8 +135,8 @@ COMMENT ON FUNCTION check_curriculum_ids IS 'Refuses ids that are in the documen
 CREATE OR REPLACE FUNCTION modules_with_ids(p_course bigint, p_modules course_modules[]) RETURNS course_modules[]
 LANGUAGE sql
 BEGIN ATOMIC
-    SELECT coalesce(array_agg(ROW(coalesce(w.id, same_id, next_child_id('course_modules')), p_course, w.position, w.title,
-                                  w.description)::course_modules), '{}')
+    SELECT coalesce(array_agg(ROW(coalesce(w.id, same_id, next_child_id('course_modules')), p_course, w.position,
+                                  w.title, w.description)::course_modules), '{}')
     FROM (SELECT w.*, m.id AS same_id
           FROM unnest(p_modules) w
           LEFT JOIN course_modules m ON w.id IS NULL AND m.course_id = p_course AND m.position = w.position
@@ -139,13 +144,15 @@ BEGIN ATOMIC
               AND m.id <> ALL (ARRAY(SELECT id FROM unnest(p_modules) WHERE id IS NOT NULL))
           ORDER BY w.position) w;
 END;
-COMMENT ON FUNCTION modules_with_ids IS 'Gives ids to modules without: that of an equal one in the same place, else a fresh one';
+COMMENT ON FUNCTION modules_with_ids IS
+    'Gives ids to modules without: that of an equal one in the same place, else a fresh one';
 
-CREATE OR REPLACE FUNCTION lessons_with_ids(p_modules course_modules[], p_lessons course_lessons[]) RETURNS course_lessons[]
-LANGUAGE sql
+CREATE OR REPLACE FUNCTION lessons_with_ids(p_modules course_modules[], p_lessons course_lessons[])
+RETURNS course_lessons[] LANGUAGE sql
 BEGIN ATOMIC
     SELECT coalesce(array_agg(ROW(coalesce(w.id, same_id, next_child_id('course_lessons')), p_modules[w.module_id].id,
-                                  w.position, w.title, w.kind, w.duration_minutes, w.media, w.is_preview)::course_lessons), '{}')
+                                  w.position, w.title, w.kind, w.duration_minutes, w.media,
+                                  w.is_preview)::course_lessons), '{}')
     FROM (SELECT w.*, l.id AS same_id
           FROM unnest(p_lessons) w
           LEFT JOIN course_lessons l ON w.id IS NULL
@@ -203,7 +210,9 @@ BEGIN
     PERFORM parts_kept();
     RETURN true;
 END $$;
-COMMENT ON FUNCTION put_curriculum IS 'Modules and lessons of a document become those of the course, which is locked; whether they are others than before';
+COMMENT ON FUNCTION put_curriculum IS
+    'Modules and lessons of a document become those of the course, which is locked; whether they are others '
+    'than before';
 
 CREATE OR REPLACE FUNCTION check_lessons_unused(p_lessons bigint[]) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -237,10 +246,11 @@ BEGIN
         END IF;
     END IF;
 END $$;
-COMMENT ON FUNCTION check_course_references IS 'Refuses references that lead nowhere, and a slug that another course has';
+COMMENT ON FUNCTION check_course_references IS
+    'Refuses references that lead nowhere, and a slug that another course has';
 
-CREATE OR REPLACE FUNCTION put_courses(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz, p_base timestamptz,
-                                       p_claimed boolean, p_request uuid, p_actor text)
+CREATE OR REPLACE FUNCTION put_courses(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz,
+                                       p_base timestamptz, p_claimed boolean, p_request uuid, p_actor text)
 RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -254,8 +264,8 @@ DECLARE
     result text := 'unchanged';
 BEGIN
     PERFORM check_document('course', p_region, p_id, p_doc,
-                           ARRAY['id', 'region', 'instructor_id', 'category_id', 'title', 'slug', 'description', 'level',
-                                 'language', 'price', 'currency', 'status', 'published_at', 'modules', 'created_at',
+                           ARRAY['id', 'region', 'instructor_id', 'category_id', 'title', 'slug', 'description',
+                                 'level', 'language', 'price', 'currency', 'status', 'published_at', 'modules', 'created_at',
                                  'updated_at'] || computed, p_at);
     PERFORM note_actor(p_actor);
     SELECT * INTO shown FROM doc_courses d WHERE d.region = p_region AND d.id = p_id;
@@ -296,8 +306,8 @@ BEGIN
         PERFORM check_course_references(was, want);
         IF put_curriculum(p_id, want_modules, want_lessons) OR want IS DISTINCT FROM was OR p_at <> was.updated_at THEN
             UPDATE courses c
-            SET instructor_id = want.instructor_id, category_id = want.category_id, title = want.title, slug = want.slug,
-                description = want.description, level = want.level, language = want.language, price = want.price,
+            SET instructor_id = want.instructor_id, category_id = want.category_id, title = want.title,
+                slug = want.slug, description = want.description, level = want.level, language = want.language, price = want.price,
                 currency = want.currency, status = want.status, duration_minutes = want.duration_minutes,
                 published_at = want.published_at,
                 updated_at = coalesce(p_at, was.updated_at), rev = CASE WHEN p_at IS NULL THEN -1 ELSE 0 END
@@ -311,7 +321,9 @@ BEGIN
     RETURN QUERY SELECT result, d.id, d.rev, d.updated_us, d.content_us, d.body
                  FROM doc_courses d WHERE d.region = p_region AND d.id = want.id;
 END $$;
-COMMENT ON FUNCTION put_courses IS 'A document becomes the course; p_base: the version it is based on, if later than its updated_at; p_at: the time to set';
+COMMENT ON FUNCTION put_courses IS
+    'A document becomes the course; p_base: the version it is based on, if later than its updated_at; p_at: '
+    'the time to set';
 
 CREATE OR REPLACE FUNCTION delete_courses(p_region smallint, p_id bigint, p_request uuid, p_actor text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$

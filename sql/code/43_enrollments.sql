@@ -31,16 +31,19 @@ BEGIN
     e.completed_at := field_moment(p_doc, 'completed_at', '');
     RETURN e;
 END $$;
-COMMENT ON FUNCTION enrollment_of IS 'The enrollment as the document wants it, its lessons aside; what the document cannot say stays as it was';
+COMMENT ON FUNCTION enrollment_of IS
+    'The enrollment as the document wants it, its lessons aside; what the document cannot say stays as it was';
 
 CREATE OR REPLACE FUNCTION entry_of(p_doc jsonb, p_prefix text) RETURNS lesson_progress
 LANGUAGE plpgsql AS $$
 DECLARE
     p lesson_progress;
 BEGIN
-    PERFORM check_fields(p_doc, ARRAY['lesson_id', 'status', 'position_seconds', 'completed_at'], p_prefix, 'a lesson''s progress');
+    PERFORM check_fields(p_doc, ARRAY['lesson_id', 'status', 'position_seconds', 'completed_at'], p_prefix,
+                         'a lesson''s progress');
     p.lesson_id := field_id(p_doc, 'lesson_id', p_prefix, true);
-    p.status := field_choice(p_doc, 'status', p_prefix, ARRAY['not_started', 'in_progress', 'completed'], 'not_started');
+    p.status := field_choice(p_doc, 'status', p_prefix, ARRAY['not_started', 'in_progress', 'completed'],
+                             'not_started');
     p.position_seconds := field_integer(p_doc, 'position_seconds', p_prefix, 0, 2147483647, true, 0);
     p.completed_at := field_moment(p_doc, 'completed_at', p_prefix);
     RETURN p;
@@ -54,7 +57,8 @@ BEGIN ATOMIC
         SELECT array_agg(entry_of(e.doc, format('lessons[%s].', e.n - 1)) ORDER BY e.n)
         FROM jsonb_array_elements(p_doc -> 'lessons') WITH ORDINALITY e (doc, n)), '{}') END;
 END;
-COMMENT ON FUNCTION entries_of IS 'The entries of an enrollment''s document, in its order; NULL when it has no list';
+COMMENT ON FUNCTION entries_of IS
+    'The entries of an enrollment''s document, in its order; NULL when it has no list';
 
 CREATE OR REPLACE FUNCTION fresh_entries(p_course bigint) RETURNS lesson_progress[]
 LANGUAGE sql
@@ -85,13 +89,16 @@ BEGIN
     IF FOUND THEN
         PERFORM refuse('CF001', format('lessons[%s].lesson_id', place),
                        format('lessons[%s].lesson_id is %s: ', place, lesson) ||
-                       coalesce(format('that lesson belongs to course %s, not to %s', course, p_course),
-                                'there is no such lesson'));
+                       CASE WHEN course IS NULL THEN 'there is no such lesson'
+                            ELSE format('that lesson belongs to course %s, not to %s', course, p_course) END);
     END IF;
 END $$;
-COMMENT ON FUNCTION check_entries IS 'Refuses lessons that are in the document twice, and those of other courses unless the enrollment has them already';
+COMMENT ON FUNCTION check_entries IS
+    'Refuses lessons that are in the document twice, and those of other courses unless the enrollment has '
+    'them already';
 
-CREATE OR REPLACE FUNCTION put_entries(p_enrollment bigint, p_course bigint, p_moved boolean, p_entries lesson_progress[])
+CREATE OR REPLACE FUNCTION put_entries(p_enrollment bigint, p_course bigint, p_moved boolean,
+                                       p_entries lesson_progress[])
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     was CONSTANT lesson_progress[] := ARRAY(
@@ -104,7 +111,8 @@ BEGIN
         RETURN false;
     END IF;
     -- What it has already stays valid while it stays in its course, even if the lesson has moved on.
-    PERFORM check_entries(p_course, p_entries, CASE WHEN p_moved THEN '{}' ELSE ARRAY(SELECT lesson_id FROM unnest(was)) END);
+    PERFORM check_entries(p_course, p_entries,
+                          CASE WHEN p_moved THEN '{}' ELSE ARRAY(SELECT lesson_id FROM unnest(was)) END);
     PERFORM caller_keeps_parts();
     UPDATE lesson_progress p
     SET status = w.status, position_seconds = w.position_seconds, completed_at = w.completed_at
@@ -116,7 +124,9 @@ BEGIN
     PERFORM parts_kept();
     RETURN was <> want;
 END $$;
-COMMENT ON FUNCTION put_entries IS 'Entries of a document become those of the enrollment, which is locked; whether they are others than before';
+COMMENT ON FUNCTION put_entries IS
+    'Entries of a document become those of the enrollment, which is locked; whether they are others than '
+    'before';
 
 CREATE OR REPLACE FUNCTION check_enrollment_references(p_was enrollments, p_want enrollments) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -137,7 +147,8 @@ BEGIN
         END IF;
     END IF;
 END $$;
-COMMENT ON FUNCTION check_enrollment_references IS 'Refuses references that lead nowhere, and a second enrollment in one course';
+COMMENT ON FUNCTION check_enrollment_references IS
+    'Refuses references that lead nowhere, and a second enrollment in one course';
 
 CREATE OR REPLACE FUNCTION put_enrollments(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz,
                                            p_base timestamptz, p_claimed boolean, p_request uuid, p_actor text)
@@ -194,7 +205,8 @@ BEGIN
            OR want IS DISTINCT FROM was OR p_at <> was.updated_at THEN
             UPDATE enrollments e
             SET user_id = want.user_id, course_id = want.course_id, status = want.status,
-                progress_percent = progress_of(entries), enrolled_at = want.enrolled_at, completed_at = want.completed_at,
+                progress_percent = progress_of(entries), enrolled_at = want.enrolled_at,
+                completed_at = want.completed_at,
                 updated_at = coalesce(p_at, was.updated_at), rev = CASE WHEN p_at IS NULL THEN -1 ELSE 0 END
             WHERE e.region = p_region AND e.id = p_id;
             result := 'updated';
@@ -206,7 +218,9 @@ BEGIN
     RETURN QUERY SELECT result, d.id, d.rev, d.updated_us, d.content_us, d.body
                  FROM doc_enrollments d WHERE d.region = p_region AND d.id = want.id;
 END $$;
-COMMENT ON FUNCTION put_enrollments IS 'A document becomes the enrollment; p_base: the version it is based on, if later than its updated_at; p_at: the time to set';
+COMMENT ON FUNCTION put_enrollments IS
+    'A document becomes the enrollment; p_base: the version it is based on, if later than its updated_at; '
+    'p_at: the time to set';
 
 CREATE OR REPLACE FUNCTION delete_enrollments(p_region smallint, p_id bigint, p_request uuid, p_actor text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$

@@ -10,8 +10,8 @@ SELECT r.region, r.id, r.rev, epoch_us(r.updated_at) AS updated_us, epoch_us(r.c
        row_to_json(d)::text AS body
 FROM course_reviews r
 CROSS JOIN LATERAL (
-    SELECT r.id, (SELECT name FROM regions WHERE number = r.region) AS region, r.user_id, r.course_id, r.rating, r.title,
-           r.body, moment_text(r.created_at) AS created_at, moment_text(r.updated_at) AS updated_at) d;
+    SELECT r.id, (SELECT name FROM regions WHERE number = r.region) AS region, r.user_id, r.course_id, r.rating,
+           r.title, r.body, moment_text(r.created_at) AS created_at, moment_text(r.updated_at) AS updated_at) d;
 COMMENT ON VIEW doc_reviews IS 'Reviews as documents';
 
 CREATE OR REPLACE FUNCTION review_of(p_was course_reviews, p_doc jsonb) RETURNS course_reviews
@@ -26,7 +26,8 @@ BEGIN
     r.body := field_text(p_doc, 'body', '', 20000);
     RETURN r;
 END $$;
-COMMENT ON FUNCTION review_of IS 'The review as the document wants it; what the document cannot say stays as it was';
+COMMENT ON FUNCTION review_of IS
+    'The review as the document wants it; what the document cannot say stays as it was';
 
 CREATE OR REPLACE FUNCTION check_review_references(p_was course_reviews, p_want course_reviews) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -47,10 +48,11 @@ BEGIN
         END IF;
     END IF;
 END $$;
-COMMENT ON FUNCTION check_review_references IS 'Refuses references that lead nowhere, and a second review of one course';
+COMMENT ON FUNCTION check_review_references IS
+    'Refuses references that lead nowhere, and a second review of one course';
 
-CREATE OR REPLACE FUNCTION put_reviews(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz, p_base timestamptz,
-                                       p_claimed boolean, p_request uuid, p_actor text)
+CREATE OR REPLACE FUNCTION put_reviews(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz,
+                                       p_base timestamptz, p_claimed boolean, p_request uuid, p_actor text)
 RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -80,7 +82,8 @@ BEGIN
         want.updated_at := coalesce(p_at, clock_timestamp());
         want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_review_references(was, want);
-        INSERT INTO course_reviews (region, id, user_id, course_id, rating, title, body, created_at, updated_at, content_at)
+        INSERT INTO course_reviews (region, id, user_id, course_id, rating, title, body, created_at, updated_at,
+                                    content_at)
         VALUES (p_region, want.id, want.user_id, want.course_id, want.rating, want.title, want.body, want.created_at,
                 want.updated_at, want.updated_at)
         ON CONFLICT (id) DO NOTHING;
@@ -109,7 +112,9 @@ BEGIN
     RETURN QUERY SELECT result, d.id, d.rev, d.updated_us, d.content_us, d.body
                  FROM doc_reviews d WHERE d.region = p_region AND d.id = want.id;
 END $$;
-COMMENT ON FUNCTION put_reviews IS 'A document becomes the review; p_base: the version it is based on, if later than its updated_at; p_at: the time to set';
+COMMENT ON FUNCTION put_reviews IS
+    'A document becomes the review; p_base: the version it is based on, if later than its updated_at; p_at: '
+    'the time to set';
 
 CREATE OR REPLACE FUNCTION delete_reviews(p_region smallint, p_id bigint, p_request uuid, p_actor text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$

@@ -36,7 +36,8 @@ BEGIN
                        'Store the token that the gateway gives for it, and the last four digits.');
     END IF;
 END $$;
-COMMENT ON FUNCTION check_no_card_number IS 'Refuses a document that has a card number anywhere, without repeating it';
+COMMENT ON FUNCTION check_no_card_number IS
+    'Refuses a document that has a card number anywhere, without repeating it';
 
 CREATE OR REPLACE FUNCTION payment_method_of(p_was payment_methods, p_doc jsonb) RETURNS payment_methods
 LANGUAGE plpgsql AS $$
@@ -52,7 +53,8 @@ BEGIN
     p.is_default := field_flag(p_doc, 'is_default', '', false);
     RETURN p;
 END $$;
-COMMENT ON FUNCTION payment_method_of IS 'The payment method as the document wants it; what the document cannot say stays as it was';
+COMMENT ON FUNCTION payment_method_of IS
+    'The payment method as the document wants it; what the document cannot say stays as it was';
 
 CREATE OR REPLACE FUNCTION check_payment_method_references(p_was payment_methods, p_want payment_methods) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -63,12 +65,19 @@ BEGIN
             counted((SELECT count(*) FROM transactions WHERE user_id = p_was.user_id AND payment_method_id = p_was.id),
                     'transaction'));
     END IF;
-    IF p_want.is_default AND p_was.is_default IS NOT TRUE THEN
-        -- Two new defaults of one user, one after the other.
-        PERFORM FROM users WHERE region = p_want.region AND id = p_want.user_id FOR NO KEY UPDATE;
+END $$;
+COMMENT ON FUNCTION check_payment_method_references IS
+    'Refuses references that lead nowhere, and a change of hands after a payment';
+
+CREATE OR REPLACE FUNCTION lock_owner_of_default(p_region smallint, p_doc jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF field_flag(p_doc, 'is_default', '', false) THEN
+        PERFORM FROM users WHERE region = p_region AND id = field_id(p_doc, 'user_id', '') FOR NO KEY UPDATE;
     END IF;
 END $$;
-COMMENT ON FUNCTION check_payment_method_references IS 'Refuses references that lead nowhere, and a change of hands after a payment';
+COMMENT ON FUNCTION lock_owner_of_default IS
+    'Has new defaults of one user wait for each other before they lock a method: each will change the other''s';
 
 CREATE OR REPLACE FUNCTION put_payment_methods(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz,
                                                p_base timestamptz, p_claimed boolean, p_request uuid, p_actor text)
@@ -93,6 +102,7 @@ BEGIN
         RETURN;
     END IF;
 
+    PERFORM lock_owner_of_default(p_region, p_doc);
     LOOP
         SELECT * INTO was FROM payment_methods p WHERE p.region = p_region AND p.id = p_id FOR NO KEY UPDATE;
         want := payment_method_of(was, p_doc);
@@ -132,10 +142,12 @@ BEGIN
     RETURN QUERY SELECT result, d.id, d.rev, d.updated_us, d.content_us, d.body
                  FROM doc_payment_methods d WHERE d.region = p_region AND d.id = want.id;
 END $$;
-COMMENT ON FUNCTION put_payment_methods IS 'A document becomes the payment method, and the user''s only default if it says so; p_base: the version it is based on, if later than its updated_at; p_at: the time to set';
+COMMENT ON FUNCTION put_payment_methods IS
+    'A document becomes the payment method, and the user''s only default if it says so; p_base: the version '
+    'it is based on, if later than its updated_at; p_at: the time to set';
 
-CREATE OR REPLACE FUNCTION delete_payment_methods(p_region smallint, p_id bigint, p_request uuid, p_actor text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION delete_payment_methods(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 DECLARE
     payer bigint;
 BEGIN

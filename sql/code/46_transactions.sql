@@ -29,7 +29,8 @@ BEGIN
     t.gateway_reference := nullif(field_text(p_doc, 'gateway_reference', '', 200), '');
     RETURN t;
 END $$;
-COMMENT ON FUNCTION transaction_of IS 'The transaction as the document wants it; what the document cannot say stays as it was';
+COMMENT ON FUNCTION transaction_of IS
+    'The transaction as the document wants it; what the document cannot say stays as it was';
 
 CREATE OR REPLACE FUNCTION check_transaction_references(p_was transactions, p_want transactions) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -46,8 +47,9 @@ BEGIN
        AND p_want.payment_method_id IS NOT NULL THEN
         PERFORM FROM payment_methods WHERE user_id = p_want.user_id AND id = p_want.payment_method_id FOR KEY SHARE;
         IF NOT FOUND THEN
-            PERFORM refuse('CF001', 'payment_method_id', format('payment_method_id is %s: user %s has no such payment method',
-                                                                p_want.payment_method_id, p_want.user_id));
+            PERFORM refuse('CF001', 'payment_method_id',
+                           format('payment_method_id is %s: user %s has no such payment method',
+                                  p_want.payment_method_id, p_want.user_id));
         END IF;
     END IF;
     IF (p_want.gateway, p_want.gateway_reference) IS DISTINCT FROM (p_was.gateway, p_was.gateway_reference) THEN
@@ -58,7 +60,8 @@ BEGIN
         END IF;
     END IF;
 END $$;
-COMMENT ON FUNCTION check_transaction_references IS 'Refuses references that lead nowhere, another user''s payment method, and a payment noted twice';
+COMMENT ON FUNCTION check_transaction_references IS
+    'Refuses references that lead nowhere, another user''s payment method, and a payment noted twice';
 
 CREATE OR REPLACE FUNCTION put_transactions(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz,
                                             p_base timestamptz, p_claimed boolean, p_request uuid, p_actor text)
@@ -122,10 +125,12 @@ BEGIN
     RETURN QUERY SELECT result, d.id, d.rev, d.updated_us, d.content_us, d.body
                  FROM doc_transactions d WHERE d.region = p_region AND d.id = want.id;
 END $$;
-COMMENT ON FUNCTION put_transactions IS 'A document becomes the transaction; p_base: the version it is based on, if later than its updated_at; p_at: the time to set';
+COMMENT ON FUNCTION put_transactions IS
+    'A document becomes the transaction; p_base: the version it is based on, if later than its updated_at; '
+    'p_at: the time to set';
 
-CREATE OR REPLACE FUNCTION delete_transactions(p_region smallint, p_id bigint, p_request uuid, p_actor text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION delete_transactions(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM note_actor(p_actor);
     PERFORM FROM transactions WHERE region = p_region AND id = p_id FOR UPDATE;

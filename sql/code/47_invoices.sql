@@ -20,7 +20,8 @@ DECLARE
     result text;
 BEGIN
     LOOP
-        result := format('INV-%s-%s', to_char(shard_number(), 'FM000'), to_char(nextval('invoice_number_seq'), 'FM00000000'));
+        result := format('INV-%s-%s', to_char(shard_number(), 'FM000'),
+                         to_char(nextval('invoice_number_seq'), 'FM00000000'));
         EXIT WHEN NOT EXISTS (SELECT FROM invoices WHERE number = result);
     END LOOP;
     RETURN result;
@@ -45,11 +46,13 @@ BEGIN
     i.total := i.subtotal + i.tax;
     i.currency := field_currency(p_doc, 'currency', '');
     IF i.due_on < i.issued_on THEN
-        PERFORM refuse('22023', 'due_on', format('due_on is %s: must not be before issued_on (%s)', i.due_on, i.issued_on));
+        PERFORM refuse('22023', 'due_on', format('due_on is %s: must not be before issued_on (%s)',
+                                                 i.due_on, i.issued_on));
     END IF;
     RETURN i;
 END $$;
-COMMENT ON FUNCTION invoice_of IS 'The invoice as the document wants it; what the document cannot say stays as it was';
+COMMENT ON FUNCTION invoice_of IS
+    'The invoice as the document wants it; what the document cannot say stays as it was';
 
 CREATE OR REPLACE FUNCTION check_invoice_references(p_was invoices, p_want invoices) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -62,21 +65,24 @@ BEGIN
         IF NOT FOUND THEN
             SELECT region INTO home FROM transactions WHERE id = p_want.transaction_id;
             PERFORM refuse('CF001', 'transaction_id', format('transaction_id is %s: ', p_want.transaction_id) ||
-                           coalesce(format('that transaction lies in %s, not in %s', region_name(home), region_name(p_want.region)),
+                           coalesce('that transaction lies in ' || region_name(home) || ', not in '
+                                        || region_name(p_want.region),
                                     format('there is no such transaction in %s', region_name(p_want.region))));
         END IF;
     END IF;
     IF p_want.number IS DISTINCT FROM p_was.number THEN
         SELECT * INTO other FROM invoices WHERE number = p_want.number;
         IF FOUND THEN
-            PERFORM refuse_taken('number', p_want.number, format('invoice %s of %s', other.id, region_name(other.region)));
+            PERFORM refuse_taken('number', p_want.number,
+                                 format('invoice %s of %s', other.id, region_name(other.region)));
         END IF;
     END IF;
 END $$;
-COMMENT ON FUNCTION check_invoice_references IS 'Refuses a transaction that does not exist in the region, and a number that another invoice has';
+COMMENT ON FUNCTION check_invoice_references IS
+    'Refuses a transaction that does not exist in the region, and a number that another invoice has';
 
-CREATE OR REPLACE FUNCTION put_invoices(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz, p_base timestamptz,
-                                        p_claimed boolean, p_request uuid, p_actor text)
+CREATE OR REPLACE FUNCTION put_invoices(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz,
+                                        p_base timestamptz, p_claimed boolean, p_request uuid, p_actor text)
 RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -88,8 +94,8 @@ DECLARE
     result text := 'unchanged';
 BEGIN
     PERFORM check_document('invoice', p_region, p_id, p_doc,
-                           ARRAY['id', 'region', 'transaction_id', 'number', 'status', 'issued_on', 'due_on', 'subtotal',
-                                 'tax', 'currency', 'created_at', 'updated_at'] || computed, p_at);
+                           ARRAY['id', 'region', 'transaction_id', 'number', 'status', 'issued_on', 'due_on',
+                                 'subtotal', 'tax', 'currency', 'created_at', 'updated_at'] || computed, p_at);
     PERFORM note_actor(p_actor);
     SELECT * INTO shown FROM doc_invoices d WHERE d.region = p_region AND d.id = p_id;
     IF FOUND AND same_document(shown.body, p_doc, ARRAY['created_at', 'updated_at'] || computed)
@@ -139,7 +145,9 @@ BEGIN
     RETURN QUERY SELECT result, d.id, d.rev, d.updated_us, d.content_us, d.body
                  FROM doc_invoices d WHERE d.region = p_region AND d.id = want.id;
 END $$;
-COMMENT ON FUNCTION put_invoices IS 'A document becomes the invoice; p_base: the version it is based on, if later than its updated_at; p_at: the time to set';
+COMMENT ON FUNCTION put_invoices IS
+    'A document becomes the invoice; p_base: the version it is based on, if later than its updated_at; p_at: '
+    'the time to set';
 
 CREATE OR REPLACE FUNCTION delete_invoices(p_region smallint, p_id bigint, p_request uuid, p_actor text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$

@@ -2,7 +2,7 @@
 
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
-CALL install_collection(8::smallint, 'categories', 'course_categories', 'category');
+CALL install_collection(8::smallint, 'categories', 'course_categories', 'category', p_global => true);
 
 CREATE OR REPLACE TRIGGER categories_changed_insert AFTER INSERT ON course_categories REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION categories_changed();
@@ -29,7 +29,8 @@ BEGIN
     c.description := field_text(p_doc, 'description', '', 10000);
     RETURN c;
 END $$;
-COMMENT ON FUNCTION category_of IS 'The category as the document wants it; what the document cannot say stays as it was';
+COMMENT ON FUNCTION category_of IS
+    'The category as the document wants it; what the document cannot say stays as it was';
 
 CREATE OR REPLACE FUNCTION check_category_references(p_was course_categories, p_want course_categories) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -48,7 +49,8 @@ BEGIN
         END IF;
     END IF;
 END $$;
-COMMENT ON FUNCTION check_category_references IS 'Refuses a parent that does not exist, and a slug that another category has';
+COMMENT ON FUNCTION check_category_references IS
+    'Refuses a parent that does not exist, and a slug that another category has';
 
 CREATE OR REPLACE FUNCTION put_categories(p_region smallint, p_id bigint, p_doc jsonb, p_at timestamptz,
                                           p_base timestamptz, p_claimed boolean, p_request uuid, p_actor text)
@@ -80,7 +82,8 @@ BEGIN
         want.updated_at := coalesce(p_at, clock_timestamp());
         want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
         PERFORM check_category_references(was, want);
-        INSERT INTO course_categories (region, id, parent_id, name, slug, description, created_at, updated_at, content_at)
+        INSERT INTO course_categories (region, id, parent_id, name, slug, description, created_at, updated_at,
+                                       content_at)
         VALUES (p_region, want.id, want.parent_id, want.name, want.slug, want.description, want.created_at,
                 want.updated_at, want.updated_at)
         ON CONFLICT (id) DO NOTHING;
@@ -108,7 +111,9 @@ BEGIN
     RETURN QUERY SELECT result, d.id, d.rev, d.updated_us, d.content_us, d.body
                  FROM doc_categories d WHERE d.region = p_region AND d.id = want.id;
 END $$;
-COMMENT ON FUNCTION put_categories IS 'A document becomes the category; p_base: the version it is based on, if later than its updated_at; p_at: the time to set';
+COMMENT ON FUNCTION put_categories IS
+    'A document becomes the category; p_base: the version it is based on, if later than its updated_at; p_at: '
+    'the time to set';
 
 CREATE OR REPLACE FUNCTION delete_categories(p_region smallint, p_id bigint, p_request uuid, p_actor text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$

@@ -13,6 +13,7 @@ DO $$
 DECLARE
     superuser CONSTANT boolean := (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
     missing text;
+    client text;
 BEGIN
     FOREACH missing IN ARRAY ARRAY['campusfs_owner', 'campusfs_rw', 'campusfs_ro', 'campusfs_repl'] LOOP
         IF EXISTS (SELECT FROM pg_roles WHERE rolname = missing) THEN
@@ -22,8 +23,9 @@ BEGIN
                 USING ERRCODE = '42501', HINT = 'CREATE ROLE campusfs_repl LOGIN REPLICATION';
         END IF;
         BEGIN
-            EXECUTE format('CREATE ROLE %I %s', missing, CASE missing WHEN 'campusfs_owner' THEN 'NOLOGIN'
-                                                         WHEN 'campusfs_repl' THEN 'LOGIN REPLICATION' ELSE 'LOGIN' END);
+            EXECUTE format('CREATE ROLE %I %s', missing,
+                           CASE missing WHEN 'campusfs_owner' THEN 'NOLOGIN'
+                                        WHEN 'campusfs_repl' THEN 'LOGIN REPLICATION' ELSE 'LOGIN' END);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL; -- init of another database of this server was faster
         END;
@@ -35,8 +37,10 @@ BEGIN
         ALTER ROLE campusfs_rw SET log_parameter_max_length = 0;
         ALTER ROLE campusfs_rw SET log_parameter_max_length_on_error = 0;
     END IF;
-    EXECUTE format('ALTER ROLE campusfs_rw IN DATABASE %I SET search_path = campusfs, pg_catalog, pg_temp', current_database());
-    EXECUTE format('ALTER ROLE campusfs_ro IN DATABASE %I SET search_path = campusfs, pg_catalog, pg_temp', current_database());
+    FOREACH client IN ARRAY ARRAY['campusfs_rw', 'campusfs_ro'] LOOP
+        EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path = campusfs, pg_catalog, pg_temp', client,
+                       current_database());
+    END LOOP;
     EXECUTE format('REVOKE CREATE ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO campusfs_rw, campusfs_ro, campusfs_owner', current_database());
 END $$;
@@ -88,8 +92,22 @@ GRANT USAGE ON SCHEMA campusfs TO campusfs_rw, campusfs_ro, campusfs_repl;
 GRANT pg_read_all_stats TO campusfs_rw;
 GRANT SELECT ON ALL TABLES IN SCHEMA campusfs TO campusfs_rw, campusfs_ro;
 GRANT INSERT, UPDATE, DELETE ON
-    users, user_profiles, course_categories, courses, course_modules, course_lessons, enrollments, lesson_progress,
-    course_reviews, payment_methods, transactions, invoices TO campusfs_rw;
+    users, user_profiles, course_categories, course_modules, course_lessons, lesson_progress, course_reviews,
+    payment_methods, transactions, invoices TO campusfs_rw;
+
+-- Nobody but the triggers writes what they derive.
+DO $$
+DECLARE
+    tab name;
+    columns text;
+BEGIN
+    FOREACH tab IN ARRAY ARRAY['courses', 'enrollments'] LOOP
+        columns := (SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
+                    WHERE attrelid = tab::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+                        AND attname <> ALL ('{duration_minutes,rating_sum,rating_count,enrollment_count,progress_percent}'));
+        EXECUTE format('GRANT INSERT (%s), UPDATE (%s), DELETE ON %I TO campusfs_rw', columns, columns, tab);
+    END LOOP;
+END $$;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA campusfs TO campusfs_rw;
 GRANT SELECT ON change_log TO campusfs_repl;
 REVOKE ALL ON user_credentials FROM campusfs_rw, campusfs_ro, campusfs_repl;

@@ -94,9 +94,12 @@ CREATE TABLE request_log (
     outcome    text NOT NULL CHECK (outcome IN ('committed', 'void')),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-COMMENT ON TABLE request_log IS 'Every write inserts its request id in its own transaction, so that a lost answer can be looked up; kept 7 days';
+COMMENT ON TABLE request_log IS
+    'Every write inserts its request id in its own transaction, so that a lost answer can be looked up; kept '
+    '7 days';
 COMMENT ON COLUMN request_log.request_id IS 'Chosen by who writes';
-COMMENT ON COLUMN request_log.outcome IS 'committed: the write is there; void: given up before it came, it never can be';
+COMMENT ON COLUMN request_log.outcome IS
+    'committed: the write is there; void: given up before it came, it never can be';
 COMMENT ON COLUMN request_log.created_at IS 'For pruning';
 
 CREATE TABLE seed_log (
@@ -107,7 +110,9 @@ CREATE TABLE seed_log (
     finished_at timestamptz
 );
 CREATE UNIQUE INDEX seed_log_single ON seed_log ((true));
-COMMENT ON TABLE seed_log IS 'Whether `campusfs seed` has filled the shard, at most one row: a second run changes nothing, an interrupted one goes on';
+COMMENT ON TABLE seed_log IS
+    'Whether `campusfs seed` has filled the shard, at most one row: a second run changes nothing, an '
+    'interrupted one goes on';
 COMMENT ON COLUMN seed_log.seed IS 'What the sample data were made of';
 COMMENT ON COLUMN seed_log.users IS 'How many users it makes, on all shards together';
 COMMENT ON COLUMN seed_log.steps IS 'Batches committed so far; each counts itself in its own transaction';
@@ -131,7 +136,8 @@ BEGIN
 END $$;
 
 CREATE SEQUENCE rev_seq AS bigint;
-COMMENT ON SEQUENCE rev_seq IS 'Revisions of documents: one counter a shard, so that a row deleted and created again never repeats one';
+COMMENT ON SEQUENCE rev_seq IS
+    'Revisions of documents: one counter a shard, so that a row deleted and created again never repeats one';
 CREATE SEQUENCE change_log_id_seq AS bigint;
 COMMENT ON SEQUENCE change_log_id_seq IS 'Tells the entries of one transaction apart';
 CREATE SEQUENCE invoice_number_seq AS bigint;
@@ -150,12 +156,15 @@ CREATE TABLE change_log (
     PRIMARY KEY (xid, id),
     CONSTRAINT change_log_bulk_names_no_row CHECK ((operation = 'bulk') = (row_id IS NULL))
 );
-COMMENT ON TABLE change_log IS 'Which document changed, how, when and by whom; no contents. Feeds the caches of mounts and the times of folders';
+COMMENT ON TABLE change_log IS
+    'Which document changed, how, when and by whom; no contents. Feeds the caches of mounts and the times of '
+    'folders';
 COMMENT ON COLUMN change_log.xid IS 'The transaction: what a reader of snapshots needs to find late commits';
 COMMENT ON COLUMN change_log.id IS 'Order within the transaction; gaps mean nothing';
 COMMENT ON COLUMN change_log.collection IS 'collections.number';
 COMMENT ON COLUMN change_log.region IS 'regions.number, 0 for collections without regions';
-COMMENT ON COLUMN change_log.row_id IS 'The document; NULL when a statement changed so many that the whole collection of the region is meant';
+COMMENT ON COLUMN change_log.row_id IS
+    'The document; NULL when a statement changed so many that the whole collection of the region is meant';
 COMMENT ON COLUMN change_log.operation IS 'What happened to the document; a change of a part is an update';
 COMMENT ON COLUMN change_log.rev IS 'Its revision afterwards; of a deletion, a revision later than any it had';
 COMMENT ON COLUMN change_log.actor IS 'Who: the setting campusfs.actor, else the database role';
@@ -183,7 +192,8 @@ CREATE TABLE users (
     CONSTRAINT users_content_not_after_update CHECK (content_at <= updated_at)
 );
 COMMENT ON TABLE users IS 'Students, instructors and admins';
-COMMENT ON COLUMN users.region IS 'Where the user''s data live: the distribution key, carried by all that the user owns';
+COMMENT ON COLUMN users.region IS
+    'Where the user''s data live: the distribution key, carried by all that the user owns';
 COMMENT ON COLUMN users.id IS 'Unique over all shards';
 COMMENT ON COLUMN users.email IS 'Address to log in with; unique on the shard, whatever the case of its letters';
 COMMENT ON COLUMN users.username IS 'Public handle; unique on the shard, whatever the case of its letters';
@@ -195,7 +205,8 @@ COMMENT ON COLUMN users.email_verified IS 'Whether the address was confirmed';
 COMMENT ON COLUMN users.last_login_at IS 'Last successful login; does not count as an edit of the document';
 COMMENT ON COLUMN users.created_at IS 'When the account was opened';
 COMMENT ON COLUMN users.updated_at IS 'The document''s mtime';
-COMMENT ON COLUMN users.content_at IS 'Last change of what people edit; a save based on an older version conflicts';
+COMMENT ON COLUMN users.content_at IS
+    'Last change of what people edit; a save based on an older version conflicts';
 COMMENT ON COLUMN users.rev IS 'Revision of the document''s bytes';
 
 CREATE TABLE user_profiles (
@@ -213,7 +224,8 @@ CREATE TABLE user_profiles (
     PRIMARY KEY (region, user_id),
     FOREIGN KEY (region, user_id) REFERENCES users (region, id) ON UPDATE CASCADE ON DELETE CASCADE
 );
-COMMENT ON TABLE user_profiles IS 'What a user tells about themselves; part of the user''s document, without clocks of its own';
+COMMENT ON TABLE user_profiles IS
+    'What a user tells about themselves; part of the user''s document, without clocks of its own';
 COMMENT ON COLUMN user_profiles.region IS 'The user''s region';
 COMMENT ON COLUMN user_profiles.user_id IS 'Whose profile';
 COMMENT ON COLUMN user_profiles.bio IS 'A few words, at most 10,000 characters';
@@ -234,11 +246,13 @@ CREATE TABLE user_credentials (
     PRIMARY KEY (region, user_id),
     FOREIGN KEY (region, user_id) REFERENCES users (region, id) ON UPDATE CASCADE ON DELETE CASCADE
 );
-COMMENT ON TABLE user_credentials IS 'Password hashes, apart from users so that no error text, document or ordinary grant ever shows one';
+COMMENT ON TABLE user_credentials IS
+    'Password hashes, apart from users so that no error text, document or ordinary grant ever shows one';
 COMMENT ON COLUMN user_credentials.region IS 'The user''s region';
 COMMENT ON COLUMN user_credentials.user_id IS 'Whose password';
 COMMENT ON COLUMN user_credentials.password_hash IS 'bcrypt, made by pgcrypto';
-COMMENT ON COLUMN user_credentials.changed_at IS 'When the password last changed: a time of its own, the user''s document does not move';
+COMMENT ON COLUMN user_credentials.changed_at IS
+    'When the password last changed: a time of its own, the user''s document does not move';
 
 -- Courses ------------------------------------------------------------------------------------------------------------
 
@@ -259,8 +273,10 @@ CREATE TABLE course_categories (
     CONSTRAINT course_categories_not_own_parent CHECK (parent_id <> id),
     CONSTRAINT course_categories_content_not_after_update CHECK (content_at <= updated_at)
 );
-COMMENT ON TABLE course_categories IS 'Subjects of courses, a tree; reference data, the same on every shard, the first shard has the say';
-COMMENT ON COLUMN course_categories.region IS 'Always 0, no region: keeps the key of every collection (region, id)';
+COMMENT ON TABLE course_categories IS
+    'Subjects of courses, a tree; reference data, the same on every shard, the first shard has the say';
+COMMENT ON COLUMN course_categories.region IS
+    'Always 0, no region: keeps the key of every collection (region, id)';
 COMMENT ON COLUMN course_categories.id IS 'The same on every shard';
 COMMENT ON COLUMN course_categories.parent_id IS 'The wider subject; NULL at the top';
 COMMENT ON COLUMN course_categories.name IS 'Shown to people';
@@ -303,7 +319,8 @@ CREATE TABLE courses (
 );
 COMMENT ON TABLE courses IS 'Courses; with their modules and lessons one document';
 COMMENT ON COLUMN courses.region IS 'The instructor''s region: the distribution key';
-COMMENT ON COLUMN courses.id IS 'Unique over all shards; who refers to a course does so by id alone, from any region of the shard';
+COMMENT ON COLUMN courses.id IS
+    'Unique over all shards; who refers to a course does so by id alone, from any region of the shard';
 COMMENT ON COLUMN courses.instructor_id IS 'Who teaches: a user of the same region';
 COMMENT ON COLUMN courses.category_id IS 'Subject; NULL when not filed yet';
 COMMENT ON COLUMN courses.title IS 'Shown to people';
@@ -315,14 +332,16 @@ COMMENT ON COLUMN courses.price IS 'Price of an enrollment';
 COMMENT ON COLUMN courses.currency IS 'Of the price';
 COMMENT ON COLUMN courses.status IS 'draft, published or archived';
 COMMENT ON COLUMN courses.duration_minutes IS 'Derived: sum over the lessons';
-COMMENT ON COLUMN courses.rating_sum IS 'Derived: sum of the reviews'' ratings; a sum, so that a review costs one addition';
+COMMENT ON COLUMN courses.rating_sum IS
+    'Derived: sum of the reviews'' ratings; a sum, so that a review costs one addition';
 COMMENT ON COLUMN courses.rating_count IS 'Derived: number of reviews';
 COMMENT ON COLUMN courses.average_rating IS 'Derived: rating_sum / rating_count, NULL without reviews';
 COMMENT ON COLUMN courses.enrollment_count IS 'Derived: number of enrollments that are not cancelled';
 COMMENT ON COLUMN courses.published_at IS 'When it first became public';
 COMMENT ON COLUMN courses.created_at IS 'When it was begun';
 COMMENT ON COLUMN courses.updated_at IS 'The document''s mtime';
-COMMENT ON COLUMN courses.content_at IS 'Last change of what people edit, modules and lessons included, ratings and counts not';
+COMMENT ON COLUMN courses.content_at IS
+    'Last change of what people edit, modules and lessons included, ratings and counts not';
 COMMENT ON COLUMN courses.rev IS 'Revision of the document''s bytes';
 
 CREATE TABLE course_modules (
@@ -347,11 +366,13 @@ CREATE TABLE course_lessons (
     title            text NOT NULL CHECK (length(title) BETWEEN 1 AND 200),
     kind             text NOT NULL DEFAULT 'video' CHECK (kind IN ('video', 'document', 'quiz', 'assignment')),
     duration_minutes int NOT NULL DEFAULT 0 CHECK (duration_minutes BETWEEN 0 AND 100000),
-    media            text CHECK (media ~ '^[^/[:cntrl:]]+(/[^/[:cntrl:]]+)*$' AND media !~ '(^|/)\.\.?(/|$)' AND length(media) <= 1000),
+    media            text CHECK (media ~ '^[^/[:cntrl:]]+(/[^/[:cntrl:]]+)*$' AND media !~ '(^|/)\.\.?(/|$)'
+                                 AND length(media) <= 1000),
     is_preview       boolean NOT NULL DEFAULT false,
     CONSTRAINT course_lessons_position_key UNIQUE (module_id, position) DEFERRABLE
 );
-COMMENT ON TABLE course_lessons IS 'Lessons of a module; part of the course''s document, without clocks of their own';
+COMMENT ON TABLE course_lessons IS
+    'Lessons of a module; part of the course''s document, without clocks of their own';
 COMMENT ON COLUMN course_lessons.id IS 'Kept over edits, also into another module; progress refers to it';
 COMMENT ON COLUMN course_lessons.module_id IS 'The module';
 COMMENT ON COLUMN course_lessons.position IS 'Place in the module, from 1 without gaps';
@@ -388,12 +409,15 @@ COMMENT ON COLUMN enrollments.id IS 'Unique over all shards';
 COMMENT ON COLUMN enrollments.user_id IS 'The student';
 COMMENT ON COLUMN enrollments.course_id IS 'The course, of any region of the shard';
 COMMENT ON COLUMN enrollments.status IS 'active, completed or cancelled';
-COMMENT ON COLUMN enrollments.progress_percent IS 'Derived: share of its own entries that are completed; not of the course as it is now, which would rewrite every enrollment when a lesson is added';
+COMMENT ON COLUMN enrollments.progress_percent IS
+    'Derived: share of its own entries that are completed; not of the course as it is now, which would '
+    'rewrite every enrollment when a lesson is added';
 COMMENT ON COLUMN enrollments.enrolled_at IS 'When the student joined';
 COMMENT ON COLUMN enrollments.completed_at IS 'When the course was finished';
 COMMENT ON COLUMN enrollments.created_at IS 'When the row was made';
 COMMENT ON COLUMN enrollments.updated_at IS 'The document''s mtime';
-COMMENT ON COLUMN enrollments.content_at IS 'Last change of what people edit, entries included, progress_percent not';
+COMMENT ON COLUMN enrollments.content_at IS
+    'Last change of what people edit, entries included, progress_percent not';
 COMMENT ON COLUMN enrollments.rev IS 'Revision of the document''s bytes';
 
 CREATE TABLE lesson_progress (
@@ -404,8 +428,10 @@ CREATE TABLE lesson_progress (
     completed_at     moment,
     PRIMARY KEY (enrollment_id, lesson_id)
 );
-COMMENT ON TABLE lesson_progress IS 'Progress of an enrollment in each lesson it had when it began; part of the enrollment''s document';
-COMMENT ON COLUMN lesson_progress.enrollment_id IS 'The enrollment; by id alone, so that a user who moves does not rewrite every entry';
+COMMENT ON TABLE lesson_progress IS
+    'Progress of an enrollment in each lesson it had when it began; part of the enrollment''s document';
+COMMENT ON COLUMN lesson_progress.enrollment_id IS
+    'The enrollment; by id alone, so that a user who moves does not rewrite every entry';
 COMMENT ON COLUMN lesson_progress.lesson_id IS 'The lesson';
 COMMENT ON COLUMN lesson_progress.status IS 'not_started, in_progress or completed';
 COMMENT ON COLUMN lesson_progress.position_seconds IS 'Where the player stopped';

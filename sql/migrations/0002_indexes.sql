@@ -20,7 +20,8 @@ CREATE INDEX course_categories_parent_idx ON course_categories (parent_id, id);
 CREATE INDEX courses_instructor_idx ON courses (region, instructor_id, id);
 CREATE INDEX courses_category_idx ON courses (category_id, status, published_at);
 CREATE INDEX courses_status_idx ON courses (region, status, created_at, id);
-CREATE INDEX courses_rating_idx ON courses (average_rating DESC NULLS LAST, rating_count DESC) WHERE status = 'published';
+CREATE INDEX courses_rating_idx ON courses (average_rating DESC NULLS LAST, rating_count DESC)
+    WHERE status = 'published';
 CREATE INDEX courses_title_trgm ON courses USING gin (lower(title) gin_trgm_ops);
 CREATE INDEX course_lessons_media_idx ON course_lessons (media) WHERE media IS NOT NULL;
 
@@ -41,7 +42,8 @@ CREATE INDEX transactions_user_idx ON transactions (user_id, created_at);
 CREATE INDEX transactions_course_idx ON transactions (course_id, status);
 CREATE INDEX transactions_method_idx ON transactions (payment_method_id) WHERE payment_method_id IS NOT NULL;
 CREATE INDEX transactions_status_idx ON transactions (region, status, created_at);
-CREATE INDEX transactions_completed_idx ON transactions (created_at) INCLUDE (amount, currency) WHERE status = 'completed';
+CREATE INDEX transactions_completed_idx ON transactions (created_at) INCLUDE (amount, currency)
+    WHERE status = 'completed';
 CREATE UNIQUE INDEX transactions_gateway_reference_key ON transactions (gateway_reference, gateway);
 CREATE INDEX invoices_transaction_idx ON invoices (region, transaction_id);
 CREATE INDEX invoices_status_idx ON invoices (region, status, issued_on);
