@@ -125,6 +125,8 @@ int json_check(const char *text, size_t len, bool *unfinished, struct fail *f)
     *unfinished = false;
     if (has_bom(text, len))
         return fail_set(f, EINVAL, "the document begins with a byte order mark; save it as UTF-8 without one");
+    if (len > 0 && memchr(text, '\0', len)) /* jansson lets one pass behind a number, and libpq would cut there */
+        return fail_set(f, EINVAL, "the document contains a NUL byte");
     json_t *value = json_loadb(text ? text : "", len, JSON_REJECT_DUPLICATES, &error);
     if (!value) {
         *unfinished = json_error_code(&error) == json_error_premature_end_of_input;
@@ -143,11 +145,13 @@ static size_t judgeable(const char *text, size_t len)
         n--;
     while (n > 0 && memchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE", text[n - 1], 40))
         n--;
-    /* "\ud83d\ude00" is twelve bytes: judge nothing behind a backslash that near to the end. */
-    for (size_t i = n > 12 ? n - 12 : 0; i < n; i++)
-        if (text[i] == '\\')
-            return i;
-    return n;
+    /* "\ud83d\ude00" is twelve bytes: judge nothing behind a backslash that near to the end, nor half a pair of them. */
+    size_t i = n > 12 ? n - 12 : 0;
+    while (i < n && text[i] != '\\')
+        i++;
+    while (i < n && i > 0 && text[i - 1] == '\\')
+        i--;
+    return i;
 }
 
 int json_check_prefix(const char *text, size_t len, struct fail *f)
