@@ -25,7 +25,8 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
         return -ENOMEM;
     handle->writes = (flags & O_ACCMODE) != O_RDONLY;
     handle->appends = flags & O_APPEND;
-    handle->opener = process_of_thread(caller->tid);
+    if (handle->writes) /* asking costs more than all else that a reader needs */
+        handle->opener = process_of_thread(caller->tid);
     if (node) {
         node_ref(tree->nodes, node);
         handle->node = node;
