@@ -4,8 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,8 +21,8 @@ enum { IDLE_THREADS = 10, SPARE_THREADS = 32 };
 /* A daemon that was killed leaves a mount on which everything is ENOTCONN; nothing can be mounted over it. */
 static void detach_dead_mount(const char *mountpoint)
 {
-    struct stat st;
-    if (stat(mountpoint, &st) == 0 || errno != ENOTCONN)
+    struct statfs fs; /* not stat(), which the kernel may answer from what it remembers */
+    if (statfs(mountpoint, &fs) == 0 || errno != ENOTCONN)
         return;
     log_info("%s: detaching the mount of a daemon that is gone", mountpoint);
     if (umount2(mountpoint, MNT_DETACH) == 0)
@@ -33,12 +36,18 @@ static void detach_dead_mount(const char *mountpoint)
         waitpid(pid, NULL, 0);
 }
 
+/* A second daemon would hide the first one's mount below its own. */
 static int check_mountpoint(const char *mountpoint, struct fail *f)
 {
-    struct stat st;
-    if (stat(mountpoint, &st) < 0)
+    struct statx st;
+    struct statfs fs;
+    if (statx(AT_FDCWD, mountpoint, 0, STATX_TYPE, &st) < 0 || statfs(mountpoint, &fs) < 0)
         return fail_set(f, errno, "%s: %s", mountpoint, strerrordesc_np(errno));
-    return S_ISDIR(st.st_mode) ? 0 : fail_set(f, ENOTDIR, "%s is not a folder", mountpoint);
+    if (!S_ISDIR(st.stx_mode))
+        return fail_set(f, ENOTDIR, "%s is not a folder", mountpoint);
+    if (fs.f_type == FUSE_SUPER_MAGIC && st.stx_attributes & STATX_ATTR_MOUNT_ROOT)
+        return fail_set(f, EBUSY, "%s has something mounted already", mountpoint);
+    return 0;
 }
 
 /* Only root may let others in, unless /etc/fuse.conf says that everybody may. */
@@ -84,7 +93,7 @@ int session_mount(const struct config *config, const char *mountpoint, const cha
     }
     fuse_opt_free_args(&args);
     if (r == 0 && fuse_session_mount(session->fuse, mountpoint) != 0)
-        r = -EPERM;
+        r = -EPERM; /* libfuse has said why on standard error */
     if (r < 0) {
         session_end(session);
         return fail_set(f, -r, "cannot mount at %s", mountpoint);
