@@ -478,8 +478,8 @@ BEGIN
     SELECT * INTO coll FROM collections WHERE number = p_collection;
     IF NOT FOUND THEN
         PERFORM refuse('22023', 'collection', format('there is no collection number %s', p_collection));
-    ELSIF p_id NOT BETWEEN 1 AND 274877906943 OR p_id % 1000 <> shard_number() THEN
-        PERFORM refuse('22023', 'id', format('id %s is not one of this shard''s numbers', p_id));
+    ELSIF p_id NOT BETWEEN 1 AND 274877906943 THEN
+        PERFORM refuse('22023', 'id', format('%s is no id: they run from 1 to 274877906943', p_id));
     ELSIF p_shard = shard_number() OR p_shard NOT BETWEEN 0 AND 999 THEN
         PERFORM refuse('22023', 'shard', format('shard %s cannot claim an id here', p_shard));
     END IF;
@@ -495,7 +495,8 @@ BEGIN
         PERFORM refuse_taken('id', p_id::text, format('a %s of shard %s', coll.noun, holder));
     END IF;
 END $$;
-COMMENT ON FUNCTION claim_id IS 'On an id''s home shard: notes that its row lives on another one; can be repeated';
+COMMENT ON FUNCTION claim_id IS
+    'On an id''s home shard (the first one for numbers that no shard gives away, which only the configuration knows): notes that its row lives on another one; can be repeated';
 
 CREATE OR REPLACE FUNCTION check_id_elsewhere(p_collection smallint, p_region smallint, p_id bigint) RETURNS void
 LANGUAGE plpgsql AS $$

@@ -595,6 +595,8 @@ int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
         return -ESTALE;
     if (place.kind == PLACE_ROW && !(handle && handle->node))
         return set_revision(tree, caller, &place, nodeid, change, attr, attr_ms);
+    if (place.kind == PLACE_NEXT_ID && change->size)
+        return -EACCES;
     if (place.kind != PLACE_NODE && place.kind != PLACE_ROW) /* a folder's times and modes are its own */
         return tree_getattr(tree, caller, nodeid, NULL, attr, attr_ms);
     struct node *node = handle && handle->node ? handle->node : node_get(tree->nodes, nodeid);
