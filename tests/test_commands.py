@@ -11,6 +11,7 @@ from pathlib import Path
 import process
 import pytest
 from cluster import DATABASE, SHARDS, Cluster
+from library_notice import without_notice
 
 ROOT = Path(__file__).resolve().parent.parent
 MIGRATIONS = sorted((ROOT / 'sql/migrations').glob('*.sql'))
@@ -19,16 +20,12 @@ OK, REFUSED, DOWN, USAGE, WRONG = 0, 1, 2, 64, 78
 COMMANDS = ('init', 'seed', 'mount', 'health', 'version', 'help')
 
 
-# What libmongoc says before main() where a killed process of the same number has left its counters in /dev/shm.
-LIBRARY_NOTICE = re.compile(r'^.*mongoc: Falling back to malloc for counters\.\n', re.MULTILINE)
-
-
 @pytest.fixture
 def run(campusfs, tmp_path):
     def call(*arguments, **environment):
         done = process.run([campusfs, *arguments], check=False, env=process.clean_environment(**environment),
                            cwd=tmp_path)
-        done.stderr = LIBRARY_NOTICE.sub('', done.stderr)
+        done.stderr = without_notice(done.stderr)
         return done
     return call
 
