@@ -124,4 +124,9 @@ class Mount:
         return process.find(self._owns)
 
     def _exit_code(self):
-        return self.process.poll() if self.process is not None else None
+        """Of a child that has ended. One that is ending has no command line any more, and not yet a code."""
+        if self.process is None:
+            return None
+        if process.executable(self.process.pid) is None:
+            self.process.wait()
+        return self.process.poll()
