@@ -203,32 +203,34 @@ static int load(struct seed_run *run)
 
 /* ---- telling ---- */
 
-static int64_t total_of(const struct seed_run *run, size_t member)
-{
-    int64_t n = 0;
-    for (size_t i = 0; i < run->plan->nshards; i++)
-        n += *(const int64_t *)(const void *)((const char *)&run->plan->shards[i] + member);
-    return n;
-}
+/* What the plan has on all shards together. */
+struct totals {
+    int64_t courses, enrollments, reviews, methods, transactions;
+};
 
-static int64_t count_reviews(const struct seed_run *run)
+static struct totals add_up(const struct seed_plan *plan)
 {
-    int64_t n = 0;
-    for (size_t i = 0; i < run->plan->nshards; i++)
-        for (int64_t k = 0; k < run->plan->shards[i].courses; k++)
-            n += run->plan->shards[i].sums[k].ratings;
-    return n;
+    struct totals t = {0};
+    for (size_t i = 0; i < plan->nshards; i++) {
+        const struct seed_shard *shard = &plan->shards[i];
+        t.courses += shard->courses;
+        t.enrollments += shard->enrollments;
+        t.methods += shard->methods;
+        t.transactions += shard->transactions;
+        for (int64_t k = 0; k < shard->courses; k++)
+            t.reviews += shard->sums[k].ratings;
+    }
+    return t;
 }
 
 static int tell_json(const struct seed_run *run, bool changed, int64_t rows, double seconds)
 {
-#define TOTAL(member) (json_int_t) total_of(run, offsetof(struct seed_shard, member))
-    json_t *documents =
-        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "categories", SEED_CATEGORIES, "users",
-                  TOTAL(users), "courses", TOTAL(courses), "enrollments", TOTAL(enrollments), "reviews",
-                  (json_int_t)count_reviews(run), "payment-methods", TOTAL(methods), "transactions",
-                  TOTAL(transactions), "invoices", TOTAL(transactions));
-#undef TOTAL
+    struct totals t = add_up(run->plan);
+    json_t *documents = json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "categories", SEED_CATEGORIES,
+                                  "users", (json_int_t)run->plan->users, "courses", (json_int_t)t.courses,
+                                  "enrollments", (json_int_t)t.enrollments, "reviews", (json_int_t)t.reviews,
+                                  "payment-methods", (json_int_t)t.methods, "transactions",
+                                  (json_int_t)t.transactions, "invoices", (json_int_t)t.transactions);
     return command_print_json(json_pack(
         "{s:I, s:I, s:b, s:b, s:o, s:I, s:f, s:I, s:I, s:I, s:I}", "seed", (json_int_t)run->plan->seed,
         "users", (json_int_t)run->plan->users, "changed", changed, "resumed", changed && run->again,
@@ -250,12 +252,11 @@ static int tell(const struct seed_run *run, bool changed)
                run->plan->seed, run->plan->users);
         return COMMAND_OK;
     }
+    struct totals t = add_up(run->plan);
     printf("%sseeded with --seed %" PRIu64 ": %" PRId64 " users, %" PRId64 " courses, %" PRId64
            " enrollments, %" PRId64 " reviews, %" PRId64 " transactions with invoices\n",
-           run->again ? "interrupted run completed; " : "", run->plan->seed, run->plan->users,
-           total_of(run, offsetof(struct seed_shard, courses)),
-           total_of(run, offsetof(struct seed_shard, enrollments)), count_reviews(run),
-           total_of(run, offsetof(struct seed_shard, transactions)));
+           run->again ? "interrupted run completed; " : "", run->plan->seed, run->plan->users, t.courses,
+           t.enrollments, t.reviews, t.transactions);
     printf("%" PRId64 " rows in %.1f s (%.0f a second)", rows, seconds, (double)rows / seconds);
     if (run->config->mongodb_uri[0])
         printf(", %" PRId64 " preferences, %" PRId64 " media files", run->media.preferences,

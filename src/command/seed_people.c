@@ -228,7 +228,7 @@ int seed_hash_make(uint64_t seed, int slot, char out[SEED_HASH_SIZE])
     setting[28] = ".Oeu"[seed_random_below(&random, 4)]; /* only two bits of the last character count */
     snprintf(password, sizeof(password), "learning-%02d", slot);
     CLEANUP(freep) struct crypt_data *data = calloc(1, sizeof(*data));
-    const char *made = data ? crypt_r(password, setting, data) : NULL;
+    const char *made = data ? crypt_rn(password, setting, data, sizeof(*data)) : NULL;
     if (!made || strlen(made) != 60)
         return data ? -EINVAL : -ENOMEM;
     snprintf(out, SEED_HASH_SIZE, "%s", made);
