@@ -15,7 +15,26 @@ enum {
 };
 #define SCRATCH_OFFSET (INT64_C(1) << 40) /* beyond the offset of every row */
 
+/*
+ * The next page, fetched while the kernel still reads the current one: the database renders on one processor while the
+ * listing is laid out on another. One thread a listing at most, which ends with its page.
+ */
+struct read_ahead {
+    pthread_t thread;
+    bool running;       /* the thread is to be joined */
+    bool cancelled;     /* atomic: nobody wants the page any more */
+    struct tree *tree;
+    struct row_key folder;
+    int64_t after;
+    size_t limit;
+    struct op op;       /* deadline of the request that began it */
+    struct page *page;  /* owned, the answer, once joined */
+    struct fail f;
+    int r;
+};
+
 struct listing {
+    struct read_ahead ahead;
     uint64_t nodeid;
     struct place place;
     struct page *page;     /* owned: the rows behind `after`; NULL before the first */
@@ -56,10 +75,70 @@ static void items_free(struct tree *tree, struct listing *listing)
     listing->listed = false;
 }
 
+static bool ahead_cancelled(void *arg)
+{
+    return __atomic_load_n(&((struct read_ahead *)arg)->cancelled, __ATOMIC_RELAXED);
+}
+
+static void *ahead_run(void *arg)
+{
+    struct read_ahead *ahead = arg;
+    ahead->r = store_page(ahead->tree->store, ahead->folder.collection, ahead->folder.region, ahead->after,
+                          ahead->limit, &ahead->op, &ahead->page, &ahead->f);
+    return NULL;
+}
+
+/* Begins to fetch the page behind a full one; when that fails the listing simply asks for it later. */
+static void ahead_begin(struct tree *tree, const struct caller *caller, struct listing *listing, size_t limit)
+{
+    struct read_ahead *ahead = &listing->ahead;
+    const struct page *page = listing->page;
+    *ahead = (struct read_ahead){.tree = tree, .folder = listing->place.key, .limit = limit,
+                                 .after = page->rows[page->count - 1].id, .op = caller->op};
+    ahead->op.interrupted = ahead_cancelled;
+    ahead->op.arg = ahead;
+    ahead->running = pthread_create(&ahead->thread, NULL, ahead_run, ahead) == 0;
+}
+
+/* Waits for the thread, not longer than its deadline; cancelled, it ends at once. */
+static void ahead_join(struct read_ahead *ahead)
+{
+    if (ahead->running)
+        pthread_join(ahead->thread, NULL);
+    ahead->running = false;
+}
+
+static void ahead_drop(struct read_ahead *ahead)
+{
+    __atomic_store_n(&ahead->cancelled, true, __ATOMIC_RELAXED);
+    ahead_join(ahead);
+    free(ahead->page);
+    ahead->page = NULL;
+}
+
+/* The page behind a key when it was fetched ahead, and well; false when it has to be asked for. */
+static bool ahead_take(struct listing *listing, int64_t after)
+{
+    struct read_ahead *ahead = &listing->ahead;
+    if (!ahead->running)
+        return false;
+    if (ahead->after != after) {
+        ahead_drop(ahead);
+        return false;
+    }
+    ahead_join(ahead);
+    if (ahead->r < 0)
+        return false;
+    listing->page = STEAL(ahead->page);
+    listing->limit = ahead->limit;
+    return true;
+}
+
 void tree_close_folder(struct tree *tree, struct listing *listing)
 {
     if (!listing)
         return;
+    ahead_drop(&listing->ahead);
     items_free(tree, listing);
     free(listing->page);
     free(listing);
@@ -147,28 +226,42 @@ static int fixed_at(struct tree *tree, const struct caller *caller, struct listi
     return 1;
 }
 
-static int load_page(struct tree *tree, const struct caller *caller, struct listing *listing, int64_t after)
+static int ask_page(struct tree *tree, const struct caller *caller, struct listing *listing, int64_t after,
+                    size_t limit)
 {
     struct fail f = {0};
-    size_t limit = listing->limit ? listing->limit * PAGE_GROWTH : FIRST_PAGE;
-    if (limit > tree->config->page_rows)
-        limit = tree->config->page_rows;
-    free(listing->page);
-    listing->page = NULL;
     const struct row_key *key = &listing->place.key;
     int r = store_page(tree->store, key->collection, key->region, after, limit, &caller->op, &listing->page, &f);
-    if (r < 0) {
-        if (f.err && r != -EINTR) {
-            char path[320];
-            path_of_row(tree, key, path, sizeof path);
-            *strrchr(path, '/') = '\0';
-            report_add(tree->report, path, &f);
-        }
-        return r;
+    if (r == 0)
+        listing->limit = limit;
+    if (f.err && r < 0 && r != -EINTR) {
+        char path[320];
+        path_of_name(tree, key, "", path, sizeof path);
+        report_add(tree->report, path, &f);
     }
-    listing->limit = limit;
+    return r;
+}
+
+static size_t grow(const struct tree *tree, size_t limit)
+{
+    size_t next = limit ? limit * PAGE_GROWTH : FIRST_PAGE;
+    return next < tree->config->page_rows ? next : tree->config->page_rows;
+}
+
+static int load_page(struct tree *tree, const struct caller *caller, struct listing *listing, int64_t after)
+{
+    bool goes_on = listing->page != NULL;
+    free(listing->page);
+    listing->page = NULL;
+    if (!ahead_take(listing, after)) {
+        int r = ask_page(tree, caller, listing, after, grow(tree, listing->limit));
+        if (r < 0)
+            return r;
+    }
     listing->after = after;
     listing->index = 0;
+    if (goes_on && listing->page->count == listing->limit) /* not for `ls | head` */
+        ahead_begin(tree, caller, listing, grow(tree, listing->limit));
     return 0;
 }
 
