@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mount_tools import (COLLECTIONS, ID_END, REGIONAL, REGIONS, address, entries, errno_of, errors_of, folder_of, folders,
-                         ids_in, metrics, opened, requests_of, run, view_of)
+from mount_tools import (ID_END, REGIONAL, REGIONS, address, entries, errno_of, errors_of, folder_of, folders, ids_in,
+                         metrics, opened, requests_of, run, view_of)
 
 LATER = {'preferences', 'media'}  # theirs is MongoDB; a mount may have them or not
 CONTROL = {'config', 'errors.jsonl', 'health.json', 'metrics', 'version'}
@@ -117,7 +117,8 @@ def test_numbers_are_unique(everything):
 
 
 def test_a_listing_tells_the_numbers_and_types_of_stat(everything, mnt):
-    for directory in [path for path, status in everything.items() if stat.S_ISDIR(status.st_mode)] + [mnt / '.campusfs']:
+    directories = [path for path, status in everything.items() if stat.S_ISDIR(status.st_mode)]
+    for directory in [*directories, mnt / '.campusfs']:
         for entry in entries(directory):
             status = os.lstat(directory / entry.name)
             assert entry.ino == status.st_ino, directory / entry.name
@@ -257,9 +258,9 @@ def test_health_is_that_of_the_command(mnt, cluster):
     assert shown['status'] == 'ok'
     said = json.loads(cluster.run('health', '--json').stdout)
     assert shown.keys() == said.keys()
-    assert [(node['name'], node['role'], node['reachable']) for shard in shown['shards'] for node in shard['nodes']] == \
-        [(node['name'], node['role'], node['reachable']) for shard in said['shards'] for node in shard['nodes']]
-    assert {node['name'] for shard in shown['shards'] for node in shard['nodes']} == set(cluster.nodes)
+    nodes_shown, nodes_said = ([(node['name'], node['role'], node['reachable'])
+                                for shard in health['shards'] for node in shard['nodes']] for health in (shown, said))
+    assert nodes_shown == nodes_said and {name for name, _, _ in nodes_shown} == set(cluster.nodes)
 
 
 def test_version_is_that_of_the_command(mnt, cluster):
