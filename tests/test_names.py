@@ -20,11 +20,12 @@ MISTAKEN = ['01.json', '+1.json', '-1.json', '0.json', '00.json', '1.JSON', '1.J
             '1' * 200 + '.json']
 # Mean nothing to the database: scratch names, free to use.
 SCRATCH = ['1.json.json', "'; DROP TABLE users;--.json", '%s%n', '%s%n.json', '1.json~', '.1.json.swp', '4913',
-           '#1.json#', '.#1.json', 'sedAbC', '.1.json.Xy12Zw', 'tmp.json', '1.jso', '1.jsonx', '1', 'x1.json', '1x.json',
-           '1e3.json', '0x10.json', '1 .json', ' 1.json', '1.json ', '1.json\n', '\n', '\t', '"', '\\', '\\1.json', '*',
-           '?', '-rf', '--', '$(reboot)', '`id`', '${HOME}', '１.json', '١.json', '1.json\u200b', 'ünïcödé', '😀.json',
-           '.json', 'json', '...', 'NEW.json', 'a' * 255, 'ü' * 127, '1' * 250 + '.jso', 'con.json', 'null', '1;2.json',
-           "1' OR '1'='1.json", '\u202e1.json', 'e\u0301.json', '\x01\x02\x7f', '1.json\\', 'nul\\0.json']
+           '#1.json#', '.#1.json', 'sedAbC', '.1.json.Xy12Zw', 'tmp.json', '1.jso', '1.jsonx', '1', 'x1.json',
+           '1x.json', '1e3.json', '0x10.json', '1 .json', ' 1.json', '1.json ', '1.json\n', '\n', '\t', '"', '\\',
+           '\\1.json', '*', '?', '-rf', '--', '$(reboot)', '`id`', '${HOME}', '１.json', '١.json', '1.json\u200b',
+           'ünïcödé', '😀.json', '.json', 'json', '...', 'NEW.json', 'a' * 255, 'ü' * 127, '1' * 250+'.jso',
+           'con.json', 'null', '1;2.json', "1' OR '1'='1.json", '\u202e1.json', 'e\u0301.json', '\x01\x02\x7f',
+           '1.json\\', 'nul\\0.json']
 BYTES = [b'\xff', b'\xff\xfe.json', b'1\xc3.json', b'\xc0\xaf', b'\xed\xa0\x80.json', b'\xf8\x88\x80\x80\x80',
          b'a' * 254 + b'\xff']
 RESERVED = ['.next-id', '.refused', '.deleted', '.by', '.export.jsonl']
