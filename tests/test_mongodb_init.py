@@ -1,4 +1,4 @@
-"""MongoDB's side of init and health: collections, validators and indexes; servers that lack something or say nothing."""
+"""MongoDB's side of init and health: collections, validators, indexes; servers that lack something."""
 
 import contextlib
 import datetime
@@ -50,7 +50,8 @@ def validator_of(database, collection):
 
 def test_init_makes_everything_once(database):
     changes = database.init()
-    expected = {'preferences'} | {f'media_{region}.{part}' for region in REGIONS for part in ('files', 'chunks', 'uploads')}
+    parts = ('files', 'chunks', 'uploads')
+    expected = {'preferences'} | {f'media_{region}.{part}' for region in REGIONS for part in parts}
     assert set(database.db.list_collection_names()) == expected
     assert len([line for line in changes if line.startswith('created collection ')]) == len(expected)
     assert database.db.preferences.index_information()['user_id_1']['unique']
@@ -80,14 +81,15 @@ def test_init_mends_what_differs_and_keeps_documents(database):
     assert database.init() == []
 
 
-@pytest.mark.parametrize('change', [{'user_id': 'seven'}, {'user_id': bson.Int64(0)}, {'theme': 'purple'}, {'shoe_size': 44},
-                                    {'playback': {'speed': 9}}, {'notifications': {'email': 'yes'}}, {'updated_at': None},
-                                    {'language': 'Deutsch'}, {'accessibility': {'font_scale': 5}}])
+@pytest.mark.parametrize('change', [{'user_id': 'seven'}, {'user_id': bson.Int64(0)}, {'theme': 'purple'},
+                                    {'shoe_size': 44}, {'playback': {'speed': 9}}, {'notifications': {'email': 'yes'}},
+                                    {'updated_at': None}, {'language': 'Deutsch'},
+                                    {'accessibility': {'font_scale': 5}}])
 def test_preferences_are_checked(database, change):
     database.init()
     good = {'user_id': bson.Int64(7), 'language': 'de-DE', 'theme': 'dark', 'timezone': 'Europe/Berlin',
-            'notifications': {'email': True}, 'playback': {'speed': 1.5, 'volume': 70}, 'accessibility': {'font_scale': 125},
-            'updated_at': datetime.datetime(2026, 1, 1)}
+            'notifications': {'email': True}, 'playback': {'speed': 1.5, 'volume': 70},
+            'accessibility': {'font_scale': 125}, 'updated_at': datetime.datetime(2026, 1, 1)}
     with pytest.raises(pymongo.errors.WriteError) as refused:
         database.db.preferences.insert_one(good | change)
     assert refused.value.code == 121
@@ -149,7 +151,8 @@ def test_a_server_without_validators_gets_the_collections(database, code):
     uri = f'mongodb://127.0.0.1:{proxy.port}/{database.name}?directConnection=true'
     changes = database.init(uri)
     assert proxy.refused == 1 + len(REGIONS)
-    assert f'created collection {database.name}.preferences without a validator, which this server does not have' in changes
+    assert (f'created collection {database.name}.preferences without a validator, which this server does not have'
+            in changes)
     assert validator_of(database, 'preferences') is None
     assert database.db.preferences.index_information()['user_id_1']['unique']
     assert database.init(uri) == [], 'what cannot be changed is no change'
@@ -170,7 +173,8 @@ def test_a_silent_server_costs_its_deadline_and_shows_no_secret(database):
     assert 's3cret' not in done.stdout + done.stderr and 'hidden' not in done.stdout
 
 
-@pytest.mark.parametrize('uri', ['mongodb://someone:s3cr/et@127.0.0.1:9/x', 'mongodb://someone:s3cret@:9', 'http://s3cret@host'])
+@pytest.mark.parametrize('uri', ['mongodb://someone:s3cr/et@127.0.0.1:9/x', 'mongodb://someone:s3cret@:9',
+                                 'http://s3cret@host'])
 def test_a_wrong_uri_is_not_quoted(database, uri):
     done = database.run('init', uri=uri, check=False)
     assert done.returncode == 2 and 'is not a MongoDB URI' in done.stderr

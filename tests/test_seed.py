@@ -221,11 +221,11 @@ WRONG = {
         "    (SELECT max(CASE status WHEN 'cancelled' THEN updated_at ELSE enrolled_at END) FROM enrollments"
         '     WHERE course_id = c.id))',
     'an instructor of another region or role':
-        "SELECT c.id FROM courses c LEFT JOIN users u ON u.id = instructor_id AND u.region = c.region AND role = 'instructor'"
-        '    WHERE u.id IS NULL',
+        'SELECT c.id FROM courses c LEFT JOIN users u ON u.id = instructor_id AND u.region = c.region'
+        "    WHERE role IS DISTINCT FROM 'instructor'",
     'somebody who joined before the account or the course was there, or who teaches':
         'SELECT e.id FROM enrollments e JOIN users u ON u.id = user_id JOIN courses c ON c.id = course_id'
-        "    WHERE enrolled_at < u.created_at OR enrolled_at < published_at OR published_at IS NULL OR role <> 'student'",
+        "    WHERE (enrolled_at > u.created_at AND enrolled_at > published_at AND role = 'student') IS NOT TRUE",
     'a review of who never took the course, or before':
         'SELECT r.id FROM course_reviews r LEFT JOIN enrollments e USING (user_id, course_id)'
         '    WHERE e.id IS NULL OR r.created_at < e.enrolled_at',
@@ -235,8 +235,9 @@ WRONG = {
         "    WHERE (price > 0) <> (t.id IS NOT NULL) OR (t.status = 'refunded') <> (e.status = 'cancelled')"
         '    OR t.created_at > enrolled_at',
     'a payment of another amount than the price, or by a method stored later':
-        'SELECT t.id FROM transactions t JOIN courses c ON c.id = course_id JOIN payment_methods p ON p.id = payment_method_id'
-        '    WHERE amount <> price OR t.currency <> c.currency OR p.created_at > t.created_at OR p.user_id <> t.user_id',
+        'SELECT t.id FROM transactions t JOIN courses c ON c.id = course_id'
+        '    JOIN payment_methods p ON p.id = payment_method_id WHERE amount <> price'
+        '    OR t.currency <> c.currency OR p.created_at > t.created_at OR p.user_id <> t.user_id',
     'an invoice that does not add up, or of another state than its payment':
         'SELECT i.id FROM transactions t LEFT JOIN invoices i ON i.transaction_id = t.id WHERE i.id IS NULL'
         "    OR total <> amount OR i.currency <> t.currency OR i.created_at < t.created_at OR i.status <> CASE t.status"
@@ -281,14 +282,15 @@ def test_derived_values_are_those_of_the_triggers(seeded, shard):
     before = derived()
     seeded.sql(shard, 'BEGIN')
     try:
-        seeded.sql(shard, 'UPDATE courses SET rating_sum = 0, rating_count = 0, enrollment_count = 0, duration_minutes = 0')
+        seeded.sql(shard, 'UPDATE courses SET rating_sum = 0, rating_count = 0, enrollment_count = 0,'
+                          ' duration_minutes = 0')
         seeded.sql(shard, 'UPDATE enrollments SET progress_percent = 0')
         seeded.sql(shard, 'UPDATE lesson_progress SET position_seconds = position_seconds + 1')
         seeded.sql(shard, 'UPDATE course_lessons SET is_preview = NOT is_preview')
         for table in ('course_reviews', 'enrollments'):
             # As if they came only now: the counters are at 0.
-            columns, = seeded.sql(shard, "SELECT string_agg(attname, ', ') FROM pg_attribute WHERE attrelid = %s::regclass"
-                                         " AND attnum > 0 AND attgenerated = ''", (table,))
+            columns, = seeded.sql(shard, "SELECT string_agg(attname, ', ') FROM pg_attribute WHERE attgenerated = ''"
+                                         ' AND attnum > 0 AND attrelid = %s::regclass', (table,))
             seeded.sql(shard, f'CREATE TEMP TABLE all_{table} ON COMMIT DROP AS SELECT * FROM {table}')
             if table == 'enrollments':
                 seeded.sql(shard, 'CREATE TEMP TABLE entries ON COMMIT DROP AS SELECT * FROM lesson_progress')
@@ -361,8 +363,9 @@ def test_addresses_are_unique_and_nobodys(seeded, large):
 
 def test_passwords(seeded):
     for shard in SHARDS:
-        rows = seeded.sql(shard, "SELECT user_id, password_hash, crypt('learning-' || lpad((user_id / 1000 % 100)::text, 2, '0'),"
-                                 ' password_hash) FROM (SELECT * FROM user_credentials ORDER BY user_id LIMIT 3) few')
+        rows = seeded.sql(shard, 'SELECT user_id, password_hash,'
+                                 "    crypt('learning-' || lpad((user_id / 1000 % 100)::text, 2, '0'), password_hash)"
+                                 'FROM (SELECT * FROM user_credentials ORDER BY user_id LIMIT 3) few')
         assert len(rows) == 3
         assert all(stored == computed and stored.startswith('$2a$08$') for _, stored, computed in rows)
 
