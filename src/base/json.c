@@ -119,18 +119,38 @@ static bool has_bom(const char *text, size_t len)
     return len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0;
 }
 
+/* What jansson found, in words for who wrote the document; its own speak of the library's flags and limits.
+ */
+static const char *problem(const json_error_t *error)
+{
+    switch (json_error_code(error)) {
+    case json_error_numeric_overflow:
+        return "a number that is too large to be stored";
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        return "a NUL character (\\u0000), which no text can hold";
+    case json_error_stack_overflow:
+        return "too many levels";
+    default:
+        return error->text;
+    }
+}
+
 int json_check(const char *text, size_t len, bool *unfinished, struct fail *f)
 {
     json_error_t error = {0};
     *unfinished = false;
     if (has_bom(text, len))
-        return fail_set(f, EINVAL, "the document begins with a byte order mark; save it as UTF-8 without one");
-    if (len > 0 && memchr(text, '\0', len)) /* jansson lets one pass behind a number, and libpq would cut there */
+        return fail_set(f, EINVAL,
+                        "the document begins with a byte order mark; save it as UTF-8 without one");
+    if (len > 0 &&
+        memchr(text, '\0', len)) /* jansson lets one pass behind a number, and libpq would cut there */
         return fail_set(f, EINVAL, "the document contains a NUL byte");
     json_t *value = json_loadb(text ? text : "", len, JSON_REJECT_DUPLICATES, &error);
     if (!value) {
         *unfinished = json_error_code(&error) == json_error_premature_end_of_input;
-        return fail_set(f, EINVAL, "not valid JSON: line %d, column %d: %s", error.line, error.column, error.text);
+        return fail_set(f, EINVAL, "not a valid document: line %d, column %d: %s", error.line, error.column,
+                        problem(&error));
     }
     bool object = json_is_object(value);
     json_decref(value);
@@ -145,7 +165,8 @@ static size_t judgeable(const char *text, size_t len)
         n--;
     while (n > 0 && memchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE", text[n - 1], 40))
         n--;
-    /* "\ud83d\ude00" is twelve bytes: judge nothing behind a backslash that near to the end, nor half a pair of them. */
+    /* "\ud83d\ude00" is twelve bytes: judge nothing behind a backslash that near to the end, nor half a pair
+     * of them. */
     size_t i = n > 12 ? n - 12 : 0;
     while (i < n && text[i] != '\\')
         i++;
@@ -189,7 +210,11 @@ static int add_code_point(struct buf *out, const unsigned char *p, size_t n)
 /* Length of the UTF-8 sequence at p, 0 when it is not one. */
 static size_t utf8_sequence(const unsigned char *p, size_t left)
 {
-    size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : (*p & 0xf0) == 0xe0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+    size_t n = *p < 0x80                 ? 1
+               : *p >= 0xc2 && *p < 0xe0 ? 2
+               : (*p & 0xf0) == 0xe0     ? 3
+               : *p >= 0xf0 && *p < 0xf5 ? 4
+                                         : 0;
     if (n == 0 || n > left)
         return 0;
     for (size_t i = 1; i < n; i++)

@@ -11,22 +11,22 @@
 #include "base/fail.h"
 
 /*
- * Appends compact (or any) JSON in the layout that `jq .` prints: two-space indent, `[]` and `{}` when empty, one
- * final newline, DEL as \u007f. Tokens are copied, so the text must be valid JSON: -EPROTO when brackets or strings
- * do not match. -ENOMEM, -EFBIG from the buffer.
+ * Appends compact (or any) JSON in the layout that `jq .` prints: two-space indent, `[]` and `{}` when empty,
+ * one final newline, DEL as \u007f. Tokens are copied, so the text must be valid JSON: -EPROTO when brackets
+ * or strings do not match. -ENOMEM, -EFBIG from the buffer.
  */
 int json_layout(const char *text, size_t len, struct buf *out);
 
 /*
- * Checks one document: UTF-8 without a BOM, an object, no duplicate keys, nothing after it, nesting at most 2,048.
- * -EINVAL with line and column in *f; *unfinished tells that the text is only the beginning of a document (an
- * empty text too).
+ * Checks one document: UTF-8 without a BOM, an object, no duplicate keys, nothing after it, nesting at most
+ * 2,048. -EINVAL with line and column in *f; *unfinished tells that the text is only the beginning of a
+ * document (an empty text too).
  */
 int json_check(const char *text, size_t len, bool *unfinished, struct fail *f);
 
 /*
- * Checks the beginning of a document that is still being written: -EINVAL only when nothing that follows could make
- * it valid.
+ * Checks the beginning of a document that is still being written: -EINVAL only when nothing that follows
+ * could make it valid.
  */
 int json_check_prefix(const char *text, size_t len, struct fail *f);
 

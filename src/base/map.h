@@ -1,6 +1,6 @@
 /*
- * An intrusive hash map: the entry is part of the caller's struct, nothing is allocated for an element. Keys are
- * compared by the caller. Not thread-safe: the owner's lock guards it.
+ * An intrusive hash map: the entry is part of the caller's struct, nothing is allocated for an element. Keys
+ * are compared by the caller. Not thread-safe: the owner's lock guards it.
  */
 #pragma once
 
@@ -20,13 +20,14 @@ struct map {
 };
 
 /* The struct that holds an entry as its member. */
-#define MAP_ELEMENT(entry, type, member) ((type *)(void *)((char *)(entry) - offsetof(type, member)))
+#define MAP_ELEMENT(entry, type, member) ((type *)(void *)((char *)(entry)-offsetof(type, member)))
 
 typedef bool (*map_equal)(const struct map_entry *entry, const void *key);
 
 /* NULL when there is none. */
 struct map_entry *map_find(const struct map *map, uint64_t hash, map_equal equal, const void *key);
-/* Adds an entry, also beside an equal one. -ENOMEM only when the map is still empty; growing is best effort. */
+/* Adds an entry, also beside an equal one. -ENOMEM only when the map is still empty; growing is best effort.
+ */
 int map_add(struct map *map, struct map_entry *entry, uint64_t hash);
 /* Takes out that very entry; nothing when it is not in. */
 void map_remove(struct map *map, struct map_entry *entry);

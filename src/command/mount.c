@@ -1,6 +1,6 @@
 /*
- * campusfs mount: one daemon, in the foreground under a supervisor or in the background, where the command returns
- * once the mount answers. Threads and connections are made after the fork.
+ * campusfs mount: one daemon, in the foreground under a supervisor or in the background, where the command
+ * returns once the mount answers. Threads and connections are made after the fork.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +68,8 @@ static void became_ready(void *arg)
     ready_pipe = -1;
 }
 
-/* A connection a node and pool slot, and a descriptor of its own for little else: the default limit may be low. */
+/* A connection a node and pool slot, and a descriptor of its own for little else: the default limit may be
+ * low. */
 static void raise_descriptor_limit(void)
 {
     struct rlimit limit;
@@ -172,7 +173,8 @@ static int add_mount_options(struct mount_options *options, const char *text)
             continue;
         }
         char *joined;
-        if (asprintf(&joined, "%s%s%s", options->passed ? options->passed : "", options->passed ? "," : "", one) < 0)
+        if (asprintf(&joined, "%s%s%s", options->passed ? options->passed : "", options->passed ? "," : "",
+                     one) < 0)
             return -ENOMEM;
         free(options->passed);
         options->passed = joined;
@@ -184,8 +186,10 @@ static int add_mount_options(struct mount_options *options, const char *text)
 static int parse(int argc, char **argv, struct mount_options *options)
 {
     static const struct option longs[] = {
-        {"foreground", no_argument, NULL, 'f'}, {"log-file", required_argument, NULL, 'l'},
-        {"read-only", no_argument, NULL, 'r'},  {"help", no_argument, NULL, 'h'},
+        {"foreground", no_argument, NULL, 'f'},
+        {"log-file", required_argument, NULL, 'l'},
+        {"read-only", no_argument, NULL, 'r'},
+        {"help", no_argument, NULL, 'h'},
         {0},
     };
     int c;

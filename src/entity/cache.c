@@ -7,7 +7,7 @@
 #include "base/map.h"
 
 enum {
-    SAMPLE_MAX = 32 * 1024,    /* bytes of documents that the others of the collection are compressed against */
+    SAMPLE_MAX = 32 * 1024, /* bytes of documents that the others of the collection are compressed against */
     COMPRESSION_LEVEL = 1,
     STACK_DOCUMENT = 8 * 1024, /* compressed on the stack below that size */
 };
@@ -151,8 +151,8 @@ static struct cached *find(struct cache *cache, const struct row_key *key)
 }
 
 /*
- * The first document of a collection is the sample for all others: their keys and layout are its own. It stays
- * until the cache goes, since entries are read with it.
+ * The first document of a collection is the sample for all others: their keys and layout are its own. It
+ * stays until the cache goes, since entries are read with it.
  */
 static const struct sample *sample_of(struct cache *cache, unsigned collection, const char *text, size_t size)
 {
@@ -176,8 +176,8 @@ static const struct sample *sample_of(struct cache *cache, unsigned collection, 
     return none;
 }
 
-static struct cached *compress(struct cache *cache, const struct row_key *key, const struct revision *revision,
-                               const char *text)
+static struct cached *compress(struct cache *cache, const struct row_key *key,
+                               const struct revision *revision, const char *text)
 {
     char small[STACK_DOCUMENT];
     size_t room = revision->size < sizeof small ? sizeof small : revision->size, stored = revision->size;
@@ -199,7 +199,8 @@ static struct cached *compress(struct cache *cache, const struct row_key *key, c
     return row;
 }
 
-void cache_put(struct cache *cache, const struct row_key *key, const struct revision *revision, const char *text)
+void cache_put(struct cache *cache, const struct row_key *key, const struct revision *revision,
+               const char *text)
 {
     struct cached *row = compress(cache, key, revision, text);
     if (!row || cost(row) > cache->counters.limit) {
@@ -296,7 +297,8 @@ void cache_drop_all(struct cache *cache, unsigned collection, unsigned region)
     pthread_mutex_lock(&cache->lock);
     for (struct cached *row = cache->newest, *next; row; row = next) {
         next = row->older;
-        if ((collection == 0 || row->key.collection == collection) && (region == 0 || row->key.region == region))
+        if ((collection == 0 || row->key.collection == collection) &&
+            (region == 0 || row->key.region == region))
             forget(cache, row);
     }
     pthread_mutex_unlock(&cache->lock);

@@ -1,7 +1,7 @@
 /*
- * The documents that have been read, by row, least recently used out first. Texts are kept compressed against a
- * sample of their collection: a row of 600 bytes takes about 200, so that what follows a listing of a hundred
- * thousand rows needs no query.
+ * The documents that have been read, by row, least recently used out first. Texts are kept compressed against
+ * a sample of their collection: a row of 600 bytes takes about 200, so that what follows a listing of a
+ * hundred thousand rows needs no query.
  *
  * Coherence is not decided here (entity/freshness.h): the cache only forgets what it is told to forget.
  * Thread-safe; the lock is held for memory operations only, compression is done outside it.
@@ -26,8 +26,10 @@ struct cache *cache_new(size_t limit);
 void cache_free(struct cache *cache);
 
 /* Remembers a revision; replaces the row's former one unless that is newer (rev rises
- * with every change of a row, as long as its shard's timeline lasts). Failing to (memory) only costs a query later. */
-void cache_put(struct cache *cache, const struct row_key *key, const struct revision *revision, const char *text);
+ * with every change of a row, as long as its shard's timeline lasts). Failing to (memory) only costs a query
+ * later. */
+void cache_put(struct cache *cache, const struct row_key *key, const struct revision *revision,
+               const char *text);
 
 /* What is remembered of a row; false when nothing is. */
 bool cache_stat(struct cache *cache, const struct row_key *key, struct revision *revision);

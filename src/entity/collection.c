@@ -19,10 +19,12 @@ enum { NCOLLECTIONS = sizeof collections / sizeof collections[0] };
 enum statement_kind { GET, PAGE, PUT, DELETE, MOVE, STATEMENT_KINDS };
 
 /* %s is the suffix, which is from the table above and from nowhere else. */
-static const struct template {
+static const struct template
+{
     const char *name, *sql;
     unsigned nparams;
-} templates[STATEMENT_KINDS] = {
+}
+templates[STATEMENT_KINDS] = {
     [GET] = {"get_%s",
              "SELECT id, rev, updated_us, content_us, body FROM doc_%s "
              "WHERE region = $1::smallint AND id = $2::bigint",

@@ -1,6 +1,6 @@
 /*
- * A document: one revision of one row, as its file shows it. It never changes, so that threads share it without a
- * lock and a reader keeps the one it opened.
+ * A document: one revision of one row, as its file shows it. It never changes, so that threads share it
+ * without a lock and a reader keeps the one it opened.
  */
 #pragma once
 

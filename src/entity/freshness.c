@@ -20,14 +20,15 @@ struct freshness {
     const struct config *config;
     struct pg_statement changes;
     int64_t limit_ms;
-    char *snapshot; /* owned; of the last answer, NULL before the first. Used by who set `asking`, without the lock */
+    char *snapshot; /* owned; of the last answer, NULL before the first. Used by who set `asking`, without the
+                       lock */
 
-    pthread_mutex_t lock;     /* guards all below */
-    pthread_cond_t answered;  /* signalled when `asking` falls */
-    bool asking;              /* somebody is asking; the others wait */
-    int64_t asked_at;         /* clock_now_ms() when the last answered question began; INT64_MIN before */
-    uint64_t epoch;           /* answers and changes noted so far */
-    uint64_t last_change;     /* the epoch of the last change noted */
+    pthread_mutex_t lock;    /* guards all below */
+    pthread_cond_t answered; /* signalled when `asking` falls */
+    bool asking;             /* somebody is asking; the others wait */
+    int64_t asked_at;        /* clock_now_ms() when the last answered question began; INT64_MIN before */
+    uint64_t epoch;          /* answers and changes noted so far */
+    uint64_t last_change;    /* the epoch of the last change noted */
     uint64_t questions;
     uint64_t changes_seen;
 };
@@ -38,8 +39,8 @@ struct freshness *freshness_new(struct shard *shard, struct cache *cache, const 
     struct freshness *fresh = calloc(1, sizeof *fresh);
     if (!fresh)
         return NULL;
-    *fresh = (struct freshness){.shard = shard, .cache = cache, .config = config, .limit_ms = limit_ms,
-                                .asked_at = INT64_MIN / 2};
+    *fresh = (struct freshness){
+        .shard = shard, .cache = cache, .config = config, .limit_ms = limit_ms, .asked_at = INT64_MIN / 2};
     fresh->changes = (struct pg_statement){"changes", sql_text("queries/changes.sql"), 2};
     pthread_mutex_init(&fresh->lock, NULL);
     pthread_condattr_t attr;

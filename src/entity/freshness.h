@@ -1,16 +1,16 @@
 /*
- * How long what has been read may be believed. A shard's cached documents are good while the shard was asked less
- * than the limit ago what has changed (sql/queries/changes.sql: every change not visible in the previous snapshot,
- * so that a transaction that commits out of order is not missed). One question a shard and interval, only while
- * somebody reads; an idle mount asks nothing.
+ * How long what has been read may be believed. A shard's cached documents are good while the shard was asked
+ * less than the limit ago what has changed (sql/queries/changes.sql: every change not visible in the previous
+ * snapshot, so that a transaction that commits out of order is not missed). One question a shard and
+ * interval, only while somebody reads; an idle mount asks nothing.
  *
- * A document may only stay in the cache when no change was noted between the start of its query and its entry:
- * freshness_epoch() before the query, freshness_unchanged_since() before and again after it was put in. Changes are
- * noted before they are dropped, so one of the two sees the other.
+ * A document may only stay in the cache when no change was noted between the start of its query and its
+ * entry: freshness_epoch() before the query, freshness_unchanged_since() before and again after it was put
+ * in. Changes are noted before they are dropped, so one of the two sees the other.
  *
- * The question goes to the primary and moves the shard's token, so that a refill cannot come from a replica that
- * has not replayed what was dropped. Thread-safe; no lock is held across the question, others wait for its answer
- * with their own deadline.
+ * The question goes to the primary and moves the shard's token, so that a refill cannot come from a replica
+ * that has not replayed what was dropped. Thread-safe; no lock is held across the question, others wait for
+ * its answer with their own deadline.
  */
 #pragma once
 

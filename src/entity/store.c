@@ -9,15 +9,16 @@
 #include "entity/store_internal.h"
 
 enum {
-    AHEAD_GAP = 8000,  /* ids step by 1000 in a shard, and two regions share one: that near is "just behind" */
-    AHEAD_FIRST = 16,  /* rows fetched when a second query follows the first */
+    AHEAD_GAP = 8000, /* ids step by 1000 in a shard, and two regions share one: that near is "just behind" */
+    AHEAD_FIRST = 16, /* rows fetched when a second query follows the first */
 };
 
 #define NUMBER_TEXT 24 /* bytes of any 64-bit integer in decimal */
 
 DEFINE_CLEANUP(struct pg_rows, pg_rows_free)
 
-/* All that decides how a document looks: another code file is another revision of every row (data-model.md). */
+/* All that decides how a document looks: another code file is another revision of every row (data-model.md).
+ */
 static uint64_t schema_hash(void)
 {
     uint64_t hash = 0;
@@ -89,8 +90,8 @@ static uint32_t generation(const struct store *store, const struct shard *shard,
 /* The columns rev, updated_us, content_us, body stand side by side in every result. */
 enum { REV, UPDATED_US, CONTENT_US, BODY };
 
-static int revision_of(const struct store *store, const struct shard *shard, const struct pg_rows *rows, size_t i,
-                       unsigned column, struct revision *revision, struct buf *text, struct fail *f)
+static int revision_of(const struct store *store, const struct shard *shard, const struct pg_rows *rows,
+                       size_t i, unsigned column, struct revision *revision, struct buf *text, struct fail *f)
 {
     uint64_t rev = (uint64_t)pg_rows_i64(rows, i, column + REV, 0);
     const char *body = pg_rows_text(rows, i, column + BODY);
@@ -157,8 +158,8 @@ static int admit_page(struct store *store, struct shard *shard, unsigned collect
 }
 
 /* One query of a page; the answer belongs to the epoch that it began in. */
-static int query_page(struct shard *shard, unsigned collection, unsigned region, int64_t after,
-                      size_t limit, const struct op *op, struct pg_rows **rows, struct fail *f)
+static int query_page(struct shard *shard, unsigned collection, unsigned region, int64_t after, size_t limit,
+                      const struct op *op, struct pg_rows **rows, struct fail *f)
 {
     char region_text[NUMBER_TEXT], after_text[NUMBER_TEXT], limit_text[NUMBER_TEXT];
     snprintf(region_text, sizeof region_text, "%u", region);
@@ -281,7 +282,8 @@ static int fetch(struct store *store, struct shard *shard, const struct row_key 
                  struct document **out, struct fail *f)
 {
     size_t rows = ahead_rows(store, key);
-    return rows == 1 ? fetch_one(store, shard, key, op, out, f) : fetch_many(store, shard, key, rows, op, out, f);
+    return rows == 1 ? fetch_one(store, shard, key, op, out, f)
+                     : fetch_many(store, shard, key, rows, op, out, f);
 }
 
 int store_get(struct store *store, const struct row_key *key, const struct op *op, struct document **out,
@@ -314,8 +316,8 @@ bool store_peek(struct store *store, const struct row_key *key, struct revision 
     return cache_stat(store->cache, key, revision);
 }
 
-int store_changed_us(struct store *store, unsigned collection, unsigned region, const struct op *op, int64_t *us,
-                     struct fail *f)
+int store_changed_us(struct store *store, unsigned collection, unsigned region, const struct op *op,
+                     int64_t *us, struct fail *f)
 {
     static const struct pg_statement changed = {
         "collection_changed", "SELECT collection_changed_us($1::smallint, $2::smallint)", 2};
@@ -345,8 +347,8 @@ int store_metrics(struct store *store, struct buf *out)
                        "# TYPE campusfs_cache_bytes gauge\ncampusfs_cache_bytes %zu\n"
                        "# TYPE campusfs_cache_limit_bytes gauge\ncampusfs_cache_limit_bytes %zu\n"
                        "# TYPE campusfs_freshness_questions_total counter\n",
-                       (unsigned long long)c.hits, (unsigned long long)c.misses, (unsigned long long)c.evictions,
-                       c.entries, c.bytes, c.limit);
+                       (unsigned long long)c.hits, (unsigned long long)c.misses,
+                       (unsigned long long)c.evictions, c.entries, c.bytes, c.limit);
     uint64_t questions[CONFIG_MAX_SHARDS], changes[CONFIG_MAX_SHARDS];
     size_t n = cluster_shards(store->cluster);
     for (size_t i = 0; r == 0 && i < n; i++) {

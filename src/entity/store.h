@@ -1,10 +1,10 @@
 /*
- * Rows as documents: read, list, save, delete. Between the tree, which knows names and handles, and the shards,
- * which know nodes; it owns the cache of documents and what keeps it coherent.
+ * Rows as documents: read, list, save, delete. Between the tree, which knows names and handles, and the
+ * shards, which know nodes; it owns the cache of documents and what keeps it coherent.
  *
- * Every call takes an op (deadline, interrupt), returns 0 or -errno and says why in *f (may be NULL). Thread-safe;
- * no lock is held across a query. Beyond the errors of shard/cluster.h: -ENOENT (no such row or region), and from
- * saving those of the table in docs/saving.md.
+ * Every call takes an op (deadline, interrupt), returns 0 or -errno and says why in *f (may be NULL).
+ * Thread-safe; no lock is held across a query. Beyond the errors of shard/cluster.h: -ENOENT (no such row or
+ * region), and from saving those of the table in docs/saving.md.
  */
 #pragma once
 
@@ -45,28 +45,30 @@ struct page {
     struct page_row rows[];
 };
 
-/* The rows behind `after` (0 = from the start), at most `limit`; their documents enter the cache. free() the page. */
+/* The rows behind `after` (0 = from the start), at most `limit`; their documents enter the cache. free() the
+ * page. */
 int store_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
                const struct op *op, struct page **out, struct fail *f);
 
 /* When a collection last changed, µs since the epoch; 0 = never. */
-int store_changed_us(struct store *store, unsigned collection, unsigned region, const struct op *op, int64_t *us,
-                     struct fail *f);
+int store_changed_us(struct store *store, unsigned collection, unsigned region, const struct op *op,
+                     int64_t *us, struct fail *f);
 
 /* A fresh id for a new row. */
 int store_next_id(struct store *store, unsigned collection, unsigned region, const struct op *op, int64_t *id,
                   struct fail *f);
 
 /* Times of a save: µs since the epoch, or one of these. */
-#define STORE_TIME_NONE INT64_MIN   /* at: the commit's own time; base: the document's updated_at alone decides */
+#define STORE_TIME_NONE                                                                                      \
+    INT64_MIN /* at: the commit's own time; base: the document's updated_at alone decides */
 #define STORE_TIME_FOREVER INT64_MAX /* base: never a conflict */
 
 struct put {
-    struct row_key key;  /* id 0: take the next one */
-    const char *text;    /* one JSON document, checked (json_check), NUL-terminated */
-    int64_t at_us;       /* the time that the writer set, or STORE_TIME_NONE */
-    int64_t base_us;     /* content_at of the writer's own last save, or STORE_TIME_NONE, or STORE_TIME_FOREVER */
-    const char *actor;   /* for the change log, "uid=1000 pid=4711" */
+    struct row_key key; /* id 0: take the next one */
+    const char *text;   /* one JSON document, checked (json_check), NUL-terminated */
+    int64_t at_us;      /* the time that the writer set, or STORE_TIME_NONE */
+    int64_t base_us; /* content_at of the writer's own last save, or STORE_TIME_NONE, or STORE_TIME_FOREVER */
+    const char *actor; /* for the change log, "uid=1000 pid=4711" */
 };
 
 struct put_result {
@@ -82,8 +84,8 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
 int store_delete(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
                  struct fail *f);
 /* To another region of the same shard: -EXDEV when it is not, -EPERM for what cannot move. */
-int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor, const struct op *op,
-               struct put_result *result, struct fail *f);
+int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor,
+               const struct op *op, struct put_result *result, struct fail *f);
 
 /* Prometheus text of the cache and of what keeps it coherent. */
 int store_metrics(struct store *store, struct buf *out);

@@ -26,6 +26,7 @@ struct store {
 struct shard *store_shard(const struct store *store, unsigned collection, unsigned region);
 struct freshness *store_fresh(const struct store *store, const struct shard *shard);
 
-/* Lays row i of a get or put out as a document (the caller's). The columns from `rev` on are the same in both. */
+/* Lays row i of a get or put out as a document (the caller's). The columns from `rev` on are the same in
+ * both. */
 int store_document(const struct store *store, const struct shard *shard, const struct pg_rows *rows, size_t i,
                    unsigned rev_column, struct document **out, struct fail *f);

@@ -1,7 +1,7 @@
 /*
- * Saving, deleting and moving rows. A row of a region is one transaction on its shard. A row of a global collection
- * is written on every shard, the copies first and the authority, which serves the reads, last: what can be read is
- * everywhere (docs/data-model.md).
+ * Saving, deleting and moving rows. A row of a region is one transaction on its shard. A row of a global
+ * collection is written on every shard, the copies first and the authority, which serves the reads, last:
+ * what can be read is everywhere (docs/data-model.md).
  */
 #include <stdio.h>
 #include <string.h>
@@ -28,8 +28,8 @@ static int request_new(char out[REQUEST_TEXT])
         return -EIO;
     b[6] = (b[6] & 0x0f) | 0x40;
     b[8] = (b[8] & 0x3f) | 0x80;
-    snprintf(out, REQUEST_TEXT, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-             b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    snprintf(out, REQUEST_TEXT, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
+             b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
     return 0;
 }
 
@@ -53,8 +53,8 @@ static int time_text(int64_t us, char out[TIME_TEXT], const char **param, struct
     struct tm tm;
     if (!gmtime_r(&seconds, &tm) || tm.tm_year + 1900 < 1 || tm.tm_year + 1900 > 9999)
         return fail_set(f, EINVAL, "a time outside the years 1 to 9999");
-    snprintf(out, TIME_TEXT, "%04d-%02d-%02d %02d:%02d:%02d.%06d+00", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-             tm.tm_hour, tm.tm_min, tm.tm_sec, (int)fraction);
+    snprintf(out, TIME_TEXT, "%04d-%02d-%02d %02d:%02d:%02d.%06d+00", tm.tm_year + 1900, tm.tm_mon + 1,
+             tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)fraction);
     return 0;
 }
 
@@ -83,8 +83,8 @@ struct put_call {
     bool claimed;
 };
 
-static int call_put(struct shard *shard, const struct put_call *call, const struct op *op, struct pg_rows **rows,
-                    struct fail *f)
+static int call_put(struct shard *shard, const struct put_call *call, const struct op *op,
+                    struct pg_rows **rows, struct fail *f)
 {
     char request[REQUEST_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT], at[TIME_TEXT], base[TIME_TEXT];
     const char *at_param, *base_param;
@@ -97,7 +97,7 @@ static int call_put(struct shard *shard, const struct put_call *call, const stru
         return r;
     snprintf(region, sizeof region, "%u", call->put->key.region);
     snprintf(id, sizeof id, "%lld", (long long)call->id);
-    const char *params[] = {region,     call->id ? id : NULL,       call->put->text, at_param,
+    const char *params[] = {region,     call->id ? id : NULL,      call->put->text, at_param,
                             base_param, call->claimed ? "t" : "f", request,         call->put->actor};
     return shard_write(shard, call->statement, params, request, op, rows, f);
 }
@@ -143,22 +143,25 @@ static int put_on(struct store *store, struct shard *shard, struct put_call *cal
 static int put_row(struct store *store, struct shard *shard, const struct put *put, const struct op *op,
                    struct pg_rows **rows, struct fail *f)
 {
-    struct put_call call = {.put = put, .statement = &collection_numbered(put->key.collection)->put,
-                            .id = put->key.id, .at_us = put->at_us, .base_us = put->base_us};
+    struct put_call call = {.put = put,
+                            .statement = &collection_numbered(put->key.collection)->put,
+                            .id = put->key.id,
+                            .at_us = put->at_us,
+                            .base_us = put->base_us};
     return put_on(store, shard, &call, op, rows, f);
 }
 
 /* A row of a global collection: tried on the authority, written to the copies, then to the authority. */
-static int put_everywhere(struct store *store, struct shard *authority, const struct put *put, const struct op *op,
-                          struct pg_rows **rows, struct fail *f)
+static int put_everywhere(struct store *store, struct shard *authority, const struct put *put,
+                          const struct op *op, struct pg_rows **rows, struct fail *f)
 {
     static const struct pg_statement preview = {
         "preview_put_categories",
         "SELECT outcome, id, rev, updated_us, content_us, body FROM preview_put_categories($1::smallint, "
         "$2::bigint, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8::text)",
         8};
-    struct put_call call = {.put = put, .statement = &preview, .id = put->key.id, .at_us = put->at_us,
-                            .base_us = put->base_us};
+    struct put_call call = {
+        .put = put, .statement = &preview, .id = put->key.id, .at_us = put->at_us, .base_us = put->base_us};
     struct pg_rows *trial CLEANUP(pg_rows_freep) = NULL;
     int r = put_on(store, authority, &call, op, &trial, f);
     if (r < 0)
@@ -185,7 +188,8 @@ static int put_everywhere(struct store *store, struct shard *authority, const st
 }
 
 /* Where the answer was lost but the commit is known, the row is read back. */
-static int read_back(struct store *store, const struct put *put, const struct op *op, struct put_result *result)
+static int read_back(struct store *store, const struct put *put, const struct op *op,
+                     struct put_result *result)
 {
     if (put->key.id == 0)
         return 0;
@@ -272,8 +276,8 @@ int store_delete(struct store *store, const struct row_key *key, const char *act
     return outcome && strcmp(outcome, "missing") == 0 ? fail_set(f, ENOENT, "no such row") : 0;
 }
 
-int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor, const struct op *op,
-               struct put_result *result, struct fail *f)
+int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor,
+               const struct op *op, struct put_result *result, struct fail *f)
 {
     const struct collection *collection = collection_numbered(key->collection);
     struct shard *from = store_shard(store, key->collection, key->region);

@@ -106,7 +106,8 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
     return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
 }
 
-static void reply_attr(fuse_req_t req, enum tree_request kind, int r, const struct stat *attr, int64_t attr_ms)
+static void reply_attr(fuse_req_t req, enum tree_request kind, int r, const struct stat *attr,
+                       int64_t attr_ms)
 {
     if (r < 0) {
         reply_result(req, kind, r);
@@ -206,16 +207,23 @@ static void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse
                        const char *new_name, unsigned flags)
 {
     struct caller caller = writer_of(req);
-    reply_result(req, TREE_RENAME, tree_rename(tree_of(req), &caller, parent, name, new_parent, new_name, flags));
+    reply_result(req, TREE_RENAME,
+                 tree_rename(tree_of(req), &caller, parent, name, new_parent, new_name, flags));
 }
 
 static void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 {
     uint64_t bytes, bytes_free, files, files_free;
     tree_statfs(tree_of(req), &bytes, &bytes_free, &files, &files_free);
-    struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096, .f_blocks = bytes / 4096, .f_bfree = bytes_free / 4096,
-                         .f_bavail = bytes_free / 4096, .f_files = files, .f_ffree = files_free,
-                         .f_favail = files_free, .f_namemax = 255};
+    struct statvfs st = {.f_bsize = 4096,
+                         .f_frsize = 4096,
+                         .f_blocks = bytes / 4096,
+                         .f_bfree = bytes_free / 4096,
+                         .f_bavail = bytes_free / 4096,
+                         .f_files = files,
+                         .f_ffree = files_free,
+                         .f_favail = files_free,
+                         .f_namemax = 255};
     fuse_reply_statfs(req, &st);
 }
 

@@ -151,7 +151,8 @@ static size_t add_entry(fuse_req_t req, char *buffer, size_t room, const struct 
 }
 
 /* Fills the buffer from an offset on; bytes used, or -errno when not even one entry could be had. */
-static ssize_t fill(fuse_req_t req, struct listing *listing, char *buffer, size_t size, off_t offset, bool plus)
+static ssize_t fill(fuse_req_t req, struct listing *listing, char *buffer, size_t size, off_t offset,
+                    bool plus)
 {
     struct tree *tree = tree_of(req);
     struct caller caller = caller_of(req);

@@ -1,11 +1,11 @@
 #include "fuse/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -74,8 +74,8 @@ static int mount_arguments(const struct config *config, const char *options, str
     return fuse_opt_add_arg(args, "campusfs") == 0 && fuse_opt_add_arg(args, text) == 0 ? 0 : -ENOMEM;
 }
 
-int session_mount(const struct config *config, const char *mountpoint, const char *options, struct session **out,
-                  struct fail *f)
+int session_mount(const struct config *config, const char *mountpoint, const char *options,
+                  struct session **out, struct fail *f)
 {
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
     detach_dead_mount(mountpoint);
@@ -117,10 +117,12 @@ void session_invalidate(void *arg, uint64_t nodeid)
     fuse_lowlevel_notify_inval_inode(session->fuse, nodeid, -1, 0);
 }
 
-/* More than all shards' operations can occupy, so that one that is away never takes the last thread from the others. */
+/* More than all shards' operations can occupy, so that one that is away never takes the last thread from the
+ * others. */
 static unsigned max_threads(const struct config *config)
 {
-    return (unsigned)(config->pool_waiters * config->nshards + config->pool_size * config->nnodes) + SPARE_THREADS;
+    return (unsigned)(config->pool_waiters * config->nshards + config->pool_size * config->nnodes) +
+           SPARE_THREADS;
 }
 
 int session_run(struct session *session)

@@ -1,6 +1,6 @@
 /*
- * One FUSE session: mounts, serves the kernel's requests from the tree until it is unmounted or told to stop, and
- * unmounts. The loop runs on the calling thread, which must be the one that signals reach.
+ * One FUSE session: mounts, serves the kernel's requests from the tree until it is unmounted or told to stop,
+ * and unmounts. The loop runs on the calling thread, which must be the one that signals reach.
  */
 #pragma once
 
@@ -12,16 +12,19 @@
 struct session;
 
 /*
- * Mounts at an existing folder; a dead mount of a killed daemon there is detached first. `options` are further mount
- * options, comma-separated, or NULL. Requests are not served before session_run(). -ENOENT, -ENOTDIR, -EBUSY, -EPERM.
+ * Mounts at an existing folder; a dead mount of a killed daemon there is detached first. `options` are
+ * further mount options, comma-separated, or NULL. Requests are not served before session_run(). -ENOENT,
+ * -ENOTDIR, -EBUSY, -EPERM.
  */
-int session_mount(const struct config *config, const char *mountpoint, const char *options, struct session **out,
-                  struct fail *f);
+int session_mount(const struct config *config, const char *mountpoint, const char *options,
+                  struct session **out, struct fail *f);
 
-/* What the session serves, and what is called (once) when the kernel has greeted; both before session_run(). */
+/* What the session serves, and what is called (once) when the kernel has greeted; both before session_run().
+ */
 void session_serve(struct session *session, struct tree *tree, void (*ready)(void *arg), void *arg);
 
-/* Tells the kernel that the attributes of a nodeid are outdated; for tree_open(). Any thread, never blocks. */
+/* Tells the kernel that the attributes of a nodeid are outdated; for tree_open(). Any thread, never blocks.
+ */
 void session_invalidate(void *session, uint64_t nodeid);
 
 /* Serves until SIGTERM, SIGINT, SIGHUP or an unmount. 0, or -errno when the device failed. */

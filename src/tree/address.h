@@ -1,7 +1,7 @@
 /*
- * Inode numbers. A row's is its address, so that a million rows need no table: collection (4 bits), region (6),
- * id (38), and in the lowest 16 bits those of its rev. What the kernel holds (the nodeid) is thus one revision of one
- * row; st_ino and d_ino have zeros there and never change.
+ * Inode numbers. A row's is its address, so that a million rows need no table: collection (4 bits), region
+ * (6), id (38), and in the lowest 16 bits those of its rev. What the kernel holds (the nodeid) is thus one
+ * revision of one row; st_ino and d_ino have zeros there and never change.
  *
  * Collection 0 is for what is no row: the fixed places (below) and the nodes of tree/node.h.
  */

@@ -1,6 +1,7 @@
 /*
- * How a text becomes a row. A save is one transaction, whatever brought it: close, fsync, a rename, a time set by
- * path. Drafts are the buffers of writers; they commit at the close of the process that opened or last wrote them.
+ * How a text becomes a row. A save is one transaction, whatever brought it: close, fsync, a rename, a time
+ * set by path. Drafts are the buffers of writers; they commit at the close of the process that opened or last
+ * wrote them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -18,8 +19,8 @@ void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_r
     tree->invalidate(tree->invalidate_arg, address_place(PLACE_COLLECTION, key->collection, key->region));
 }
 
-int save_commit(struct tree *tree, const struct caller *caller, const struct save *save, struct put_result *result,
-                struct fail *f)
+int save_commit(struct tree *tree, const struct caller *caller, const struct save *save,
+                struct put_result *result, struct fail *f)
 {
     bool unfinished;
     char actor[64];
@@ -36,7 +37,8 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
         base = STORE_TIME_FOREVER;
     else if (base == STORE_TIME_NONE && save->key.id)
         base = memory_last_save(tree->memory, &save->key, process, save->born, STORE_TIME_NONE);
-    struct put put = {.key = save->key, .text = save->text, .at_us = save->at_us, .base_us = base, .actor = actor};
+    struct put put = {
+        .key = save->key, .text = save->text, .at_us = save->at_us, .base_us = base, .actor = actor};
     r = store_put(tree->store, &put, &caller->op, result, f);
     if (r < 0)
         return r;
@@ -58,8 +60,8 @@ static uint64_t row_hash(const struct row_key *key)
     return map_hash_number(address_row(key));
 }
 
-int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key, struct document *document,
-              struct node **out)
+int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key,
+              struct document *document, struct node **out)
 {
     struct node *node;
     int r = node_new(tree->nodes, NODE_FILE, &node);
@@ -74,8 +76,13 @@ int draft_new(struct tree *tree, const struct caller *caller, const struct row_k
     node->maker = process_of_thread(caller->tid);
     if (key->id)
         node->shown_ino = address_row(key);
-    node->draft = (struct draft){.active = true, .creates = !document, .key = *key, .saved_us = STORE_TIME_NONE,
-                                 .born = node->created, .version = 1, .in_order = !document};
+    node->draft = (struct draft){.active = true,
+                                 .creates = !document,
+                                 .key = *key,
+                                 .saved_us = STORE_TIME_NONE,
+                                 .born = node->created,
+                                 .version = 1,
+                                 .in_order = !document};
     if (document) {
         node->draft.base_rev = document->revision.rev;
         node->mtime = node->ctime = timespec_of_us(document->revision.mtime_us);
@@ -150,7 +157,8 @@ static int wait_settled(struct node *node, const struct op *op)
 }
 
 /* Under the node's lock: the commit went through; what was written meanwhile is still dirty. */
-static void take_commit(struct tree *tree, struct node *node, uint64_t version, const struct put_result *result)
+static void take_commit(struct tree *tree, struct node *node, uint64_t version,
+                        const struct put_result *result)
 {
     struct draft *draft = &node->draft;
     draft->dirty = draft->version != version;
@@ -202,8 +210,12 @@ static int commit_copy(struct tree *tree, const struct caller *caller, struct no
     int r = buf_add(&text, node->content.data, node->content.len);
     if (r < 0)
         return fail_set(f, -r, "out of memory");
-    struct save save = {.key = draft->key, .text = text.data, .len = text.len, .saved_us = draft->saved_us,
-                        .born = draft->born, .base_rev = draft->base_rev,
+    struct save save = {.key = draft->key,
+                        .text = text.data,
+                        .len = text.len,
+                        .saved_us = draft->saved_us,
+                        .born = draft->born,
+                        .base_rev = draft->base_rev,
                         .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
     struct put_result result = {0};
     bool was_refused = draft->refused != 0;
@@ -228,8 +240,8 @@ static int commit_copy(struct tree *tree, const struct caller *caller, struct no
 }
 
 /*
- * An unfinished document is an error for who opened the file, and nothing for the others, who may hold the descriptor
- * while it is written by several processes one after the other.
+ * An unfinished document is an error for who opened the file, and nothing for the others, who may hold the
+ * descriptor while it is written by several processes one after the other.
  */
 static bool is_unfinished(const struct node *node)
 {
@@ -237,8 +249,8 @@ static bool is_unfinished(const struct node *node)
     return json_check(node->content.data, node->content.len, &unfinished, NULL) < 0 && unfinished;
 }
 
-int draft_commit(struct tree *tree, const struct caller *caller, struct node *node, enum draft_trigger trigger,
-                 bool is_opener)
+int draft_commit(struct tree *tree, const struct caller *caller, struct node *node,
+                 enum draft_trigger trigger, bool is_opener)
 {
     struct draft *draft = &node->draft;
     struct fail f = {0};

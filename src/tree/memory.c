@@ -7,8 +7,8 @@
 #include "base/op.h"
 
 enum {
-    MEMORIES = 4096,         /* processes × rows remembered; each takes under 100 bytes */
-    AWAY_MS = 60 * 1000,     /* an editor writes again within that time */
+    MEMORIES = 4096,     /* processes × rows remembered; each takes under 100 bytes */
+    AWAY_MS = 60 * 1000, /* an editor writes again within that time */
 };
 
 struct memory_key {
@@ -22,16 +22,16 @@ struct remembered {
     bool used;
     bool has_saved;
     int64_t content_us;
-    uint64_t saved_at;   /* memory_now() of the save */
-    int64_t away_until;  /* clock_now_ms(); 0 = not away */
+    uint64_t saved_at;  /* memory_now() of the save */
+    int64_t away_until; /* clock_now_ms(); 0 = not away */
 };
 
 struct memory {
     pthread_mutex_t lock; /* guards all below */
     struct map map;
     uint64_t now;
-    size_t next;          /* the slot that is used again next */
-    unsigned away;        /* entries that are away, perhaps overdue; also read without the lock */
+    size_t next;   /* the slot that is used again next */
+    unsigned away; /* entries that are away, perhaps overdue; also read without the lock */
     struct remembered slots[MEMORIES];
 };
 
@@ -59,15 +59,16 @@ uint64_t memory_now(struct memory *memory)
 
 static uint64_t key_hash(const struct memory_key *key)
 {
-    return map_hash_number((uint64_t)key->row.id << 10 | (uint64_t)key->row.region << 4 | key->row.collection) ^
+    return map_hash_number((uint64_t)key->row.id << 10 | (uint64_t)key->row.region << 4 |
+                           key->row.collection) ^
            map_hash_number((uint64_t)key->process.tgid << 32 ^ key->process.start);
 }
 
 static bool key_equal(const struct map_entry *entry, const void *wanted)
 {
     const struct memory_key *a = &MAP_ELEMENT(entry, struct remembered, entry)->key, *b = wanted;
-    return a->row.id == b->row.id && a->row.region == b->row.region && a->row.collection == b->row.collection &&
-           process_equal(a->process, b->process);
+    return a->row.id == b->row.id && a->row.region == b->row.region &&
+           a->row.collection == b->row.collection && process_equal(a->process, b->process);
 }
 
 /* Under the lock. */
@@ -102,7 +103,8 @@ static struct remembered *find_or_add(struct memory *memory, const struct memory
     return r->used ? r : NULL;
 }
 
-void memory_saved(struct memory *memory, const struct row_key *key, struct process process, int64_t content_us)
+void memory_saved(struct memory *memory, const struct row_key *key, struct process process,
+                  int64_t content_us)
 {
     if (process.tgid == 0)
         return;
@@ -118,8 +120,8 @@ void memory_saved(struct memory *memory, const struct row_key *key, struct proce
     pthread_mutex_unlock(&memory->lock);
 }
 
-int64_t memory_last_save(struct memory *memory, const struct row_key *key, struct process process, uint64_t born,
-                         int64_t none)
+int64_t memory_last_save(struct memory *memory, const struct row_key *key, struct process process,
+                         uint64_t born, int64_t none)
 {
     struct memory_key wanted = {*key, process};
     pthread_mutex_lock(&memory->lock);

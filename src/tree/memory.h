@@ -1,7 +1,7 @@
 /*
- * What is remembered of a process and a row: its last save, so that its next one from the same buffer is no conflict;
- * and that it moved the row's file away to a scratch name, as editors do before they write, so that the name is free
- * for it until it writes again. Bounded, the oldest is forgotten first. Thread-safe.
+ * What is remembered of a process and a row: its last save, so that its next one from the same buffer is no
+ * conflict; and that it moved the row's file away to a scratch name, as editors do before they write, so that
+ * the name is free for it until it writes again. Bounded, the oldest is forgotten first. Thread-safe.
  */
 #pragma once
 
@@ -20,12 +20,14 @@ void memory_free(struct memory *memory);
 uint64_t memory_now(struct memory *memory);
 
 /* A process saved a row, whose content_at is now `content_us`; it is no longer moved away. */
-void memory_saved(struct memory *memory, const struct row_key *key, struct process process, int64_t content_us);
+void memory_saved(struct memory *memory, const struct row_key *key, struct process process,
+                  int64_t content_us);
 /* content_at of the process's last save when that came before `born`, else `none`. */
-int64_t memory_last_save(struct memory *memory, const struct row_key *key, struct process process, uint64_t born,
-                         int64_t none);
+int64_t memory_last_save(struct memory *memory, const struct row_key *key, struct process process,
+                         uint64_t born, int64_t none);
 
 /* The process moved the row's file away, or has it back. */
 void memory_set_away(struct memory *memory, const struct row_key *key, struct process process, bool away);
-/* Whether that thread's process moved it away within the last minute; cheap while nobody did so with any row. */
+/* Whether that thread's process moved it away within the last minute; cheap while nobody did so with any row.
+ */
 bool memory_is_away(struct memory *memory, const struct row_key *key, pid_t tid);

@@ -11,8 +11,8 @@ static const struct {
     const char *name;
     enum name_kind kind;
 } fixed[] = {
-    {"new.json", NAME_NEW},        {".next-id", NAME_NEXT_ID}, {".refused", NAME_REFUSED},
-    {".deleted", NAME_RESERVED},   {".by", NAME_RESERVED},     {".export.jsonl", NAME_RESERVED},
+    {"new.json", NAME_NEW},      {".next-id", NAME_NEXT_ID}, {".refused", NAME_REFUSED},
+    {".deleted", NAME_RESERVED}, {".by", NAME_RESERVED},     {".export.jsonl", NAME_RESERVED},
 };
 
 enum name_kind name_parse(const char *name, int64_t *id)

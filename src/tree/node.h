@@ -1,11 +1,12 @@
 /*
- * Nodes: what needs memory of its own. Scratch files, links and folders; drafts, the private copies that writers of
- * rows have; and the texts of .campusfs, each a snapshot with an exact size.
+ * Nodes: what needs memory of its own. Scratch files, links and folders; drafts, the private copies that
+ * writers of rows have; and the texts of .campusfs, each a snapshot with an exact size.
  *
- * Ownership: a node lives while somebody holds a reference (a name, a handle, a note) or the kernel holds lookups.
- * Both are counted under the table's lock. All other fields of a node are guarded by its own lock. Lock order: a
- * node's lock, then that of the scratch names or of the tree, then the table's. None is held across a query: who commits a draft
- * takes a copy, sets `committing`, and the other handles of that draft wait on `settled` with their deadline.
+ * Ownership: a node lives while somebody holds a reference (a name, a handle, a note) or the kernel holds
+ * lookups. Both are counted under the table's lock. All other fields of a node are guarded by its own lock.
+ * Lock order: a node's lock, then that of the scratch names or of the tree, then the table's. None is held
+ * across a query: who commits a draft takes a copy, sets `committing`, and the other handles of that draft
+ * wait on `settled` with their deadline.
  */
 #pragma once
 
@@ -25,8 +26,8 @@ enum node_kind { NODE_FILE, NODE_LINK, NODE_FOLDER, NODE_TEXT };
 
 /* How a node's content becomes a row. */
 struct draft {
-    bool active;           /* the node is a draft */
-    bool creates;          /* there is no such row yet; key.id 0 = under the next id */
+    bool active;  /* the node is a draft */
+    bool creates; /* there is no such row yet; key.id 0 = under the next id */
     struct row_key key;
     uint64_t base_rev;     /* the revision it was copied from or became last; 0 = none */
     int64_t saved_us;      /* content_at of its own last commit; STORE_TIME_NONE before */
@@ -54,16 +55,16 @@ struct node {
 
     pthread_mutex_t lock;   /* guards all below */
     pthread_cond_t settled; /* signalled when draft.committing falls */
-    struct buf content;   /* a file's bytes, a link's target */
-    mode_t mode;          /* permission bits */
+    struct buf content;     /* a file's bytes, a link's target */
+    mode_t mode;            /* permission bits */
     uid_t uid;
     gid_t gid;
     struct timespec mtime, ctime;
-    bool mtime_set;      /* by utimens, and nothing written since */
-    unsigned handles;    /* open ones */
-    uint64_t shown_ino;  /* st_ino: the row's for a draft, else the nodeid */
-    size_t charged;      /* bytes counted against the scratch space */
-    uint64_t created;    /* in the order of saves */
+    bool mtime_set;     /* by utimens, and nothing written since */
+    unsigned handles;   /* open ones */
+    uint64_t shown_ino; /* st_ino: the row's for a draft, else the nodeid */
+    size_t charged;     /* bytes counted against the scratch space */
+    uint64_t created;   /* in the order of saves */
     struct process maker;
     struct draft draft;
 };

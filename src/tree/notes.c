@@ -90,7 +90,8 @@ void notes_leave(struct notes *notes, pid_t tid, const struct row_key *key, enum
                 slot = set[k].tid == 0 && slot->tid == 0 ? slot : &set[k];
     }
     slot_clear(notes, slot);
-    *slot = (struct slot){.tid = tid, .until = clock_now_ms() + NOTE_MS, .note = {.purpose = purpose, .key = *key}};
+    *slot = (struct slot){
+        .tid = tid, .until = clock_now_ms() + NOTE_MS, .note = {.purpose = purpose, .key = *key}};
     __atomic_store_n(&notes->used, notes->used + 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&notes->lock);
 }

@@ -1,8 +1,9 @@
 /*
- * The engine of revision inodes (docs/architecture.md). An operation on a nodeid that is not what the caller should
- * have is answered ESTALE; the kernel then walks the path once more, and the LOOKUP that it makes must answer that
- * one thread with something of its own: a draft to write, a copy to move away, the newest revision to read. A note
- * remembers for a second what a thread came for. Bounded: four threads of equal hash at a time. Thread-safe.
+ * The engine of revision inodes (docs/architecture.md). An operation on a nodeid that is not what the caller
+ * should have is answered ESTALE; the kernel then walks the path once more, and the LOOKUP that it makes must
+ * answer that one thread with something of its own: a draft to write, a copy to move away, the newest
+ * revision to read. A note remembers for a second what a thread came for. Bounded: four threads of equal hash
+ * at a time. Thread-safe.
  */
 #pragma once
 
@@ -31,8 +32,8 @@ void notes_free(struct notes *notes);
 /* Replaces what the thread came for; nothing for thread 0, which may be anybody. */
 void notes_leave(struct notes *notes, pid_t tid, const struct row_key *key, enum note_purpose purpose);
 
-/* What the thread came for with that row: a copy with references of the caller's (note_clear); purpose NOTE_NONE when
- * there is nothing. */
+/* What the thread came for with that row: a copy with references of the caller's (note_clear); purpose
+ * NOTE_NONE when there is nothing. */
 struct note notes_find(struct notes *notes, pid_t tid, const struct row_key *key);
 /* The same, and forgets it. */
 struct note notes_take(struct notes *notes, pid_t tid, const struct row_key *key);

@@ -1,6 +1,6 @@
 /*
- * Who calls. The kernel names the calling thread; what belongs together is its process, named by thread-group id and
- * start time, since ids are used again.
+ * Who calls. The kernel names the calling thread; what belongs together is its process, named by thread-group
+ * id and start time, since ids are used again.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
 /*
- * .refused: what a commit refused stays readable, can be edited, and is tried again by moving it over its row.
+ * .refused: what a commit refused stays readable, can be edited, and is tried again by moving it over its
+ * row.
  */
 #include <stdio.h>
 #include <string.h>
@@ -198,7 +199,8 @@ void refused_forget(struct tree *tree, const struct caller *caller, const struct
     char name[NAME_TEXT];
     name_of(key, name);
     pthread_mutex_lock(&tree->refused->lock);
-    struct refusal **place = find(tree->refused, address_place(PLACE_REFUSED, key->collection, key->region), name);
+    struct refusal **place =
+        find(tree->refused, address_place(PLACE_REFUSED, key->collection, key->region), name);
     if (place && process_is_same((*place)->node->maker, process_of_thread(caller->tid)))
         drop(tree, tree->refused, place);
     pthread_mutex_unlock(&tree->refused->lock);

@@ -72,8 +72,12 @@ static int format_line(struct buf *line, const char *path, const struct fail *f)
     now_text(now);
     int r = buf_printf(line, "{\"time\": \"%s\"", now);
     const char *fields[][2] = {
-        {"path", path},          {"errno", report_errno_name(f->err)}, {"sqlstate", f->sqlstate},
-        {"constraint", f->constraint}, {"column", f->column},          {"message", f->message},
+        {"path", path},
+        {"errno", report_errno_name(f->err)},
+        {"sqlstate", f->sqlstate},
+        {"constraint", f->constraint},
+        {"column", f->column},
+        {"message", f->message},
         {"hint", f->hint},
     };
     for (size_t i = 0; r == 0 && i < sizeof fields / sizeof fields[0]; i++)
@@ -131,7 +135,8 @@ int report_words(const char *path, const struct fail *f, struct buf *out)
 {
     char now[32];
     now_text(now);
-    int r = buf_printf(out, "%s: %s (%s)\n%s\n", path, error_text(f->err), report_errno_name(f->err), f->message);
+    int r =
+        buf_printf(out, "%s: %s (%s)\n%s\n", path, error_text(f->err), report_errno_name(f->err), f->message);
     if (r == 0 && f->column[0])
         r = buf_printf(out, "field: %s\n", f->column);
     if (r == 0 && f->constraint[0])

@@ -1,6 +1,6 @@
 /*
- * Errors in words: .campusfs/errors.jsonl, a bounded journal with the newest line last, and the log. One line an
- * error: time, path, errno, SQLSTATE, constraint, column, message, hint; secrets are blanked. Thread-safe.
+ * Errors in words: .campusfs/errors.jsonl, a bounded journal with the newest line last, and the log. One line
+ * an error: time, path, errno, SQLSTATE, constraint, column, message, hint; secrets are blanked. Thread-safe.
  */
 #pragma once
 

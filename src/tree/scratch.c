@@ -176,7 +176,8 @@ int scratch_remove(struct scratch *scratch, uint64_t folder, const char *text, c
     return r;
 }
 
-int scratch_rename(struct scratch *scratch, uint64_t folder, const char *text, uint64_t to_folder, const char *to)
+int scratch_rename(struct scratch *scratch, uint64_t folder, const char *text, uint64_t to_folder,
+                   const char *to)
 {
     pthread_mutex_lock(&scratch->lock);
     struct name *name = find(scratch, folder, text), *target = find(scratch, to_folder, to);
@@ -214,7 +215,7 @@ int scratch_list(struct scratch *scratch, uint64_t folder_id, struct scratch_ite
     if (folder)
         *items = calloc(folder->count, sizeof **items);
     for (struct name *name = folder && *items ? folder->first : NULL; name; name = name->next) {
-        strncpy((*items)[*n].name, name->text, sizeof (*items)[0].name - 1);
+        strncpy((*items)[*n].name, name->text, sizeof(*items)[0].name - 1);
         node_ref(scratch->nodes, name->node);
         (*items)[(*n)++].node = name->node;
     }

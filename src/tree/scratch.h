@@ -1,6 +1,6 @@
 /*
- * The names of scratch space: which node lies under which name of which folder (a collection's, its .refused, or a
- * scratch folder), known to this mount only. A name holds a reference to its node. Thread-safe.
+ * The names of scratch space: which node lies under which name of which folder (a collection's, its .refused,
+ * or a scratch folder), known to this mount only. A name holds a reference to its node. Thread-safe.
  */
 #pragma once
 
@@ -21,7 +21,8 @@ int scratch_add(struct scratch *scratch, uint64_t folder, const char *name, stru
 /* Takes a name away; -ENOENT; -ESTALE when it is not that node's (NULL = whatever it is). */
 int scratch_remove(struct scratch *scratch, uint64_t folder, const char *name, const struct node *node);
 /* Gives a node another name, replacing what lies there (not a folder that has entries: -ENOTEMPTY). */
-int scratch_rename(struct scratch *scratch, uint64_t folder, const char *name, uint64_t to_folder, const char *to);
+int scratch_rename(struct scratch *scratch, uint64_t folder, const char *name, uint64_t to_folder,
+                   const char *to);
 bool scratch_is_empty(struct scratch *scratch, uint64_t folder);
 
 /* A folder's names as they are now, oldest first; free() the list, unref each node. */

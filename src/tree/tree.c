@@ -17,7 +17,8 @@ enum {
     ENTRY_BYTES = 4096,     /* st_size of a folder */
 };
 
-/* Fixed places have no time of their own; the same one over remounts lets backups see that nothing changed. */
+/* Fixed places have no time of their own; the same one over remounts lets backups see that nothing changed.
+ */
 static const struct timespec FIXED_TIME = {.tv_sec = 1767225600}; /* 2026-01-01T00:00:00Z */
 
 /* Opening and closing */
@@ -31,8 +32,8 @@ static void access_prepare(struct tree *tree)
         const struct config_access *a = &config->access[i];
         const struct collection *c = collection_of_folder(a->collection);
         if (!c) {
-            log_warning("%s:%u: there is no collection %s", config->path ? config->path : "environment", a->line,
-                        a->collection);
+            log_warning("%s:%u: there is no collection %s", config->path ? config->path : "environment",
+                        a->line, a->collection);
             continue;
         }
         struct access *to = &tree->access[c->number];
@@ -42,8 +43,8 @@ static void access_prepare(struct tree *tree)
     }
 }
 
-int tree_open(const struct config *config, struct cluster *cluster, void (*invalidate)(void *arg, uint64_t nodeid),
-              void *arg, struct tree **out, struct fail *f)
+int tree_open(const struct config *config, struct cluster *cluster,
+              void (*invalidate)(void *arg, uint64_t nodeid), void *arg, struct tree **out, struct fail *f)
 {
     struct tree *tree = calloc(1, sizeof *tree);
     if (!tree)
@@ -132,19 +133,25 @@ void attr_revision(const struct tree *tree, const struct row_key *key, const str
                    struct stat *attr)
 {
     const struct access *access = &tree->access[key->collection];
-    *attr = (struct stat){.st_ino = address_row(key), .st_mode = S_IFREG | access->file_mode, .st_nlink = 1,
-                          .st_uid = access->uid, .st_gid = access->gid};
+    *attr = (struct stat){.st_ino = address_row(key),
+                          .st_mode = S_IFREG | access->file_mode,
+                          .st_nlink = 1,
+                          .st_uid = access->uid,
+                          .st_gid = access->gid};
     attr_size(attr, revision->size);
     attr_time(attr, timespec_of_us(revision->mtime_us));
 }
 
 void attr_node(struct node *node, struct stat *attr)
 {
-    static const mode_t types[] = {[NODE_FILE] = S_IFREG, [NODE_LINK] = S_IFLNK, [NODE_FOLDER] = S_IFDIR,
-                                   [NODE_TEXT] = S_IFREG};
+    static const mode_t types[] = {
+        [NODE_FILE] = S_IFREG, [NODE_LINK] = S_IFLNK, [NODE_FOLDER] = S_IFDIR, [NODE_TEXT] = S_IFREG};
     pthread_mutex_lock(&node->lock);
-    *attr = (struct stat){.st_ino = node->shown_ino, .st_mode = types[node->kind] | node->mode,
-                          .st_nlink = node->kind == NODE_FOLDER ? 2 : 1, .st_uid = node->uid, .st_gid = node->gid};
+    *attr = (struct stat){.st_ino = node->shown_ino,
+                          .st_mode = types[node->kind] | node->mode,
+                          .st_nlink = node->kind == NODE_FOLDER ? 2 : 1,
+                          .st_uid = node->uid,
+                          .st_gid = node->gid};
     attr_size(attr, node->kind == NODE_FOLDER ? ENTRY_BYTES : node->content.len);
     attr_time(attr, node->mtime);
     attr->st_ctim = node->ctime;
@@ -154,8 +161,10 @@ void attr_node(struct node *node, struct stat *attr)
 void entry_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
                     struct entry *entry)
 {
-    *entry = (struct entry){.nodeid = address_revision(key, revision->rev), .generation = revision->generation,
-                            .name_ms = tree->kernel_ms, .attr_ms = tree->kernel_ms};
+    *entry = (struct entry){.nodeid = address_revision(key, revision->rev),
+                            .generation = revision->generation,
+                            .name_ms = tree->kernel_ms,
+                            .attr_ms = tree->kernel_ms};
     attr_revision(tree, key, revision, &entry->attr);
 }
 
@@ -167,7 +176,8 @@ void entry_node(struct tree *tree, struct node *node, struct entry *entry)
 }
 
 /* When a collection last changed; what is known when its shard does not say so soon. */
-static int64_t changed_us(struct tree *tree, const struct caller *caller, unsigned collection, unsigned region)
+static int64_t changed_us(struct tree *tree, const struct caller *caller, unsigned collection,
+                          unsigned region)
 {
     struct changed *known = &tree->changed[collection][region];
     int64_t now = clock_now_ms();
@@ -195,8 +205,10 @@ static unsigned folders_in(const struct tree *tree, enum place_kind kind)
     unsigned regional = 0;
     for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
         regional += !c->global;
-    return kind == PLACE_REGIONS ? (unsigned)tree->config->nregions : kind == PLACE_REGION ? regional
-           : kind == PLACE_ROOT  ? 2 : 0;
+    return kind == PLACE_REGIONS  ? (unsigned)tree->config->nregions
+           : kind == PLACE_REGION ? regional
+           : kind == PLACE_ROOT   ? 2
+                                  : 0;
 }
 
 void entry_place(struct tree *tree, const struct caller *caller, enum place_kind kind, unsigned collection,
@@ -205,8 +217,11 @@ void entry_place(struct tree *tree, const struct caller *caller, enum place_kind
     const struct config *config = tree->config;
     uint64_t nodeid = address_place(kind, collection, region);
     *entry = (struct entry){.nodeid = nodeid, .name_ms = FIXED_MS, .attr_ms = FIXED_MS};
-    entry->attr = (struct stat){.st_ino = nodeid, .st_mode = S_IFDIR | config->dir_mode, .st_uid = config->uid,
-                                .st_gid = config->gid, .st_nlink = 2 + folders_in(tree, kind)};
+    entry->attr = (struct stat){.st_ino = nodeid,
+                                .st_mode = S_IFDIR | config->dir_mode,
+                                .st_uid = config->uid,
+                                .st_gid = config->gid,
+                                .st_nlink = 2 + folders_in(tree, kind)};
     attr_size(&entry->attr, ENTRY_BYTES);
     attr_time(&entry->attr, FIXED_TIME);
     if (kind == PLACE_COLLECTION) {
@@ -242,12 +257,13 @@ const struct config_region *region_numbered(const struct tree *tree, unsigned nu
     return NULL;
 }
 
-void path_of_name(const struct tree *tree, const struct row_key *folder, const char *name, char *out, size_t size)
+void path_of_name(const struct tree *tree, const struct row_key *folder, const char *name, char *out,
+                  size_t size)
 {
     const struct collection *collection = collection_numbered(folder->collection);
     const struct config_region *region = region_numbered(tree, folder->region);
-    snprintf(out, size, "%s%s%s%s/%s", region ? "regions/" : "", region ? region->name : "", region ? "/" : "",
-             collection ? collection->folder : "?", name);
+    snprintf(out, size, "%s%s%s%s/%s", region ? "regions/" : "", region ? region->name : "",
+             region ? "/" : "", collection ? collection->folder : "?", name);
 }
 
 void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size)
@@ -263,8 +279,9 @@ int mistaken_name(struct tree *tree, const struct row_key *folder, const char *n
     struct fail f = {0};
     char path[NAME_MAX_BYTES + 320];
     path_of_name(tree, folder, name, path, sizeof path);
-    int r = fail_set(&f, EINVAL, "a row's file is named <id>.json: digits without a sign or leading zeros, from 1 on, "
-                                 "below 274877906944");
+    int r = fail_set(&f, EINVAL,
+                     "a row's file is named <id>.json: digits without a sign or leading zeros, from 1 on, "
+                     "below 274877906944");
     report_add(tree->report, path, &f);
     return r;
 }
@@ -301,7 +318,8 @@ static int lookup_root(struct tree *tree, const struct caller *caller, const cha
     return 0;
 }
 
-static int lookup_control(struct tree *tree, const struct caller *caller, const char *name, struct entry *entry)
+static int lookup_control(struct tree *tree, const struct caller *caller, const char *name,
+                          struct entry *entry)
 {
     const struct view *view = view_named(name);
     struct node *node;
@@ -346,11 +364,13 @@ static bool is_noted_current(struct tree *tree, const struct caller *caller, con
     bool used = node->handles > 0 || node->draft.dirty || !node->draft.active;
     uint64_t base = node->draft.base_rev;
     pthread_mutex_unlock(&node->lock);
-    return used || (store_stat(tree->store, &note->key, &caller->op, &revision, NULL) == 0 && revision.rev == base);
+    return used ||
+           (store_stat(tree->store, &note->key, &caller->op, &revision, NULL) == 0 && revision.rev == base);
 }
 
 /* The thread came back for something of its own: the node it gets, made now if it is not yet. */
-static int lookup_noted_node(struct tree *tree, const struct caller *caller, struct note *note, struct entry *entry)
+static int lookup_noted_node(struct tree *tree, const struct caller *caller, struct note *note,
+                             struct entry *entry)
 {
     struct node *node = NULL;
     int r = 0;
@@ -390,7 +410,8 @@ static int lookup_noted_reader(struct tree *tree, const struct caller *caller, c
     return 0;
 }
 
-static int lookup_row(struct tree *tree, const struct caller *caller, const struct row_key *key, struct entry *entry)
+static int lookup_row(struct tree *tree, const struct caller *caller, const struct row_key *key,
+                      struct entry *entry)
 {
     struct note note = notes_find(tree->notes, caller->tid, key);
     int r = -ENOENT;
@@ -526,8 +547,8 @@ static bool getattr_told(struct tree *tree, const struct caller *caller, const s
     return told;
 }
 
-static int getattr_row(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
-                       struct stat *attr, int64_t *attr_ms)
+static int getattr_row(struct tree *tree, const struct caller *caller, const struct place *place,
+                       uint64_t nodeid, struct stat *attr, int64_t *attr_ms)
 {
     struct revision revision;
     struct fail f = {0};
@@ -540,7 +561,8 @@ static int getattr_row(struct tree *tree, const struct caller *caller, const str
     if (getattr_open(tree, place, nodeid, attr) || getattr_told(tree, caller, place, attr))
         return 0;
     if (r == 0 || r == -ENOENT) {
-        /* The kernel walks the path again, and only once: what it finds must do for reading and for writing. */
+        /* The kernel walks the path again, and only once: what it finds must do for reading and for writing.
+         */
         notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
         return -ESTALE;
     }
@@ -572,7 +594,8 @@ int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
     return 0;
 }
 
-void tree_statfs(struct tree *tree, uint64_t *bytes, uint64_t *bytes_free, uint64_t *files, uint64_t *files_free)
+void tree_statfs(struct tree *tree, uint64_t *bytes, uint64_t *bytes_free, uint64_t *files,
+                 uint64_t *files_free)
 {
     struct node_usage usage;
     nodes_usage(tree->nodes, &usage);

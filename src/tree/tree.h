@@ -1,10 +1,11 @@
 /*
- * The tree: names, attributes, handles and listings of everything in the mount, in terms of nodeids, without a word
- * of FUSE. What the kernel holds of a row is a revision that never changes; a writer gets a private draft; -ESTALE
- * makes the kernel look a name up again (docs/architecture.md, "Revisions and drafts").
+ * The tree: names, attributes, handles and listings of everything in the mount, in terms of nodeids, without
+ * a word of FUSE. What the kernel holds of a row is a revision that never changes; a writer gets a private
+ * draft; -ESTALE makes the kernel look a name up again (docs/architecture.md, "Revisions and drafts").
  *
- * Every call takes the caller (who, and until when) and returns 0 or -errno. What a save is refused with is also told
- * in words: .campusfs/errors.jsonl, .refused/, the log. Thread-safe; no lock is held across a query.
+ * Every call takes the caller (who, and until when) and returns 0 or -errno. What a save is refused with is
+ * also told in words: .campusfs/errors.jsonl, .refused/, the log. Thread-safe; no lock is held across a
+ * query.
  */
 #pragma once
 
@@ -38,11 +39,11 @@ struct entry {
 };
 
 /*
- * `invalidate` tells the kernel that the attributes of a nodeid are outdated; it is called from within operations and
- * must not block. Configuration and cluster are borrowed.
+ * `invalidate` tells the kernel that the attributes of a nodeid are outdated; it is called from within
+ * operations and must not block. Configuration and cluster are borrowed.
  */
-int tree_open(const struct config *config, struct cluster *cluster, void (*invalidate)(void *arg, uint64_t nodeid),
-              void *arg, struct tree **out, struct fail *f);
+int tree_open(const struct config *config, struct cluster *cluster,
+              void (*invalidate)(void *arg, uint64_t nodeid), void *arg, struct tree **out, struct fail *f);
 void tree_close(struct tree *tree);
 
 int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
@@ -56,7 +57,7 @@ int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
 /* What a setattr changes. */
 struct change {
     bool size, mode, owner, mtime;
-    struct stat to;      /* st_size, st_mode, st_mtim */
+    struct stat to; /* st_size, st_mode, st_mtim */
     bool set_uid, set_gid;
 };
 int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct handle *handle,
@@ -74,11 +75,11 @@ struct open_hints {
 /* tree_file.c: a file is open from one of the first two until tree_release(). */
 int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t nodeid, int flags,
                    struct handle **handle, struct open_hints *hints);
-int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name, mode_t mode,
-                int flags, struct entry *entry, struct handle **handle);
+int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
+                mode_t mode, int flags, struct entry *entry, struct handle **handle);
 /*
- * Bytes at an offset. They outlive the handle until tree_read_done(): as soon as the kernel has the reply it may release
- * the file, while the reply is still being sent.
+ * Bytes at an offset. They outlive the handle until tree_read_done(): as soon as the kernel has the reply it
+ * may release the file, while the reply is still being sent.
  */
 struct chunk {
     const char *data;
@@ -88,8 +89,8 @@ struct chunk {
 };
 int tree_read(struct handle *handle, size_t size, off_t offset, struct chunk *chunk);
 void tree_read_done(struct chunk *chunk);
-int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data, size_t len,
-               off_t offset);
+int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data,
+               size_t len, off_t offset);
 int tree_flush(struct tree *tree, const struct caller *caller, struct handle *handle);
 int tree_fsync(struct tree *tree, const struct caller *caller, struct handle *handle);
 void tree_release(struct tree *tree, const struct caller *caller, struct handle *handle);
@@ -107,7 +108,8 @@ int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from, c
 
 /* tree_list.c: an open folder. */
 struct listing;
-int tree_open_folder(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct listing **listing);
+int tree_open_folder(struct tree *tree, const struct caller *caller, uint64_t nodeid,
+                     struct listing **listing);
 struct listed {
     const char *name; /* borrowed until the next call */
     off_t next;       /* the offset behind this entry */
@@ -121,11 +123,26 @@ void tree_listing_took(struct tree *tree, const struct listed *listed);
 void tree_close_folder(struct tree *tree, struct listing *listing);
 
 /* Space and entries of scratch: total and free. */
-void tree_statfs(struct tree *tree, uint64_t *bytes, uint64_t *bytes_free, uint64_t *files, uint64_t *files_free);
+void tree_statfs(struct tree *tree, uint64_t *bytes, uint64_t *bytes_free, uint64_t *files,
+                 uint64_t *files_free);
 
 /* Counts one request of a kind and its outcome for the metrics; `kind` is a literal. */
 enum tree_request {
-    TREE_LOOKUP, TREE_GETATTR, TREE_SETATTR, TREE_OPEN, TREE_CREATE, TREE_READ, TREE_WRITE, TREE_FLUSH, TREE_FSYNC,
-    TREE_RELEASE, TREE_OPENDIR, TREE_READDIR, TREE_UNLINK, TREE_RENAME, TREE_OTHER, TREE_REQUESTS
+    TREE_LOOKUP,
+    TREE_GETATTR,
+    TREE_SETATTR,
+    TREE_OPEN,
+    TREE_CREATE,
+    TREE_READ,
+    TREE_WRITE,
+    TREE_FLUSH,
+    TREE_FSYNC,
+    TREE_RELEASE,
+    TREE_OPENDIR,
+    TREE_READDIR,
+    TREE_UNLINK,
+    TREE_RENAME,
+    TREE_OTHER,
+    TREE_REQUESTS
 };
 void tree_count(struct tree *tree, enum tree_request kind, int result);

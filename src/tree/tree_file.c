@@ -104,8 +104,9 @@ static void revision_closed(struct tree *tree, uint64_t nodeid)
     pthread_mutex_unlock(&tree->lock);
 }
 
-static int open_revision(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
-                         struct document *document, struct handle **handle, struct open_hints *hints)
+static int open_revision(struct tree *tree, const struct caller *caller, const struct place *place,
+                         uint64_t nodeid, struct document *document, struct handle **handle,
+                         struct open_hints *hints)
 {
     int r = handle_new(tree, caller, NULL, O_RDONLY, handle);
     if (r == 0)
@@ -122,8 +123,8 @@ static int open_revision(struct tree *tree, const struct caller *caller, const s
 }
 
 /*
- * Reading: the newest revision, or the one that this thread's LOOKUP was just told. Anything else is ESTALE, on which
- * the kernel looks the name up again.
+ * Reading: the newest revision, or the one that this thread's LOOKUP was just told. Anything else is ESTALE,
+ * on which the kernel looks the name up again.
  */
 static int open_for_reading(struct tree *tree, const struct caller *caller, const struct place *place,
                             uint64_t nodeid, struct handle **handle, struct open_hints *hints)
@@ -146,7 +147,8 @@ static int open_for_reading(struct tree *tree, const struct caller *caller, cons
     if (r == 0 && (document->revision.rev & 0xffff) == place->rev)
         return open_revision(tree, caller, place, nodeid, document, handle, hints);
     if (came_back || caller->tid == 0) {
-        /* No way to look the name up again (a reopen through a descriptor): what was opened once, if it is known. */
+        /* No way to look the name up again (a reopen through a descriptor): what was opened once, if it is
+         * known. */
         document_unref(document);
         document = NULL;
         pthread_mutex_lock(&tree->lock);
@@ -182,8 +184,8 @@ static int open_in_place(struct tree *tree, const struct caller *caller, const s
     return r;
 }
 
-static int open_for_writing(struct tree *tree, const struct caller *caller, const struct place *place, int flags,
-                            struct handle **handle, struct open_hints *hints)
+static int open_for_writing(struct tree *tree, const struct caller *caller, const struct place *place,
+                            int flags, struct handle **handle, struct open_hints *hints)
 {
     if (tree->config->read_only)
         return -EROFS;
@@ -290,8 +292,8 @@ static int create_scratch(struct tree *tree, const struct caller *caller, uint64
     return 0;
 }
 
-static int open_or_create_scratch(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
-                                  mode_t mode, int flags, struct node **out)
+static int open_or_create_scratch(struct tree *tree, const struct caller *caller, uint64_t parent,
+                                  const char *name, mode_t mode, int flags, struct node **out)
 {
     struct node *node = scratch_find(tree->scratch, parent, name);
     if (!node)
@@ -375,8 +377,8 @@ static int create_in_collection(struct tree *tree, const struct caller *caller, 
     }
 }
 
-int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name, mode_t mode,
-                int flags, struct entry *entry, struct handle **handle)
+int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
+                mode_t mode, int flags, struct entry *entry, struct handle **handle)
 {
     struct place place;
     struct node *node = NULL;
@@ -438,8 +440,8 @@ void tree_read_done(struct chunk *chunk)
 }
 
 /*
- * Shells ignore what close() says, so a document that is written in order from its start is judged while it comes.
- * Not at every write: a byte a call would cost the square of its length.
+ * Shells ignore what close() says, so a document that is written in order from its start is judged while it
+ * comes. Not at every write: a byte a call would cost the square of its length.
  */
 static int judge(struct node *node, struct fail *f)
 {
@@ -474,8 +476,8 @@ static int write_draft(struct tree *tree, const struct caller *caller, struct no
     return r;
 }
 
-int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data, size_t len,
-               off_t offset)
+int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data,
+               size_t len, off_t offset)
 {
     struct node *node = handle->node;
     if (!node || node->kind != NODE_FILE)
@@ -545,7 +547,8 @@ void tree_release(struct tree *tree, const struct caller *caller, struct handle 
 
 /* setattr: here because a size or a time by path is a save of its own */
 
-static int set_node(struct tree *tree, const struct caller *caller, struct node *node, const struct change *change)
+static int set_node(struct tree *tree, const struct caller *caller, struct node *node,
+                    const struct change *change)
 {
     struct process writer = process_of_thread(caller->tid);
     int r = 0;
@@ -574,9 +577,10 @@ static int set_node(struct tree *tree, const struct caller *caller, struct node 
     return r;
 }
 
-/* A revision never changes: what would change it comes back for a draft. Owner and mode are the configuration's. */
-static int set_revision(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
-                        const struct change *change, struct stat *attr, int64_t *attr_ms)
+/* A revision never changes: what would change it comes back for a draft. Owner and mode are the
+ * configuration's. */
+static int set_revision(struct tree *tree, const struct caller *caller, const struct place *place,
+                        uint64_t nodeid, const struct change *change, struct stat *attr, int64_t *attr_ms)
 {
     if (change->size || change->mtime) {
         if (tree->config->read_only)

@@ -47,12 +47,12 @@ struct tree {
     void (*invalidate)(void *arg, uint64_t nodeid);
     void *invalidate_arg;
     struct access access[COLLECTIONS_MAX]; /* constant */
-    int64_t kernel_ms;                     /* constant: how long the kernel may believe what the database said */
-    int64_t started_at;                    /* clock_now_ms() */
+    int64_t kernel_ms;  /* constant: how long the kernel may believe what the database said */
+    int64_t started_at; /* clock_now_ms() */
 
-    pthread_mutex_t lock;   /* guards the three below */
-    struct map revisions;   /* struct open_revision by nodeid */
-    struct map pending;     /* struct node: drafts of rows that do not exist yet, by row */
+    pthread_mutex_t lock; /* guards the three below */
+    struct map revisions; /* struct open_revision by nodeid */
+    struct map pending;   /* struct node: drafts of rows that do not exist yet, by row */
     struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 
     uint64_t requests[TREE_REQUESTS], errors[TREE_REQUESTS]; /* atomic */
@@ -82,30 +82,33 @@ void path_of_row(const struct tree *tree, const struct row_key *key, char *out, 
 /* Says in words that a name looks like a row's and is none; -EINVAL. */
 int mistaken_name(struct tree *tree, const struct row_key *folder, const char *name);
 /* The path of a name in a collection's folder, whatever it is. */
-void path_of_name(const struct tree *tree, const struct row_key *folder, const char *name, char *out, size_t size);
+void path_of_name(const struct tree *tree, const struct row_key *folder, const char *name, char *out,
+                  size_t size);
 
 /* draft.c: what becomes a row, and how. */
 struct save {
     struct row_key key;
     const char *text; /* NUL-terminated */
     size_t len;
-    int64_t at_us;    /* STORE_TIME_NONE or what the writer set */
-    int64_t saved_us; /* content_at of the same buffer's last save, or STORE_TIME_NONE */
-    uint64_t born;    /* when the buffer was opened */
+    int64_t at_us;     /* STORE_TIME_NONE or what the writer set */
+    int64_t saved_us;  /* content_at of the same buffer's last save, or STORE_TIME_NONE */
+    uint64_t born;     /* when the buffer was opened */
     uint64_t base_rev; /* the revision it was copied from, 0 = none */
 };
-/* Checks and commits one document: one transaction. *result as of store_put(). *f says why not; nothing is reported. */
-int save_commit(struct tree *tree, const struct caller *caller, const struct save *save, struct put_result *result,
-                struct fail *f);
+/* Checks and commits one document: one transaction. *result as of store_put(). *f says why not; nothing is
+ * reported. */
+int save_commit(struct tree *tree, const struct caller *caller, const struct save *save,
+                struct put_result *result, struct fail *f);
 /* The kernel's attributes of a former revision (0 = none is known) and of the folder are outdated. */
 void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev);
 /* A draft of a row: a copy of the document (NULL = the row does not exist yet), with one reference. */
-int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key, struct document *document,
-              struct node **out);
-/* Commits what a draft holds, if anything; `lock` of the node is held, and let go while the database works. */
+int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key,
+              struct document *document, struct node **out);
+/* Commits what a draft holds, if anything; `lock` of the node is held, and let go while the database works.
+ */
 enum draft_trigger { DRAFT_FLUSH, DRAFT_FSYNC, DRAFT_RELEASE, DRAFT_ATTRIBUTES };
-int draft_commit(struct tree *tree, const struct caller *caller, struct node *node, enum draft_trigger trigger,
-                 bool is_opener);
+int draft_commit(struct tree *tree, const struct caller *caller, struct node *node,
+                 enum draft_trigger trigger, bool is_opener);
 /* The draft of a row being created by the thread's own process, with a reference; NULL when there is none. */
 struct node *draft_pending(struct tree *tree, const struct row_key *key, pid_t tid, bool *by_other);
 void draft_set_pending(struct tree *tree, struct node *node, bool pending);
@@ -117,9 +120,9 @@ void save_refused(struct tree *tree, const struct caller *caller, const struct r
 void draft_break(struct tree *tree, const struct caller *caller, struct node *node, const struct fail *f);
 
 /*
- * refused.c: the texts that a commit refused, oldest out first, private to who wrote them. Keeps one, secrets blanked,
- * with its .error beside it; a text that the same process had refused under that name before is replaced, another's
- * gets a number behind its name.
+ * refused.c: the texts that a commit refused, oldest out first, private to who wrote them. Keeps one, secrets
+ * blanked, with its .error beside it; a text that the same process had refused under that name before is
+ * replaced, another's gets a number behind its name.
  */
 struct refused;
 struct refused *refused_new(void);
@@ -140,7 +143,7 @@ struct view {
     int (*render)(struct tree *tree, const struct caller *caller, struct buf *out);
 };
 const struct view *view_at(size_t index); /* of .campusfs; NULL behind the last */
-uint64_t view_ino(size_t index); /* its st_ino */
+uint64_t view_ino(size_t index);          /* its st_ino */
 const struct view *view_named(const char *name);
 /* The README of the mount: follows from the configuration alone. */
 int view_readme(struct tree *tree, struct node **out);

@@ -1,34 +1,34 @@
 /*
- * Listings. The offset of a row is its id, so that a listing goes on by key wherever it is resumed, needs one page of
- * memory, and shows every row that was there all the while exactly once. Scratch names follow the rows, as they were
- * when the listing came to them.
+ * Listings. The offset of a row is its id, so that a listing goes on by key wherever it is resumed, needs one
+ * page of memory, and shows every row that was there all the while exactly once. Scratch names follow the
+ * rows, as they were when the listing came to them.
  */
-#include <string.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tree/tree_internal.h"
 
 enum {
-    DOTS = 2,          /* "." and "..", before everything else */
-    FIRST_PAGE = 128,  /* rows: `ls | head` shall not wait for more */
+    DOTS = 2,         /* "." and "..", before everything else */
+    FIRST_PAGE = 128, /* rows: `ls | head` shall not wait for more */
     PAGE_GROWTH = 4,
 };
 #define SCRATCH_OFFSET (INT64_C(1) << 40) /* beyond the offset of every row */
 
 /*
- * The next page, fetched while the kernel still reads the current one: the database renders on one processor while the
- * listing is laid out on another. One thread a listing at most, which ends with its page.
+ * The next page, fetched while the kernel still reads the current one: the database renders on one processor
+ * while the listing is laid out on another. One thread a listing at most, which ends with its page.
  */
 struct read_ahead {
     pthread_t thread;
-    bool running;       /* the thread is to be joined */
-    bool cancelled;     /* atomic: nobody wants the page any more */
+    bool running;   /* the thread is to be joined */
+    bool cancelled; /* atomic: nobody wants the page any more */
     struct tree *tree;
     struct row_key folder;
     int64_t after;
     size_t limit;
-    struct op op;       /* deadline of the request that began it */
-    struct page *page;  /* owned, the answer, once joined */
+    struct op op;      /* deadline of the request that began it */
+    struct page *page; /* owned, the answer, once joined */
     struct fail f;
     int r;
 };
@@ -37,10 +37,10 @@ struct listing {
     struct read_ahead ahead;
     uint64_t nodeid;
     struct place place;
-    struct page *page;     /* owned: the rows behind `after`; NULL before the first */
+    struct page *page; /* owned: the rows behind `after`; NULL before the first */
     int64_t after;
-    size_t limit;          /* rows asked for in the current page */
-    size_t index;          /* the row given out last, where the next one is looked for first */
+    size_t limit;               /* rows asked for in the current page */
+    size_t index;               /* the row given out last, where the next one is looked for first */
     struct scratch_item *items; /* owned, with references; listed once */
     size_t nitems;
     bool listed;
@@ -93,8 +93,11 @@ static void ahead_begin(struct tree *tree, const struct caller *caller, struct l
 {
     struct read_ahead *ahead = &listing->ahead;
     const struct page *page = listing->page;
-    *ahead = (struct read_ahead){.tree = tree, .folder = listing->place.key, .limit = limit,
-                                 .after = page->rows[page->count - 1].id, .op = caller->op};
+    *ahead = (struct read_ahead){.tree = tree,
+                                 .folder = listing->place.key,
+                                 .limit = limit,
+                                 .after = page->rows[page->count - 1].id,
+                                 .op = caller->op};
     ahead->op.interrupted = ahead_cancelled;
     ahead->op.arg = ahead;
     ahead->running = pthread_create(&ahead->thread, NULL, ahead_run, ahead) == 0;
@@ -212,7 +215,8 @@ static int fixed_at(struct tree *tree, const struct caller *caller, struct listi
     if (!fixed_name(tree, &listing->place, (size_t)offset - DOTS, listing->name, sizeof listing->name))
         return 0;
     *listed = (struct listed){.name = listing->name, .next = offset + 1};
-    if (listing->place.kind == PLACE_CONTROL) { /* a snapshot is made when one is looked up, not for each listing */
+    if (listing->place.kind ==
+        PLACE_CONTROL) { /* a snapshot is made when one is looked up, not for each listing */
         listed->entry.attr.st_mode = S_IFREG;
         listed->entry.attr.st_ino = view_ino((size_t)offset - DOTS);
         return 1;
@@ -231,7 +235,8 @@ static int ask_page(struct tree *tree, const struct caller *caller, struct listi
 {
     struct fail f = {0};
     const struct row_key *key = &listing->place.key;
-    int r = store_page(tree->store, key->collection, key->region, after, limit, &caller->op, &listing->page, &f);
+    int r =
+        store_page(tree->store, key->collection, key->region, after, limit, &caller->op, &listing->page, &f);
     if (r == 0)
         listing->limit = limit;
     if (f.err && r < 0 && r != -EINTR) {
@@ -270,7 +275,8 @@ static size_t page_find(const struct listing *listing, int64_t after)
 {
     const struct page *page = listing->page;
     size_t i = listing->index;
-    if (i < page->count && page->rows[i].id <= after && (i + 1 == page->count || page->rows[i + 1].id > after))
+    if (i < page->count && page->rows[i].id <= after &&
+        (i + 1 == page->count || page->rows[i + 1].id > after))
         return i + 1;
     size_t low = 0, high = page->count;
     while (low < high) {
@@ -319,7 +325,8 @@ static int scratch_at(struct tree *tree, struct listing *listing, off_t offset, 
     if (i >= listing->nitems)
         return 0;
     struct node *node = listing->items[i].node;
-    *listed = (struct listed){.name = listing->items[i].name, .next = SCRATCH_OFFSET + (off_t)i + 1, .counted = true};
+    *listed = (struct listed){
+        .name = listing->items[i].name, .next = SCRATCH_OFFSET + (off_t)i + 1, .counted = true};
     listed->entry = (struct entry){.nodeid = node->nodeid};
     attr_node(node, &listed->entry.attr);
     return 1;

@@ -1,6 +1,7 @@
 /*
- * Making, removing and renaming names. A rename onto <id>.json is a save; a row's file that is moved to a scratch name
- * leaves a copy there and stays where it is for everybody but the process that moved it, as editors expect.
+ * Making, removing and renaming names. A rename onto <id>.json is a save; a row's file that is moved to a
+ * scratch name leaves a copy there and stays where it is for everybody but the process that moved it, as
+ * editors expect.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -76,7 +77,8 @@ static int unlink_scratch(struct tree *tree, const struct target *target)
     struct node *node = scratch_find(tree->scratch, target->folder, target->name);
     if (!node)
         return -ENOENT;
-    int r = node->kind == NODE_FOLDER ? -EISDIR : scratch_remove(tree->scratch, target->folder, target->name, node);
+    int r = node->kind == NODE_FOLDER ? -EISDIR
+                                      : scratch_remove(tree->scratch, target->folder, target->name, node);
     node_unref(tree->nodes, node);
     if (r == 0 && target->place.kind == PLACE_REFUSED)
         refused_left(tree, target->folder, target->name);
@@ -114,9 +116,9 @@ int tree_rmdir(struct tree *tree, const struct caller *caller, uint64_t parent, 
     struct node *node = scratch_find(tree->scratch, parent, name);
     if (!node)
         return -ENOENT;
-    r = node->kind != NODE_FOLDER                            ? -ENOTDIR
+    r = node->kind != NODE_FOLDER                        ? -ENOTDIR
         : !scratch_is_empty(tree->scratch, node->nodeid) ? -ENOTEMPTY
-                                                             : scratch_remove(tree->scratch, parent, name, node);
+                                                         : scratch_remove(tree->scratch, parent, name, node);
     node_unref(tree->nodes, node);
     return r;
 }
@@ -181,7 +183,10 @@ int tree_readlink(struct tree *tree, uint64_t nodeid, char **target)
 static void becomes_draft(struct tree *tree, struct node *node, const struct row_key *key,
                           const struct put_result *result)
 {
-    node->draft = (struct draft){.active = true, .key = *key, .saved_us = STORE_TIME_NONE, .version = 1,
+    node->draft = (struct draft){.active = true,
+                                 .key = *key,
+                                 .saved_us = STORE_TIME_NONE,
+                                 .version = 1,
                                  .born = memory_now(tree->memory)};
     if (result->id)
         node->draft.key.id = result->id;
@@ -195,15 +200,17 @@ static void becomes_draft(struct tree *tree, struct node *node, const struct row
     node->shown_ino = address_row(&node->draft.key);
 }
 
-static int save_node(struct tree *tree, const struct caller *caller, struct node *node, const struct target *from,
-                     const struct target *to)
+static int save_node(struct tree *tree, const struct caller *caller, struct node *node,
+                     const struct target *from, const struct target *to)
 {
     struct buf text CLEANUP(buf_clear) = {0};
     struct put_result result = {0};
     struct fail f = {0};
     pthread_mutex_lock(&node->lock);
     int r = node->kind != NODE_FILE ? -EPERM : buf_add(&text, node->content.data, node->content.len);
-    struct save save = {.key = to->key, .saved_us = STORE_TIME_NONE, .born = node->created,
+    struct save save = {.key = to->key,
+                        .saved_us = STORE_TIME_NONE,
+                        .born = node->created,
                         .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
     pthread_mutex_unlock(&node->lock);
     if (r < 0)
@@ -250,7 +257,8 @@ static int rename_onto_row(struct tree *tree, const struct caller *caller, const
     return r;
 }
 
-/* The first try comes back with a copy of its own (ESTALE); the second one gives that copy the scratch name. */
+/* The first try comes back with a copy of its own (ESTALE); the second one gives that copy the scratch name.
+ */
 static int rename_row_away(struct tree *tree, const struct caller *caller, const struct target *from,
                            const struct target *to)
 {
@@ -300,7 +308,8 @@ static int rename_row_to_region(struct tree *tree, const struct caller *caller, 
     return report_target(tree, from, r, &f);
 }
 
-static int rename_scratch(struct tree *tree, const struct target *from, const struct target *to, unsigned flags)
+static int rename_scratch(struct tree *tree, const struct target *from, const struct target *to,
+                          unsigned flags)
 {
     if (flags & RENAME_NOREPLACE) {
         struct node *there = scratch_find(tree->scratch, to->folder, to->name);
@@ -331,6 +340,8 @@ int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_fo
     if ((from.kind != NAME_SCRATCH && from.kind != NAME_ROW) || (!onto_row && to.kind != NAME_SCRATCH))
         return -EPERM;
     if (from.kind == NAME_ROW)
-        return onto_row ? rename_row_to_region(tree, caller, &from, &to) : rename_row_away(tree, caller, &from, &to);
-    return onto_row ? rename_onto_row(tree, caller, &from, &to, flags) : rename_scratch(tree, &from, &to, flags);
+        return onto_row ? rename_row_to_region(tree, caller, &from, &to)
+                        : rename_row_away(tree, caller, &from, &to);
+    return onto_row ? rename_onto_row(tree, caller, &from, &to, flags)
+                    : rename_scratch(tree, &from, &to, flags);
 }

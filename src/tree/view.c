@@ -1,6 +1,6 @@
 /*
- * Generated files: the README of the mount, and the control files of .campusfs. Each lookup makes a snapshot, so that
- * size and content always agree.
+ * Generated files: the README of the mount, and the control files of .campusfs. Each lookup makes a snapshot,
+ * so that size and content always agree.
  */
 #include <stdio.h>
 #include <string.h>
@@ -42,10 +42,11 @@ static int render_health(struct tree *tree, const struct caller *caller, struct 
 }
 
 static const char *const request_names[TREE_REQUESTS] = {
-    [TREE_LOOKUP] = "lookup", [TREE_GETATTR] = "getattr", [TREE_SETATTR] = "setattr", [TREE_OPEN] = "open",
-    [TREE_CREATE] = "create", [TREE_READ] = "read",       [TREE_WRITE] = "write",     [TREE_FLUSH] = "flush",
-    [TREE_FSYNC] = "fsync",   [TREE_RELEASE] = "release", [TREE_OPENDIR] = "opendir", [TREE_READDIR] = "readdir",
-    [TREE_UNLINK] = "unlink", [TREE_RENAME] = "rename",   [TREE_OTHER] = "other",
+    [TREE_LOOKUP] = "lookup",   [TREE_GETATTR] = "getattr", [TREE_SETATTR] = "setattr",
+    [TREE_OPEN] = "open",       [TREE_CREATE] = "create",   [TREE_READ] = "read",
+    [TREE_WRITE] = "write",     [TREE_FLUSH] = "flush",     [TREE_FSYNC] = "fsync",
+    [TREE_RELEASE] = "release", [TREE_OPENDIR] = "opendir", [TREE_READDIR] = "readdir",
+    [TREE_UNLINK] = "unlink",   [TREE_RENAME] = "rename",   [TREE_OTHER] = "other",
 };
 
 static int render_metrics(struct tree *tree, const struct caller *caller, struct buf *out)
