@@ -62,6 +62,7 @@ RUN_PREFIX = 'campusfs-test-'
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us that way gets everything ended, too
     config.addinivalue_line('markers', 'long: takes more than ten seconds; not run by default')
     config.addinivalue_line('markers', 'expect_log(regex): the test makes the daemon log matching lines at level error')
 
