@@ -324,12 +324,12 @@ BEGIN
                        coalesce(nullif(rtrim(p_prefix, '.'), ''), 'the document'), coalesce(quoted(p_doc), 'missing')));
     ELSIF p_doc - p_known <> '{}' THEN
         unknown := (SELECT min(key) FROM jsonb_object_keys(p_doc - p_known) key);
-        near := (SELECT name FROM unnest(p_known) name WHERE similarity(name, unknown) >= 0.3
+        near := (SELECT name FROM unnest(p_known) name WHERE similarity(name, unknown) > 0.2
                  ORDER BY similarity(name, unknown) DESC, name LIMIT 1);
         PERFORM refuse('22023', p_prefix || left(unknown, 100),
                        format('%s is not a field of %s', p_prefix || left(unknown, 100), p_what),
-                       coalesce('Did you mean ' || near || '?',
-                                'The fields are ' || array_to_string(p_known, ', ') || '.'));
+                       coalesce('Did you mean ' || near || '? ', '') ||
+                       'The fields are ' || array_to_string(p_known, ', ') || '.');
     END IF;
 END $$;
 COMMENT ON FUNCTION check_fields IS 'Refuses what is not an object, and fields that nobody knows';
@@ -368,7 +368,7 @@ DECLARE
     region text;
 BEGIN
     PERFORM check_fields(p_doc, p_known, '', 'a ' || p_noun);
-    PERFORM check_moment(p_at, 'updated_at');
+    PERFORM check_moment(p_at, 'updated_at'), field_moment(p_doc, 'updated_at', ''), field_moment(p_doc, 'created_at', '');
     id := field_id(p_doc, 'id', '');
     IF id IS NOT NULL AND p_id IS NULL THEN
         PERFORM refuse('22023', 'id', 'id must be left out: a new document takes the next one',
@@ -496,7 +496,8 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION claim_id IS
-    'On an id''s home shard (the first one for numbers that no shard gives away, which only the configuration knows): notes that its row lives on another one; can be repeated';
+    'On an id''s home shard (the first one for numbers that no shard gives away, which only the configuration '
+    'knows): notes that its row lives on another one; can be repeated';
 
 CREATE OR REPLACE FUNCTION check_id_elsewhere(p_collection smallint, p_region smallint, p_id bigint) RETURNS void
 LANGUAGE plpgsql AS $$

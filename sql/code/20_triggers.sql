@@ -14,7 +14,7 @@
 
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
--- Clocks of the row -----------------------------------------------------------------------------------------------------
+-- Clocks of the row -----------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION clock_content() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -154,6 +154,7 @@ DECLARE
     want users;
     want_profile user_profiles;
     password text;
+    changed boolean;
     result text := 'unchanged';
 BEGIN
     PERFORM check_document('user', p_region, p_id, p_doc,
@@ -198,7 +199,9 @@ BEGIN
         IF (want.email, want.username) IS DISTINCT FROM (was.email, was.username) THEN
             PERFORM check_user_names(want);
         END IF;
-        IF put_profile(p_region, p_id, want_profile) OR want IS DISTINCT FROM was OR p_at <> was.updated_at THEN
+        -- A statement of its own: OR may skip what it need not know.
+        changed := put_profile(p_region, p_id, want_profile);
+        IF changed OR want IS DISTINCT FROM was OR p_at <> was.updated_at THEN
             UPDATE users u
             SET email = want.email, username = want.username, first_name = want.first_name, last_name = want.last_name,
                 role = want.role, status = want.status, email_verified = want.email_verified,
@@ -209,8 +212,11 @@ BEGIN
         END IF;
     END IF;
 
-    IF password IS NOT NULL AND put_password(p_region, want.id, password) AND result = 'unchanged' THEN
-        result := 'updated';
+    IF password IS NOT NULL THEN
+        changed := put_password(p_region, want.id, password);
+        IF changed AND result = 'unchanged' THEN
+            result := 'updated';
+        END IF;
     END IF;
     IF result <> 'unchanged' THEN
         PERFORM note_request(p_request);

@@ -112,7 +112,7 @@ BEGIN
         UNION ALL
         SELECT 'lesson', l.id, format('modules[%s].lessons[%s].id', l.module_id - 1, l.position - 1)
         FROM unnest(p_lessons) l) c
-    WHERE c.id IS NOT NULL GROUP BY c.kind, c.id HAVING count(*) > 1 LIMIT 1;
+    WHERE c.id IS NOT NULL GROUP BY c.kind, c.id HAVING count(*) > 1 ORDER BY c.kind DESC, c.id LIMIT 1;
     IF FOUND THEN
         PERFORM refuse('22023', path, format('%s is %s, which is in the document twice', path, child),
                        'To copy a module or a lesson leave out its id.');
@@ -261,12 +261,13 @@ DECLARE
     want courses;
     want_modules course_modules[];
     want_lessons course_lessons[];
+    changed boolean;
     result text := 'unchanged';
 BEGIN
     PERFORM check_document('course', p_region, p_id, p_doc,
                            ARRAY['id', 'region', 'instructor_id', 'category_id', 'title', 'slug', 'description',
-                                 'level', 'language', 'price', 'currency', 'status', 'published_at', 'modules', 'created_at',
-                                 'updated_at'] || computed, p_at);
+                                 'level', 'language', 'price', 'currency', 'status', 'published_at', 'modules',
+                                 'created_at', 'updated_at'] || computed, p_at);
     PERFORM note_actor(p_actor);
     SELECT * INTO shown FROM doc_courses d WHERE d.region = p_region AND d.id = p_id;
     IF FOUND AND same_document(shown.body, p_doc, ARRAY['created_at', 'updated_at'] || computed)
@@ -304,12 +305,14 @@ BEGIN
     IF result <> 'created' THEN
         PERFORM check_conflict(format('course %s', p_id), was.content_at, p_doc, p_base);
         PERFORM check_course_references(was, want);
-        IF put_curriculum(p_id, want_modules, want_lessons) OR want IS DISTINCT FROM was OR p_at <> was.updated_at THEN
+        -- A statement of its own: OR may skip what it need not know.
+        changed := put_curriculum(p_id, want_modules, want_lessons);
+        IF changed OR want IS DISTINCT FROM was OR p_at <> was.updated_at THEN
             UPDATE courses c
             SET instructor_id = want.instructor_id, category_id = want.category_id, title = want.title,
-                slug = want.slug, description = want.description, level = want.level, language = want.language, price = want.price,
-                currency = want.currency, status = want.status, duration_minutes = want.duration_minutes,
-                published_at = want.published_at,
+                slug = want.slug, description = want.description, level = want.level, language = want.language,
+                price = want.price, currency = want.currency, status = want.status,
+                duration_minutes = want.duration_minutes, published_at = want.published_at,
                 updated_at = coalesce(p_at, was.updated_at), rev = CASE WHEN p_at IS NULL THEN -1 ELSE 0 END
             WHERE c.region = p_region AND c.id = p_id;
             result := 'updated';

@@ -161,6 +161,7 @@ DECLARE
     was enrollments;
     want enrollments;
     entries lesson_progress[];
+    changed boolean;
     result text := 'unchanged';
 BEGIN
     PERFORM check_document('enrollment', p_region, p_id, p_doc,
@@ -201,8 +202,9 @@ BEGIN
     IF result <> 'created' THEN
         PERFORM check_conflict(format('enrollment %s', p_id), was.content_at, p_doc, p_base);
         PERFORM check_enrollment_references(was, want);
-        IF put_entries(p_id, want.course_id, want.course_id <> was.course_id, entries)
-           OR want IS DISTINCT FROM was OR p_at <> was.updated_at THEN
+        -- A statement of its own: OR may skip what it need not know.
+        changed := put_entries(p_id, want.course_id, want.course_id <> was.course_id, entries);
+        IF changed OR want IS DISTINCT FROM was OR p_at <> was.updated_at THEN
             UPDATE enrollments e
             SET user_id = want.user_id, course_id = want.course_id, status = want.status,
                 progress_percent = progress_of(entries), enrolled_at = want.enrolled_at,

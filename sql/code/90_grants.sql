@@ -104,7 +104,8 @@ BEGIN
     FOREACH tab IN ARRAY ARRAY['courses', 'enrollments'] LOOP
         columns := (SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
                     WHERE attrelid = tab::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-                        AND attname <> ALL ('{duration_minutes,rating_sum,rating_count,enrollment_count,progress_percent}'));
+                        AND attname NOT IN ('duration_minutes', 'rating_sum', 'rating_count', 'enrollment_count',
+                                            'progress_percent'));
         EXECUTE format('GRANT INSERT (%s), UPDATE (%s), DELETE ON %I TO campusfs_rw', columns, columns, tab);
     END LOOP;
 END $$;
