@@ -26,6 +26,8 @@ static const struct {
     {"55P03", ETIMEDOUT},    /* lock_not_available */
     {"57014", ETIMEDOUT}, /* query_canceled: by statement_timeout, for we cancel by closing the connection */
     {"25006", EROFS, true}, /* read_only_sql_transaction: no primary (any more) */
+    {"0A000", EIO, true},   /* of a prepared statement: its result has changed; it is prepared anew */
+    {"26000", EIO, true},   /* invalid_sql_statement_name: the same */
     {"25P03", EIO, true},   /* idle_in_transaction_session_timeout */
     {"53100", ENOSPC},      /* disk_full */
     {"53200", EIO, true},   /* out_of_memory */

@@ -1,10 +1,7 @@
 #include "shard/cluster.h"
 
-#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/parallel.h"
-#include "base/sql.h"
-#include "shard/schema.h"
 #include "shard/shard_private.h"
 #include "shard/target.h"
 
@@ -12,96 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-enum { WATCH_FAILING_MS = 50, WATCH_READY_MS = 1000, WATCH_ANSWER_MS = 1000 };
 
 struct cluster {
     const struct config *config;
     struct shard *shards;
     size_t nshards;
-    pthread_mutex_t lock; /* guards `stopping` */
-    pthread_cond_t stop;
-    bool stopping;
 };
-
-struct watch {
-    struct cluster *cluster;
-    struct node *node;
-};
-
-/* ---- the watchers ---- */
-
-/* Sleeps; false when the cluster is being closed. */
-static bool watch_sleep(struct cluster *cluster, int64_t ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (until.tv_nsec + ms * 1000000) / 1000000000;
-    until.tv_nsec = (until.tv_nsec + ms * 1000000) % 1000000000;
-    pthread_mutex_lock(&cluster->lock);
-    int r = 0;
-    while (!cluster->stopping && r == 0)
-        r = pthread_cond_clockwait(&cluster->stop, &cluster->lock, CLOCK_MONOTONIC, &until);
-    bool go_on = !cluster->stopping;
-    pthread_mutex_unlock(&cluster->lock);
-    return go_on;
-}
-
-/*
- * One thread a node, so that a frozen one delays no other: brings a node that is out of use back, and asks
- * one that is in use for its role and lag. Operations never try a node that is out of use.
- */
-static void *watch_node(void *arg)
-{
-    struct watch watch = *(struct watch *)arg;
-    struct node *node = watch.node;
-    free(arg);
-    bool ready = pool_ready(node->pool);
-    while (watch_sleep(watch.cluster, ready ? WATCH_READY_MS : WATCH_FAILING_MS)) {
-        if (pool_ready(node->pool)) {
-            struct op op = op_within(WATCH_ANSWER_MS);
-            struct attempt attempt = attempt_begin(&op, 100);
-            node_ask_role(node->shard, node, &attempt);
-        } else if (node_revive(node->shard, node, false, NULL) == 0) {
-            log_info("shard %s: node %s: in use again", node->shard->self->name, node->config->name);
-        }
-        ready = pool_ready(node->pool);
-    }
-    return NULL;
-}
-
-static int start_watchers(struct cluster *cluster)
-{
-    for (size_t s = 0; s < cluster->nshards; s++) {
-        for (size_t n = 0; n < cluster->shards[s].nnodes; n++) {
-            struct node *node = &cluster->shards[s].nodes[n];
-            struct watch *watch = malloc(sizeof *watch);
-            if (!watch)
-                return -ENOMEM;
-            *watch = (struct watch){cluster, node};
-            int err = pthread_create(&node->watcher, NULL, watch_node, watch);
-            if (err) {
-                free(watch);
-                return -err;
-            }
-            node->watched = true;
-        }
-    }
-    return 0;
-}
-
-static void stop_watchers(struct cluster *cluster)
-{
-    pthread_mutex_lock(&cluster->lock);
-    cluster->stopping = true;
-    pthread_cond_broadcast(&cluster->stop);
-    pthread_mutex_unlock(&cluster->lock);
-    for (size_t s = 0; s < cluster->nshards; s++)
-        for (size_t n = 0; n < cluster->shards[s].nnodes; n++)
-            if (cluster->shards[s].nodes[n].watched)
-                pthread_join(cluster->shards[s].nodes[n].watcher, NULL);
-}
 
 /* ---- building ---- */
 
@@ -138,8 +51,6 @@ static struct cluster *cluster_new(const struct config *config)
     if (!cluster)
         return NULL;
     cluster->config = config;
-    pthread_mutex_init(&cluster->lock, NULL);
-    pthread_cond_init(&cluster->stop, NULL);
     cluster->shards = calloc(config->nshards, sizeof *cluster->shards);
     cluster->nshards = cluster->shards ? config->nshards : 0;
     for (size_t i = 0; i < cluster->nshards; i++)
@@ -158,17 +69,16 @@ void cluster_close(struct cluster *cluster)
 {
     if (!cluster)
         return;
-    stop_watchers(cluster);
     for (size_t s = 0; s < cluster->nshards; s++) {
         struct shard *shard = &cluster->shards[s];
-        for (size_t n = 0; n < shard->nnodes; n++)
+        for (size_t n = 0; n < shard->nnodes; n++) {
+            watch_stop(&shard->nodes[n]);
             pool_free(shard->nodes[n].pool);
+        }
         free(shard->nodes);
         pthread_mutex_destroy(&shard->lock);
     }
     free(cluster->shards);
-    pthread_cond_destroy(&cluster->stop);
-    pthread_mutex_destroy(&cluster->lock);
     free(cluster);
 }
 
@@ -176,58 +86,81 @@ void cluster_close(struct cluster *cluster)
 
 struct look {
     struct node *node;
-    int result; /* 0 = can be used */
-    struct fail why;
+    bool standby;
+    struct fail why; /* err 0 = can be used */
 };
 
 static void look_at_node(void *arg, size_t index)
 {
     struct look *look = (struct look *)arg + index;
     struct node *node = look->node;
-    struct conn *conn;
-    look->result = node_revive(node->shard, node, true, &look->why);
-    if (look->result < 0) {
-        schema_explain(&look->why);
-        return;
-    }
-    struct op op = op_within(node->shard->config->connect_timeout_ms);
-    look->result = pool_take(node->pool, &op, &conn, &look->why);
-    if (look->result < 0)
-        return;
-    look->result = schema_check(conn, node->shard->self->number, &op, &look->why);
-    pool_give(node->pool, conn);
-    if (look->result < 0)
+    struct conn_role role = {.standby = false};
+    if (node_connect(node, true, &role, &look->why) < 0) {
         pool_fail(node->pool, &look->why);
+    } else {
+        node_note(node->shard, node, &role);
+        pool_mend(node->pool);
+    }
+    look->standby = role.standby;
+}
+
+/*
+ * How bad a reason is: a schema that is not ours weighs more than a password or a word that libpq does not
+ * know, and that more than silence. A standby may just not have replayed our schema yet: that is silence.
+ */
+static int weigh(const struct look *look)
+{
+    switch (look->why.err) {
+    case EXDEV:
+        return EPROTO;
+    case EPROTO:
+        return look->standby ? EIO : EPROTO;
+    case EACCES:
+    case EINVAL:
+        return look->why.err;
+    default:
+        return EIO;
+    }
 }
 
 /* One shard: good when some node can be used and none has a schema that is not ours. */
 static int judge_shard(const struct shard *shard, const struct look *looks, size_t n, struct fail *f)
 {
-    bool usable = false, foreign = false;
+    bool usable = false;
+    int worst = 0;
     for (size_t i = 0; i < n; i++) {
         if (looks[i].node->shard != shard)
             continue;
-        usable = usable || looks[i].result == 0;
-        foreign = foreign || looks[i].why.err == EPROTO;
+        usable = usable || looks[i].why.err == 0;
+        int err = looks[i].why.err ? weigh(&looks[i]) : 0;
+        if (worst == 0 || (worst == EIO && err) || err == EPROTO)
+            worst = err;
     }
-    if (usable && !foreign)
+    if (usable && worst != EPROTO)
         return 0;
-    int err = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (looks[i].node->shard != shard || looks[i].result == 0)
-            continue;
-        /* A schema that is not ours weighs more than a password, and that more than silence. */
-        int worse = looks[i].why.err == EPROTO || looks[i].why.err == EACCES || looks[i].why.err == EINVAL
-                        ? looks[i].why.err
-                        : EIO;
-        if (err == 0 || err == EIO || worse == EPROTO)
-            err = worse;
-        size_t len = f ? strlen(f->message) : 0;
-        if (f)
+    for (size_t i = 0; f && i < n; i++) {
+        size_t len = strlen(f->message);
+        if (looks[i].node->shard == shard && looks[i].why.err)
             snprintf(f->message + len, sizeof f->message - len, "%sshard %s: %s", len ? "\n" : "",
                      shard->self->name, looks[i].why.message);
     }
-    return -err;
+    return -worst;
+}
+
+static int judge_all(struct cluster *cluster, const struct look *looks, size_t n, struct fail *f)
+{
+    int r = 0;
+    for (size_t s = 0; s < cluster->nshards; s++) {
+        int one = judge_shard(&cluster->shards[s], looks, n, f);
+        r = r == 0 || (r == -EIO && one) ? one : r;
+    }
+    for (size_t i = 0; r == 0 && i < n; i++)
+        if (looks[i].why.err)
+            log_warning("shard %s: %s: going on without it", looks[i].node->shard->self->name,
+                        looks[i].why.message);
+    if (r < 0 && f)
+        f->err = -r;
+    return r;
 }
 
 static int look_at_all(struct cluster *cluster, struct fail *f)
@@ -240,19 +173,18 @@ static int look_at_all(struct cluster *cluster, struct fail *f)
         for (size_t i = 0; i < cluster->shards[s].nnodes; i++)
             looks[n++].node = &cluster->shards[s].nodes[i];
     parallel_run(n, look_at_node, looks);
-    int r = 0;
-    for (size_t s = 0; s < cluster->nshards; s++) {
-        int one = judge_shard(&cluster->shards[s], looks, n, f);
-        r = r == 0 || r == -EIO ? (one ? one : r) : r;
-    }
-    for (size_t i = 0; r == 0 && i < n; i++)
-        if (looks[i].result < 0)
-            log_warning("shard %s: %s: going on without it", looks[i].node->shard->self->name,
-                        looks[i].why.message);
+    int r = judge_all(cluster, looks, n, f);
     free(looks);
-    if (r < 0 && f)
-        f->err = -r;
     return r;
+}
+
+static int start_watchers(struct cluster *cluster, struct fail *f)
+{
+    int r = 0;
+    for (size_t s = 0; s < cluster->nshards; s++)
+        for (size_t i = 0; r == 0 && i < cluster->shards[s].nnodes; i++)
+            r = watch_start(&cluster->shards[s].nodes[i]);
+    return r < 0 ? fail_set(f, -r, "cannot start a thread: %s", strerror(-r)) : 0;
 }
 
 int cluster_open(const struct config *config, struct cluster **out, struct fail *f)
@@ -261,8 +193,8 @@ int cluster_open(const struct config *config, struct cluster **out, struct fail 
     if (!cluster)
         return fail_set(f, ENOMEM, "out of memory");
     int r = look_at_all(cluster, f);
-    if (r == 0 && (r = start_watchers(cluster)) < 0)
-        fail_set(f, -r, "cannot start a thread: %s", strerror(-r));
+    if (r == 0)
+        r = start_watchers(cluster, f);
     if (r < 0) {
         cluster_close(cluster);
         return r;

@@ -45,7 +45,7 @@ static void probe_node(void *arg, size_t index)
         return;
     }
     if (schema_check(conn, p->config->shards[p->config->nodes[p->node].shard].number, p->op, &p->why) < 0 &&
-        p->why.err != EPROTO)
+        p->why.err != EPROTO && p->why.err != EXDEV)
         return;
     struct fail ignored = {.err = 0};
     schema_read(conn, p->op, &p->schema, &shard, &ignored);
@@ -138,7 +138,7 @@ static enum health_status judge_shard(const struct probe *probes, size_t shard)
         const struct probe *p = &probes[i];
         if (p->config->nodes[i].shard != shard)
             continue;
-        readable = readable || (p->reachable && p->why.err != EPROTO);
+        readable = readable || (p->reachable && p->why.err != EPROTO && p->why.err != EXDEV);
         fault = fault || p->why.err;
     }
     if (!readable)

@@ -1,14 +1,15 @@
 #include "shard/shard_private.h"
 
+#include "base/cleanup.h"
 #include "base/log.h"
+#include "shard/schema.h"
+#include "shard/target.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-enum { BLAME_MS = 500 };
 
 static const char *const role_names[] = {"unknown", "primary", "standby"};
 
@@ -32,33 +33,36 @@ void node_note(struct shard *shard, struct node *node, const struct conn_role *r
     if (now == NODE_PRIMARY && role->timeline > shard->token.timeline)
         shard->token = (struct position){role->timeline, role->lsn};
     pthread_mutex_unlock(&shard->lock);
-    if (changed && before != NODE_UNKNOWN)
-        log_warning("shard %s: node %s: was %s, is %s on timeline %" PRIu32, shard->self->name,
-                    node->config->name, role_names[before], role_names[now], role->timeline);
-}
-
-int node_revive(struct shard *shard, struct node *node, bool now, struct fail *f)
-{
-    struct conn_role role;
-    int r = pool_revive(node->pool, now, &role, f);
-    if (r == 0 && role.timeline)
-        node_note(shard, node, &role);
-    return r;
-}
-
-void node_ask_role(struct shard *shard, struct node *node, const struct attempt *attempt)
-{
-    struct conn *conn;
-    struct conn_role role;
-    struct fail why = {.err = 0};
-    if (!pool_ready(node->pool) || pool_take(node->pool, &attempt->op, &conn, NULL) < 0)
+    if (!changed || before == NODE_UNKNOWN)
         return;
-    int r = conn_ask_role(conn, &attempt->op, &role, &why);
-    pool_give(node->pool, conn);
-    if (r == 0)
-        node_note(shard, node, &role);
-    else if (attempt_used_up(attempt))
-        pool_fail(node->pool, &why);
+    pool_renew(node->pool);
+    log_warning("shard %s: node %s: was %s, is %s on timeline %" PRIu32, shard->self->name,
+                node->config->name, role_names[before], role_names[now], role->timeline);
+}
+
+static bool node_stopping(void *arg)
+{
+    return atomic_load(&((struct node *)arg)->stopping);
+}
+
+int node_connect(struct node *node, bool strict, struct conn_role *role, struct fail *f)
+{
+    const struct config *config = node->shard->config;
+    struct conn_target target = target_of_node(config, (size_t)(node->config - config->nodes));
+    struct op op = op_within(config->connect_timeout_ms);
+    op.interrupted = node_stopping;
+    op.arg = node;
+    int r = conn_open(&target, &op, &node->monitor, f);
+    if (r < 0) {
+        schema_explain(f);
+        return -f->err;
+    }
+    *role = *conn_role(node->monitor);
+    unsigned number = node->shard->self->number;
+    r = strict ? schema_check(node->monitor, number, &op, f) : schema_belongs(node->monitor, number, &op, f);
+    if (r < 0)
+        conn_close(STEAL(node->monitor));
+    return r;
 }
 
 int node_find_primary(struct shard *shard)
@@ -104,38 +108,4 @@ void node_why_not(struct shard *shard, struct fail *f)
         if (pool_why_not(shard->nodes[i].pool, &why) < 0)
             snprintf(f->message + len, sizeof f->message - len, "; %s", why.message);
     }
-}
-
-void node_ask_roles(struct shard *shard, const struct op *op)
-{
-    for (size_t i = 0; i < shard->nnodes; i++) {
-        struct attempt attempt = attempt_begin(op, 25);
-        node_ask_role(shard, &shard->nodes[i], &attempt);
-    }
-}
-
-int shard_pause(const struct op *op, int64_t ms)
-{
-    int64_t until = clock_now_ms() + ms;
-    if (until > op->deadline)
-        until = op->deadline;
-    for (int64_t left; (left = until - clock_now_ms()) > 0;) {
-        if (op_interrupted(op))
-            return -EINTR;
-        int64_t slice = left < 50 ? left : 50;
-        nanosleep(&(struct timespec){.tv_nsec = slice * 1000000}, NULL);
-    }
-    return op_interrupted(op) ? -EINTR : 0;
-}
-
-struct attempt attempt_begin(const struct op *op, unsigned percent)
-{
-    struct attempt attempt = {*op, op_left_ms(op) * percent / 100};
-    attempt.op.deadline = clock_now_ms() + attempt.given;
-    return attempt;
-}
-
-bool attempt_used_up(const struct attempt *attempt)
-{
-    return attempt->given >= BLAME_MS && op_left_ms(&attempt->op) == 0;
 }

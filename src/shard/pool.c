@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 3000, WAIT_SLICE_MS = 50 };
+enum { WAIT_SLICE_MS = 50 };
 
 /* One who stands in line; on its own stack. What it is given, it is given under the lock. */
 struct waiter {
@@ -17,7 +17,7 @@ struct waiter {
     struct waiter *next;
     struct conn *conn; /* a connection handed over */
     bool may_open;     /* or the right to open one, counted in `open` already */
-    bool sent_away;    /* or the pool has begun to fail */
+    bool sent_away;    /* or the pool has failed */
 };
 
 struct pool {
@@ -27,12 +27,11 @@ struct pool {
     unsigned nidle;
     unsigned open; /* idle, busy and being opened */
     struct waiter *first, **last;
-    bool failing;
-    bool reviving; /* one attempt at a time */
-    unsigned failures;
-    int64_t retry_at;
+    bool failed;
     struct fail why;
-    unsigned seed;
+    int64_t renewed; /* connections that asked the node's role before are closed */
+    bool woken;
+    pthread_cond_t changed; /* failed or woken, for the watcher */
 };
 
 struct pool *pool_new(const struct pool_settings *settings)
@@ -47,10 +46,10 @@ struct pool *pool_new(const struct pool_settings *settings)
     pool->settings = *settings;
     pool->idle = idle;
     pool->last = &pool->first;
-    pool->failing = true;
-    pool->seed = (unsigned)clock_now_ms() ^ (unsigned)(uintptr_t)pool;
+    pool->failed = true;
     fail_set(&pool->why, EIO, "node %s: not connected yet", settings->target.node);
     pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->changed, NULL);
     return pool;
 }
 
@@ -61,6 +60,7 @@ void pool_free(struct pool *pool)
     for (unsigned i = 0; i < pool->nidle; i++)
         conn_close(pool->idle[i]);
     free(pool->idle);
+    pthread_cond_destroy(&pool->changed);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -101,19 +101,16 @@ static void slot_release(struct pool *pool)
         pool->open--;
 }
 
-static void start_failing(struct pool *pool, const struct fail *why)
+/* True when the pool was in use until now, and the caller is to say so. */
+static bool begin_failing(struct pool *pool, const struct fail *why)
 {
-    if (!pool->failing)
-        log_warning("%s: out of use", why->message);
-    pool->failing = true;
+    bool news = !pool->failed;
+    pool->failed = true;
     pool->why = *why;
-    int64_t pause = (int64_t)BACKOFF_FIRST_MS << (pool->failures < 6 ? pool->failures : 6);
-    if (pause > BACKOFF_MAX_MS)
-        pause = BACKOFF_MAX_MS;
-    pool->failures++;
-    pool->retry_at = clock_now_ms() + pause / 2 + rand_r(&pool->seed) % (pause + 1);
     for (struct waiter *waiter; (waiter = line_pop(pool));)
         waiter->sent_away = true;
+    pthread_cond_broadcast(&pool->changed);
+    return news;
 }
 
 /* Takes all idle connections out, for the caller to close without the lock. */
@@ -129,20 +126,24 @@ static unsigned steal_idle(struct pool *pool, struct conn **out)
 
 /* ---- waiting ---- */
 
-static void wait_slice(struct pool *pool, struct waiter *waiter, const struct op *op)
+/* Waits for a signal for so long at most. */
+static void wait_on(struct pool *pool, pthread_cond_t *cond, int64_t ms)
 {
-    int64_t left = op_left_ms(op);
-    if (op->interrupted && left > WAIT_SLICE_MS)
-        left = WAIT_SLICE_MS;
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += left / 1000;
-    until.tv_nsec += left % 1000 * 1000000;
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
     if (until.tv_nsec >= 1000000000) {
         until.tv_sec++;
         until.tv_nsec -= 1000000000;
     }
-    pthread_cond_clockwait(&waiter->cond, &pool->lock, CLOCK_MONOTONIC, &until);
+    pthread_cond_clockwait(cond, &pool->lock, CLOCK_MONOTONIC, &until);
+}
+
+static void wait_slice(struct pool *pool, struct waiter *waiter, const struct op *op)
+{
+    int64_t left = op_left_ms(op);
+    wait_on(pool, &waiter->cond, op->interrupted && left > WAIT_SLICE_MS ? WAIT_SLICE_MS : left);
 }
 
 /* Stands in line. On 0 the waiter holds a connection or may open one. */
@@ -180,7 +181,7 @@ static int wait_in_line(struct pool *pool, struct waiter *waiter, const struct o
 static int claim(struct pool *pool, const struct op *op, struct conn **out, struct fail *f)
 {
     *out = NULL;
-    if (pool->failing) {
+    if (pool->failed) {
         if (f && f->err == 0)
             *f = pool->why;
         return -pool->why.err;
@@ -222,9 +223,10 @@ static int open_for(struct pool *pool, const struct op *op, struct conn **out, s
     slot_release(pool);
     /* Too little time of one caller, or too many clients at the server, say nothing against the node. */
     bool busy = pool->open > 0 && strcmp(why.sqlstate, "53300") == 0;
-    if (why.err != EINTR && !busy && op_left_ms(op) > 0)
-        start_failing(pool, &why);
+    bool news = why.err != EINTR && !busy && op_left_ms(op) > 0 && begin_failing(pool, &why);
     pthread_mutex_unlock(&pool->lock);
+    if (news)
+        log_warning("%s: out of use", why.message);
     if (f && f->err == 0)
         *f = why;
     return r;
@@ -256,7 +258,7 @@ void pool_give(struct pool *pool, struct conn *conn)
 {
     bool usable = conn_usable(conn);
     pthread_mutex_lock(&pool->lock);
-    if (usable && !pool->failing) {
+    if (usable && !pool->failed && conn_role(conn)->asked >= pool->renewed) {
         struct waiter *waiter = line_pop(pool);
         if (waiter)
             waiter->conn = conn;
@@ -274,58 +276,58 @@ void pool_fail(struct pool *pool, const struct fail *why)
 {
     struct conn *idle[POOL_SIZE_MAX];
     pthread_mutex_lock(&pool->lock);
-    unsigned n = 0;
-    if (!pool->failing) {
-        n = steal_idle(pool, idle);
-        start_failing(pool, why);
+    unsigned n = steal_idle(pool, idle);
+    bool news = begin_failing(pool, why);
+    pthread_mutex_unlock(&pool->lock);
+    if (news)
+        log_warning("%s: out of use", why->message);
+    while (n)
+        conn_close(idle[--n]);
+}
+
+void pool_renew(struct pool *pool)
+{
+    struct conn *idle[POOL_SIZE_MAX];
+    pthread_mutex_lock(&pool->lock);
+    unsigned n = steal_idle(pool, idle);
+    pool->renewed = clock_now_ms();
+    while (pool->first && pool->open < pool->settings.size) {
+        pool->open++;
+        line_pop(pool)->may_open = true;
     }
     pthread_mutex_unlock(&pool->lock);
     while (n)
         conn_close(idle[--n]);
 }
 
-int pool_revive(struct pool *pool, bool now, struct conn_role *role, struct fail *f)
+void pool_mend(struct pool *pool)
 {
-    role->timeline = 0;
     pthread_mutex_lock(&pool->lock);
-    bool attempt = pool->failing && !pool->reviving && (now || clock_now_ms() >= pool->retry_at) &&
-                   pool->open < pool->settings.size;
-    bool ready = !pool->failing;
-    if (attempt) {
-        pool->reviving = true;
-        pool->open++;
-    } else if (!ready && f && f->err == 0) {
-        *f = pool->why;
-    }
+    pool->failed = false;
     pthread_mutex_unlock(&pool->lock);
-    if (!attempt)
-        return ready ? 0 : -EIO;
+}
 
-    struct op op = op_within(pool->settings.connect_timeout_ms);
-    struct conn *conn = NULL;
-    struct fail why = {.err = 0};
-    int r = connect_node(pool, &op, &conn, &why);
+void pool_wait(struct pool *pool, int64_t ms)
+{
     pthread_mutex_lock(&pool->lock);
-    pool->reviving = false;
-    if (r == 0) {
-        *role = *conn_role(conn);
-        pool->failing = false;
-        pool->failures = 0;
-        pool->idle[pool->nidle++] = conn;
-    } else {
-        slot_release(pool);
-        start_failing(pool, &why);
-    }
+    if (!pool->woken)
+        wait_on(pool, &pool->changed, ms);
+    pool->woken = false;
     pthread_mutex_unlock(&pool->lock);
-    if (r < 0 && f && f->err == 0)
-        *f = why;
-    return r;
+}
+
+void pool_wake(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->woken = true;
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 bool pool_ready(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    bool ready = !pool->failing;
+    bool ready = !pool->failed;
     pthread_mutex_unlock(&pool->lock);
     return ready;
 }
@@ -333,7 +335,7 @@ bool pool_ready(struct pool *pool)
 int pool_why_not(struct pool *pool, struct fail *f)
 {
     pthread_mutex_lock(&pool->lock);
-    int r = pool->failing ? fail_set(f, pool->why.err, "%s", pool->why.message) : 0;
+    int r = pool->failed ? fail_set(f, pool->why.err, "%s", pool->why.message) : 0;
     pthread_mutex_unlock(&pool->lock);
     return r;
 }

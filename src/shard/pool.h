@@ -2,9 +2,9 @@
  * The connections to one node: at most `size`, opened when needed, the most recently used first. Who finds
  * none free waits in line, first come first served, until its deadline.
  *
- * A node that could not be connected to, or that let a deadline pass, is failing: then everybody is sent away
- * at once, and only pool_revive() tries again, at growing, jittered intervals; so a dead node costs one
- * attempt at a time and no operation.
+ * A node that cannot be connected to, or does not answer its watcher (watch.c), is out of use: then everybody
+ * is sent away at once, those in line too, until the watcher mends the pool. So a dead node costs no
+ * operation more than what was under way.
  *
  * Thread-safe. The lock is never held while the server is talked to.
  */
@@ -33,33 +33,35 @@ struct pool_stats {
     unsigned open, busy, max;
 };
 
-/* A new pool is failing until it is revived. NULL when out of memory. */
+/* A new pool is out of use until it is mended. NULL when out of memory. */
 struct pool *pool_new(const struct pool_settings *settings);
 /* No connection may be out and nobody inside. Takes NULL. */
 void pool_free(struct pool *pool);
 
 /*
- * A connection that looked usable just now, the caller's until pool_give(). -EIO (failing, or none free in
+ * A connection that looked usable just now, the caller's until pool_give(). -EIO (out of use, or none free in
  * time, or too many wait), -EACCES, -EINTR.
  */
 int pool_take(struct pool *pool, const struct op *op, struct conn **out, struct fail *f);
 /* Gives it back; one that can no longer be used is closed. */
 void pool_give(struct pool *pool, struct conn *conn);
 
-/* The node did not answer in time: makes it failing and closes what is idle. */
+/* Takes the node out of use, with the reason, and closes what is idle. */
 void pool_fail(struct pool *pool, const struct fail *why);
+/* Puts it in use again. */
+void pool_mend(struct pool *pool);
+/* The node's role has changed: no connection that was told another one is handed out any more. */
+void pool_renew(struct pool *pool);
 
-/* False while the node is failing. */
+/* Sleeps until the pool fails, pool_wake() is called, or the time is over. For the watcher. */
+void pool_wait(struct pool *pool, int64_t ms);
+/* Makes the watcher look at the node now; cheap. */
+void pool_wake(struct pool *pool);
+
+/* False while the node is out of use. */
 bool pool_ready(struct pool *pool);
-/* Says why a node is failing; 0 when it is not. */
+/* Why it is, as -errno; 0 when it is in use. */
 int pool_why_not(struct pool *pool, struct fail *f);
 /* Busy connections and waiters, to find the least loaded. */
 unsigned pool_load(struct pool *pool);
 struct pool_stats pool_stats(struct pool *pool);
-
-/*
- * When the pool is failing and its next attempt is due (or `now`): tries one connection. Returns 0 when the
- * pool is ready, and the role if it has just become so (role->timeline is 0 otherwise); else -errno with the
- * reason.
- */
-int pool_revive(struct pool *pool, bool now, struct conn_role *role, struct fail *f);

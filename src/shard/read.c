@@ -1,7 +1,7 @@
 /*
  * The way of a read: the least loaded replica that has the token, else the next, else the primary. With no
- * primary reads go on, on a replica that has replayed all it was sent. One attempt is given half of the time
- * as long as there is another node to turn to.
+ * primary reads go on, on a replica that has replayed all it was sent. What ends because its node went out of
+ * use goes on with the next.
  */
 #include "shard/shard_private.h"
 
@@ -16,7 +16,8 @@ enum {
     TOKEN_WAIT_US = 5000, /* how long a replica is waited for, in all */
     TOKEN_POLL_US = 200,
     ROUND_PAUSE_MS = 25, /* between rounds over all nodes */
-    ATTEMPT_SHARE = 30,  /* percent of the time left for one node while there is another */
+    ATTEMPT_SHARE = 80,  /* percent of the time left for one node while there is another */
+    REFUSALS_MAX = 8,    /* by servers that might answer another time */
 };
 
 enum verdict { READ_DONE, READ_FAILED, READ_ELSEWHERE };
@@ -27,6 +28,7 @@ struct read {
     const char *const *params;
     struct pg_rows *rows;
     struct fail why; /* of the last node that was tried */
+    int refusals;
 };
 
 static bool has(const struct conn *conn, struct position token)
@@ -36,30 +38,25 @@ static bool has(const struct conn *conn, struct position token)
 }
 
 /* What the end of a conn_run() means for the read. */
-static enum verdict judge(struct read *r, struct node *node, enum conn_outcome outcome,
-                          const struct fail *why, const struct attempt *attempt)
+static enum verdict judge(struct read *r, enum conn_outcome outcome, struct fail *why,
+                          const struct attempt *attempt)
 {
     if (outcome == CONN_DONE)
         return READ_DONE;
+    attempt_explain(attempt, why);
     r->why = *why;
     if (why->err == EINTR)
         return READ_FAILED;
-    if (outcome == CONN_REFUSED) {
-        bool elsewhere = sqlstate_is_transient(why->sqlstate) || strcmp(why->sqlstate, "0A000") == 0 ||
-                         strcmp(why->sqlstate, "26000") == 0;
-        return elsewhere ? READ_ELSEWHERE : READ_FAILED;
-    }
-    if (attempt_used_up(attempt))
-        pool_fail(node->pool, why);
+    if (outcome == CONN_REFUSED && (!sqlstate_is_transient(why->sqlstate) || ++r->refusals > REFUSALS_MAX))
+        return READ_FAILED;
     return READ_ELSEWHERE;
 }
 
-static enum verdict run_read(struct read *r, struct node *node, struct conn *conn,
-                             const struct attempt *attempt)
+static enum verdict run_read(struct read *r, struct conn *conn, const struct attempt *attempt)
 {
     struct conn_step step = {.statement = r->statement, .params = r->params, .commit = true};
     struct fail why = {.err = 0};
-    enum verdict verdict = judge(r, node, conn_run(conn, &step, 1, &attempt->op, &why), &why, attempt);
+    enum verdict verdict = judge(r, conn_run(conn, &step, 1, &attempt->op, &why), &why, attempt);
     if (verdict == READ_DONE)
         r->rows = step.rows;
     else
@@ -71,7 +68,7 @@ static enum verdict run_read(struct read *r, struct node *node, struct conn *con
  * Position and rows in one round trip: the position is asked by an earlier statement, so the rows are at
  * least as new. *fresh tells whether that is new enough; else there are no rows.
  */
-static enum verdict run_checked(struct read *r, struct node *node, struct conn *conn, struct position token,
+static enum verdict run_checked(struct read *r, struct conn *conn, struct position token,
                                 const struct attempt *attempt, bool *fresh)
 {
     struct conn_step steps[] = {
@@ -83,7 +80,7 @@ static enum verdict run_checked(struct read *r, struct node *node, struct conn *
     if (pg_rows_count(steps[0].rows) == 1)
         conn_note_lsn(conn, (uint64_t)pg_rows_i64(steps[0].rows, 0, 0, 0));
     pg_rows_free(steps[0].rows);
-    enum verdict verdict = judge(r, node, outcome, &why, attempt);
+    enum verdict verdict = judge(r, outcome, &why, attempt);
     *fresh = has(conn, token);
     if (verdict == READ_DONE && *fresh)
         r->rows = steps[1].rows;
@@ -119,21 +116,27 @@ static enum verdict read_standby(struct read *r, struct node *node, struct conn 
     if (conn_role(conn)->timeline < token.timeline && conn_ask_role(conn, &attempt->op, &role, NULL) == 0)
         node_note(r->shard, node, &role);
     if (has(conn, token))
-        return run_read(r, node, conn, attempt);
+        return run_read(r, conn, attempt);
     bool behind = conn_role(conn)->timeline < token.timeline || token.lsn == UINT64_MAX;
     if (!behind) {
         bool fresh;
-        enum verdict verdict = run_checked(r, node, conn, token, attempt, &fresh);
+        enum verdict verdict = run_checked(r, conn, token, attempt, &fresh);
         if (verdict != READ_DONE || fresh)
             return verdict;
         if (wait_for_token(conn, token, attempt))
-            return run_read(r, node, conn, attempt);
+            return run_read(r, conn, attempt);
     }
     if (stale && conn_role(conn)->timeline >= token.timeline)
-        return run_read(r, node, conn, attempt);
+        return run_read(r, conn, attempt);
     r->why.err = 0;
     fail_set(&r->why, EIO, "node %s: has not replayed what this mount has written", node->config->name);
     return READ_ELSEWHERE;
+}
+
+static enum verdict not_taken(struct read *r, const struct attempt *attempt)
+{
+    attempt_explain(attempt, &r->why);
+    return r->why.err == EINTR ? READ_FAILED : READ_ELSEWHERE;
 }
 
 /* One attempt on one node. `stale`: there is no primary, what the replica has is the best there is. */
@@ -142,12 +145,12 @@ static enum verdict read_node(struct read *r, struct node *node, bool stale, con
     struct conn *conn;
     r->why.err = 0;
     if (pool_take(node->pool, &attempt->op, &conn, &r->why) < 0)
-        return r->why.err == EINTR ? READ_FAILED : READ_ELSEWHERE;
+        return not_taken(r, attempt);
     node_note(r->shard, node, conn_role(conn));
     enum verdict verdict = conn_role(conn)->standby ? read_standby(r, node, conn, stale, attempt)
                            : conn_role(conn)->timeline < token_read(r->shard).timeline
                                ? READ_ELSEWHERE
-                               : run_read(r, node, conn, attempt);
+                               : run_read(r, conn, attempt);
     pool_give(node->pool, conn);
     return verdict;
 }
@@ -171,7 +174,8 @@ static enum verdict read_round(struct read *r, const struct op *op)
             if (i < 0 || (tried >> i & 1))
                 break;
             tried |= (uint64_t)1 << i;
-            struct attempt attempt = attempt_begin(op, count_ready(r->shard) > 1 ? ATTEMPT_SHARE : 100);
+            struct attempt attempt;
+            attempt_begin(&attempt, op, &r->shard->nodes[i], count_ready(r->shard) > 1 ? ATTEMPT_SHARE : 100);
             enum verdict verdict = read_node(r, &r->shard->nodes[i], pass == 2 && primary < 0, &attempt);
             if (verdict != READ_ELSEWHERE)
                 return verdict;
@@ -224,7 +228,7 @@ static enum verdict sync_read_node(struct read *r, struct node *node, const stru
     r->why.err = 0;
     uint64_t begun = token_begin(r->shard);
     if (pool_take(node->pool, &attempt->op, &conn, &r->why) < 0)
-        return r->why.err == EINTR ? READ_FAILED : READ_ELSEWHERE;
+        return not_taken(r, attempt);
     node_note(r->shard, node, conn_role(conn));
     /* The position is asked after the read: it covers all that the read has seen. */
     struct conn_step steps[] = {
@@ -232,7 +236,7 @@ static enum verdict sync_read_node(struct read *r, struct node *node, const stru
         {.statement = &position_statement, .commit = true},
     };
     struct fail why = {.err = 0};
-    enum verdict verdict = judge(r, node, conn_run(conn, steps, 2, &attempt->op, &why), &why, attempt);
+    enum verdict verdict = judge(r, conn_run(conn, steps, 2, &attempt->op, &why), &why, attempt);
     if (verdict == READ_DONE) {
         uint64_t lsn = (uint64_t)pg_rows_i64(steps[1].rows, 0, 0, 0);
         conn_note_lsn(conn, lsn);
@@ -253,14 +257,17 @@ static enum verdict sync_read_round(struct read *r, const struct op *op)
     int primary = node_find_primary(r->shard);
     uint64_t tried = 0;
     if (primary >= 0) {
-        struct attempt attempt = attempt_begin(op, count_ready(r->shard) > 1 ? ATTEMPT_SHARE : 100);
+        struct attempt attempt;
+        attempt_begin(&attempt, op, &r->shard->nodes[primary],
+                      count_ready(r->shard) > 1 ? ATTEMPT_SHARE : 100);
         enum verdict verdict = sync_read_node(r, &r->shard->nodes[primary], &attempt);
         if (verdict != READ_ELSEWHERE)
             return verdict;
     }
     for (int i; (i = node_find_standby(r->shard, tried, true)) >= 0;) {
         tried |= (uint64_t)1 << i;
-        struct attempt attempt = attempt_begin(op, ATTEMPT_SHARE);
+        struct attempt attempt;
+        attempt_begin(&attempt, op, &r->shard->nodes[i], ATTEMPT_SHARE);
         enum verdict verdict = sync_read_node(r, &r->shard->nodes[i], &attempt);
         if (verdict != READ_ELSEWHERE)
             return verdict;

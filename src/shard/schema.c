@@ -3,6 +3,7 @@
 #include "base/sql.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,7 @@ int schema_read(struct conn *conn, const struct op *op, unsigned *version, unsig
     return -why.err;
 }
 
-int schema_check(struct conn *conn, unsigned shard, const struct op *op, struct fail *f)
+static int check(struct conn *conn, unsigned shard, bool strict, const struct op *op, struct fail *f)
 {
     unsigned version, number, expected = schema_expected();
     const char *node = conn_node(conn);
@@ -56,20 +57,30 @@ int schema_check(struct conn *conn, unsigned shard, const struct op *op, struct 
     if (version == 0)
         return fail_set(f, EPROTO, "node %s: the database has no campusfs schema: run \"campusfs init\"",
                         node);
-    if (version < expected)
+    if (number != shard)
+        return fail_set(f, EXDEV, "node %s: it belongs to shard number %u, but the configuration says %u",
+                        node, number, shard);
+    if (strict && version < expected)
         return fail_set(
             f, EPROTO,
             "node %s: its schema is older, version %u, than this program's, %u: run \"campusfs init\"", node,
             version, expected);
-    if (version > expected)
+    if (strict && version > expected)
         return fail_set(
             f, EPROTO,
             "node %s: its schema is newer, version %u, than this program's, %u: install a newer campusfs",
             node, version, expected);
-    if (number != shard)
-        return fail_set(f, EPROTO, "node %s: it belongs to shard number %u, but the configuration says %u",
-                        node, number, shard);
     return 0;
+}
+
+int schema_belongs(struct conn *conn, unsigned shard, const struct op *op, struct fail *f)
+{
+    return check(conn, shard, false, op, f);
+}
+
+int schema_check(struct conn *conn, unsigned shard, const struct op *op, struct fail *f)
+{
+    return check(conn, shard, true, op, f);
 }
 
 void schema_explain(struct fail *f)

@@ -14,7 +14,10 @@ unsigned schema_expected(void);
  */
 int schema_read(struct conn *conn, const struct op *op, unsigned *version, unsigned *shard, struct fail *f);
 
-/* -EPROTO with what is to be done when the schema is missing, older, newer, or that of another shard. */
+/* -EPROTO with what is to be done when there is no schema, -EXDEV when it is that of another shard. */
+int schema_belongs(struct conn *conn, unsigned shard, const struct op *op, struct fail *f);
+
+/* The same, and -EPROTO when the schema is older or newer than this program's. */
 int schema_check(struct conn *conn, unsigned shard, const struct op *op, struct fail *f);
 
 /* Adds what is to be done to an error of connecting: a database that is missing becomes -EPROTO, too. */

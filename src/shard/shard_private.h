@@ -22,8 +22,11 @@ struct node {
     uint32_t timeline;
     int64_t lag_ms; /* -1 = unknown */
     int64_t asked;  /* clock_now_ms() of these */
+    /* The watcher's alone, once it runs. */
+    struct conn *monitor; /* beside the pool's, so that a busy pool does not hide a frozen server */
     pthread_t watcher;
-    bool watched; /* the thread runs */
+    bool watched; /* the thread has been started */
+    _Atomic bool stopping;
 };
 
 /* A position in the history of a shard. Positions of different timelines do not compare; the newer one
@@ -51,35 +54,47 @@ struct shard {
 
 /* ---- node.c: what the nodes are ---- */
 
-/*
- * A share of the time that is left for an attempt on one node, with the same interrupt. When the attempt has
- * used it up, and it was enough for any server that is alive, attempt_used_up() puts the blame on the node.
- */
-struct attempt {
-    struct op op;
-    int64_t given; /* milliseconds */
-};
-struct attempt attempt_begin(const struct op *op, unsigned percent);
-bool attempt_used_up(const struct attempt *attempt);
-
-/* Takes note of what a node said; a primary on a newer timeline begins a new history for the token. */
+/* Takes note of what a node said, unless something newer is known; a primary on a newer timeline begins a new
+ * history for the token. */
 void node_note(struct shard *shard, struct node *node, const struct conn_role *role);
-/* Connects to a node that is out of use, when that is due or `now`. 0 when the node can be used. */
-int node_revive(struct shard *shard, struct node *node, bool now, struct fail *f);
-/* Asks a node for its role again on one of its connections; one that does not answer is out of use. */
-void node_ask_role(struct shard *shard, struct node *node, const struct attempt *attempt);
+/*
+ * Connects the monitor. Errors of conn_open() and schema_check(). The role, when it got so far, is in *role.
+ */
+int node_connect(struct node *node, bool strict, struct conn_role *role, struct fail *f);
 
-/* The index of the primary on the newest timeline whose pool is ready, -1 = none. */
+/* The index of the primary on the newest timeline that is in use, -1 = none. */
 int node_find_primary(struct shard *shard);
 /*
- * The least loaded standby whose pool is ready, none of those in `tried` (a bit a node), on the token's
- * timeline as far as known. `lagging` admits those beyond max_lag. -1 = none.
+ * The least loaded standby in use, none of those in `tried` (a bit a node). `lagging` admits those beyond
+ * max_lag. -1 = none.
  */
 int node_find_standby(struct shard *shard, uint64_t tried, bool lagging);
 /* Says why no node can be used, as -EIO. */
 void node_why_not(struct shard *shard, struct fail *f);
-/* Asks every ready node for its role again. */
-void node_ask_roles(struct shard *shard, const struct op *op);
+
+/* ---- watch.c: a thread a node ---- */
+
+/* -errno when a thread cannot be had. The monitors are connected as far as node_connect() has got. */
+int watch_start(struct node *node);
+/* Ends the thread, at the latest when the server has let its deadline pass. */
+void watch_stop(struct node *node);
+
+/* ---- attempt.c: one node is given its chance ---- */
+
+/*
+ * An operation on one node: it ends early when the caller is interrupted, or when the node goes out of use.
+ * So a slow statement has its time, and a frozen server does not: the watcher finds it out on its own
+ * connection.
+ */
+struct attempt {
+    struct op op; /* for the calls below */
+    const struct op *whole;
+    struct node *node;
+};
+/* With a part of the time that is left. The attempt must not be moved in memory. */
+void attempt_begin(struct attempt *attempt, const struct op *whole, struct node *node, unsigned percent);
+/* Puts right what a wait that was broken off is said to have ended by. */
+void attempt_explain(const struct attempt *attempt, struct fail *why);
 
 /* ---- token.c ---- */
 

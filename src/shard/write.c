@@ -57,32 +57,25 @@ static void request_renew(struct write *w)
     w->params[w->request_param] = w->request;
 }
 
-static enum ending judge(struct write *w, struct node *node, struct conn_step *steps,
-                         enum conn_outcome outcome, const struct fail *why, const struct attempt *attempt)
+static enum ending judge(struct write *w, const struct conn_step *steps, enum conn_outcome outcome,
+                         struct fail *why, const struct attempt *attempt)
 {
     if (steps[0].done)
         return WRITE_DONE;
+    attempt_explain(attempt, why);
     w->why = *why;
     switch (outcome) {
     case CONN_UNSENT:
         return WRITE_AGAIN;
     case CONN_REFUSED:
-        /* A server that is shutting down refuses, too; so does a plan that no longer fits, on this
-         * connection. */
-        if (sqlstate_is_transient(why->sqlstate) || strcmp(why->sqlstate, "0A000") == 0 ||
-            strcmp(why->sqlstate, "26000") == 0)
-            return WRITE_AGAIN;
-        return WRITE_FAILED;
+        return sqlstate_is_transient(why->sqlstate) ? WRITE_AGAIN : WRITE_FAILED;
     default:
-        if (attempt_used_up(attempt))
-            pool_fail(node->pool, why);
         return WRITE_UNKNOWN;
     }
 }
 
 /* One attempt on a connection to the primary. */
-static enum ending write_on(struct write *w, struct node *node, struct conn *conn,
-                            const struct attempt *attempt)
+static enum ending write_on(struct write *w, struct conn *conn, const struct attempt *attempt)
 {
     uint64_t begun = token_begin(w->shard);
     struct conn_step steps[] = {
@@ -91,7 +84,7 @@ static enum ending write_on(struct write *w, struct node *node, struct conn *con
     };
     struct fail why = {.err = 0};
     enum conn_outcome outcome = conn_run(conn, steps, 2, &attempt->op, &why);
-    enum ending ending = judge(w, node, steps, outcome, &why, attempt);
+    enum ending ending = judge(w, steps, outcome, &why, attempt);
     if (ending == WRITE_DONE) {
         w->rows = steps[0].rows;
         if (steps[1].done)
@@ -114,10 +107,8 @@ static int take_primary(struct shard *shard, const struct op *op, struct node **
     struct fail why = {.err = 0};
     do {
         int i = node_find_primary(shard);
-        if (i < 0) {
-            node_ask_roles(shard, op);
-            i = node_find_primary(shard);
-        }
+        for (size_t n = 0; i < 0 && n < shard->nnodes; n++)
+            pool_wake(shard->nodes[n].pool); /* has one been promoted? */
         why.err = 0;
         if (i >= 0 && pool_take(shard->nodes[i].pool, op, out, &why) == 0) {
             *node = &shard->nodes[i];
@@ -156,7 +147,9 @@ static enum ending resolve(struct write *w, const struct op *op)
             {.statement = &position_statement, .commit = true},
         };
         struct position position = {conn_role(conn)->timeline, 0};
-        conn_run(conn, steps, 2, op, NULL);
+        struct attempt attempt;
+        attempt_begin(&attempt, op, node, 100);
+        conn_run(conn, steps, 2, &attempt.op, NULL);
         bool known = steps[0].done && pg_rows_count(steps[0].rows) == 1;
         bool committed = known && strcmp(pg_rows_text(steps[0].rows, 0, 0), "committed") == 0;
         position.lsn = steps[1].done ? (uint64_t)pg_rows_i64(steps[1].rows, 0, 0, 0) : 0;
@@ -176,13 +169,16 @@ static enum ending resolve(struct write *w, const struct op *op)
 
 static enum ending write_once(struct write *w, const struct op *op)
 {
-    struct attempt attempt = attempt_begin(op, WRITE_SHARE);
+    struct op part = *op;
     struct node *node;
     struct conn *conn;
+    struct attempt attempt;
+    part.deadline = clock_now_ms() + op_left_ms(op) * WRITE_SHARE / 100;
     w->why = (struct fail){.err = 0};
-    if (take_primary(w->shard, &attempt.op, &node, &conn, &w->why) < 0)
+    if (take_primary(w->shard, &part, &node, &conn, &w->why) < 0)
         return WRITE_FAILED;
-    enum ending ending = write_on(w, node, conn, &attempt);
+    attempt_begin(&attempt, &part, node, 100);
+    enum ending ending = write_on(w, conn, &attempt);
     pool_give(node->pool, conn);
     if (ending != WRITE_UNKNOWN || !*w->request)
         return ending;

@@ -1,0 +1,143 @@
+/*
+ * A thread a node, so that a frozen one delays no other. It asks its node, on a connection of its own, for
+ * role, position and lag: twice a second, and at once when woken. A node that does not answer is taken out of
+ * use, which ends what operations have under way there; one that is out of use is tried again at growing,
+ * jittered intervals.
+ */
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "shard/shard_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum {
+    ASK_MS = 500,      /* from one question to the next */
+    ASK_AGAIN_MS = 20, /* at the soonest, however often woken */
+    ANSWER_MS = 1000,  /* how long an answer may take */
+    BACKOFF_MS = 100,  /* after a first failure; doubles */
+    BACKOFF_MAX_MS = 3000,
+    SETTLED_MS = 5000, /* in use for so long, a node's failures are forgotten */
+};
+
+struct watch {
+    struct node *node;
+    bool ready;    /* as last seen */
+    int64_t since; /* when that began */
+    unsigned failures;
+    int64_t retry_at; /* while out of use */
+    unsigned seed;
+};
+
+static bool watch_interrupted(void *arg)
+{
+    return atomic_load(&((struct node *)arg)->stopping);
+}
+
+/* Asks, or connects first. 0 when the node is as it should be. */
+static int ask(struct node *node, struct fail *why)
+{
+    struct conn_role role;
+    if (!node->monitor) {
+        int r = node_connect(node, false, &role, why);
+        if (r == 0)
+            node_note(node->shard, node, &role);
+        return r;
+    }
+    struct op op = op_within(ANSWER_MS);
+    op.interrupted = watch_interrupted;
+    op.arg = node;
+    int r = conn_ask_role(node->monitor, &op, &role, why);
+    if (r < 0)
+        conn_close(STEAL(node->monitor));
+    else
+        node_note(node->shard, node, &role);
+    return r;
+}
+
+static void put_off(struct watch *watch)
+{
+    int64_t pause = (int64_t)BACKOFF_MS << (watch->failures < 5 ? watch->failures : 5);
+    if (pause > BACKOFF_MAX_MS)
+        pause = BACKOFF_MAX_MS;
+    watch->failures++;
+    watch->retry_at = clock_now_ms() + pause / 2 + rand_r(&watch->seed) % (pause + 1);
+}
+
+/* Notices what the operations have made of the pool meanwhile. */
+static void look(struct watch *watch)
+{
+    bool ready = pool_ready(watch->node->pool);
+    if (ready == watch->ready)
+        return;
+    int64_t now = clock_now_ms();
+    if (!ready) {
+        if (now - watch->since > SETTLED_MS)
+            watch->failures = 0;
+        put_off(watch);
+    }
+    watch->ready = ready;
+    watch->since = now;
+}
+
+static void visit(struct watch *watch)
+{
+    struct node *node = watch->node;
+    struct fail why = {.err = 0};
+    int r = ask(node, &why);
+    if (atomic_load(&node->stopping))
+        return;
+    if (r < 0) {
+        pool_fail(node->pool, &why);
+        if (watch->ready)
+            look(watch);
+        else
+            put_off(watch);
+    } else if (!pool_ready(node->pool)) {
+        pool_mend(node->pool);
+        log_info("shard %s: node %s: in use again", node->shard->self->name, node->config->name);
+        look(watch);
+    }
+}
+
+static void *watch_main(void *arg)
+{
+    struct node *node = arg;
+    struct watch watch = {.node = node, .ready = pool_ready(node->pool), .since = clock_now_ms()};
+    watch.seed = (unsigned)watch.since ^ (unsigned)(uintptr_t)node;
+    int64_t asked = 0;
+    while (!atomic_load(&node->stopping)) {
+        int64_t now = clock_now_ms();
+        look(&watch);
+        int64_t due = watch.ready ? asked + ASK_AGAIN_MS : watch.retry_at;
+        if (now < due) {
+            struct op op = op_within(due - now);
+            op.interrupted = watch_interrupted;
+            op.arg = node;
+            shard_pause(&op, due - now);
+            continue;
+        }
+        visit(&watch);
+        asked = clock_now_ms();
+        if (pool_ready(node->pool))
+            pool_wait(node->pool, ASK_MS);
+    }
+    return NULL;
+}
+
+int watch_start(struct node *node)
+{
+    int err = pthread_create(&node->watcher, NULL, watch_main, node);
+    node->watched = err == 0;
+    return -err;
+}
+
+void watch_stop(struct node *node)
+{
+    atomic_store(&node->stopping, true);
+    pool_wake(node->pool);
+    if (node->watched)
+        pthread_join(node->watcher, NULL);
+    node->watched = false;
+    conn_close(STEAL(node->monitor));
+}
