@@ -125,7 +125,8 @@ class Session:
 
     def invoice(self, region='europe', **fields):
         transaction = fields.pop('transaction_id', None) or self.transaction(region).id
-        return self.put('invoices', {'transaction_id': transaction, 'subtotal': 40, 'tax': 9.9, **fields}, region=region)
+        return self.put('invoices', {'transaction_id': transaction, 'subtotal': 40, 'tax': 9.9, **fields},
+                        region=region)
 
     def category(self, **fields):
         name = uuid.uuid4().hex[:12]

@@ -52,13 +52,16 @@ WRONG = [
     ('courses', {'modules': None}, 'modules', 'must be a list'),
     ('courses', {'modules': {}}, 'modules', 'must be a list'),
     ('courses', {'modules': [5]}, 'modules[0]', 'must be an object'),
-    ('courses', {'modules': [{'title': 'x', 'lessons': [], 'leson': 1}]}, 'modules[0].leson', 'not a field of a module'),
+    ('courses', {'modules': [{'title': 'x', 'lessons': [], 'leson': 1}]}, 'modules[0].leson',
+     'not a field of a module'),
     ('courses', {'modules': [{'lessons': []}]}, 'modules[0].title', 'is missing'),
     ('courses', {'modules': [{'title': 'x', 'lessons': [{'title': 'y'}, {'title': 5}]}]}, 'modules[0].lessons[1].title',
      'must be text'),
-    ('courses', {'modules': [{'title': 'x', 'lessons': [{'title': 'y', 'kind': 'film'}]}]}, 'modules[0].lessons[0].kind',
+    ('courses', {'modules': [{'title': 'x', 'lessons': [{'title': 'y', 'kind': 'film'}]}]},
+     'modules[0].lessons[0].kind',
      'must be one of video, document, quiz, assignment'),
-    ('courses', {'modules': [{'title': 'x', 'lessons': [{'title': 'y', 'media': '../z'}]}]}, 'modules[0].lessons[0].media',
+    ('courses', {'modules': [{'title': 'x', 'lessons': [{'title': 'y', 'media': '../z'}]}]},
+     'modules[0].lessons[0].media',
      'a path inside'),
     ('courses', {'modules': [{'title': 'x', 'lessons': [{'title': 'y', 'duration_minutes': 2.5}]}]},
      'modules[0].lessons[0].duration_minutes', 'must be a whole number'),
@@ -97,8 +100,8 @@ def test_huge_numbers(tx):
     error = tx.refused('22023', 'price', 'from 0 to 99999999.99', tx.put, 'courses', text, row.id)
     assert len(error.diag.message_primary) < 200
     text = text.replace('1e400', '0.1000000000000000055')
-    tx.refused('22023', 'price', 'price is 0.1000000000000000055: must have at most two decimals', tx.put, 'courses', text,
-               row.id)
+    tx.refused('22023', 'price', 'price is 0.1000000000000000055: must have at most two decimals', tx.put, 'courses',
+               text, row.id)
 
 
 @pytest.mark.parametrize('document', ['[]', '5', '"x"', 'null', 'true'])
@@ -169,7 +172,8 @@ def test_once_a_user_and_course(tx):
 def test_references_lead_somewhere(tx, collection, column):
     row = tx.one(collection)
     region = None if collection == 'categories' else 'europe'
-    tx.refused('CF001', column, f'{column} is {NOBODY}: ', tx.put, collection, {**row.body, column: NOBODY}, row.id, region)
+    tx.refused('CF001', column, f'{column} is {NOBODY}: ', tx.put, collection, {**row.body, column: NOBODY}, row.id,
+               region)
     new = {key: value for key, value in row.body.items() if key != 'id'}
     tx.refused('CF001', column, f'{column} is {NOBODY}: ', tx.put, collection, {**new, column: NOBODY}, None, region)
 
@@ -177,8 +181,10 @@ def test_references_lead_somewhere(tx, collection, column):
 def test_what_a_user_owns_lies_in_the_users_region(tx):
     african = tx.user('africa')
     course = tx.course()
-    for collection, document in (('enrollments', {'course_id': course.id}), ('reviews', {'course_id': course.id, 'rating': 1}),
-                                 ('payment_methods', {'token': 't'}), ('transactions', {'course_id': course.id, 'amount': 1})):
+    for collection, document in (('enrollments', {'course_id': course.id}),
+                                 ('reviews', {'course_id': course.id, 'rating': 1}),
+                                 ('payment_methods', {'token': 't'}),
+                                 ('transactions', {'course_id': course.id, 'amount': 1})):
         tx.refused('CF001', 'user_id', 'that user belongs to africa, not to europe', tx.put, collection,
                    {'user_id': african.id, **document})
     tx.refused('CF001', 'instructor_id', 'belongs to africa', tx.course, instructor_id=african.id)
@@ -193,11 +199,12 @@ def test_categories_stay_a_tree(tx):
     top = tx.category()
     middle = tx.category(parent_id=top.id)
     leaf = tx.category(parent_id=middle.id)
-    tx.refused('22023', 'parent_id', 'is the category itself', tx.put, 'categories', {**top.body, 'parent_id': top.id}, top.id,
-               None)
-    tx.refused('22023', 'parent_id', 'would lie below itself', tx.put, 'categories', {**top.body, 'parent_id': leaf.id}, top.id,
-               None)
-    tx.refused('22023', 'parent_id', 'would lie below itself', tx.sql, 'UPDATE course_categories SET parent_id = %s WHERE id = %s',
+    tx.refused('22023', 'parent_id', 'is the category itself', tx.put, 'categories',
+               {**top.body, 'parent_id': top.id}, top.id, None)
+    tx.refused('22023', 'parent_id', 'would lie below itself', tx.put, 'categories',
+               {**top.body, 'parent_id': leaf.id}, top.id, None)
+    tx.refused('22023', 'parent_id', 'would lie below itself', tx.sql,
+               'UPDATE course_categories SET parent_id = %s WHERE id = %s',
                leaf.id, top.id)
     tx.refused('22023', 'region', 'belongs to no region', tx.put, 'categories', top.body, top.id, 'europe')
 
@@ -213,7 +220,8 @@ def test_card_numbers_never_get_in(tx, number, field):
     error = tx.refused('22023', None, 'contains a card number', tx.put, 'payment_methods',
                        {**method.body, field: f'x {number} y'}, method.id)
     assert number not in str(error)
-    tx.refused('22023', None, 'contains a card number', tx.put, 'payment_methods', {**method.body, number: 1}, method.id)
+    tx.refused('22023', None, 'contains a card number', tx.put, 'payment_methods', {**method.body, number: 1},
+               method.id)
 
 
 def test_card_numbers_as_numbers(tx):
@@ -241,7 +249,8 @@ def test_children_keep_their_ids(tx):
     saved = tx.put('courses', body, row.id)
     assert ids(saved.body) == [(second, [c, a, d, e]), (first, [b])]
     assert tx.sql('SELECT position FROM course_modules WHERE course_id = %s ORDER BY 1', row.id) == [(1,), (2,)]
-    assert tx.sql('SELECT position FROM course_lessons WHERE module_id = %s ORDER BY 1', second) == [(1,), (2,), (3,), (4,)]
+    positions = tx.sql('SELECT position FROM course_lessons WHERE module_id = %s ORDER BY 1', second)
+    assert positions == [(1,), (2,), (3,), (4,)]
     body = saved.body
     body['modules'][0]['lessons'] += body['modules'].pop(1)['lessons']              # out of a module that goes
     assert ids(tx.put('courses', body, row.id).body) == [(second, [c, a, d, e, b])]
@@ -272,8 +281,8 @@ def test_children_of_others_are_refused(tx):
     mine, theirs = tx.course(), tx.course()
     (module, (lesson, _)), _ = ids(theirs.body)
     modules = [*mine.body['modules'], {'id': module, 'title': 'x', 'lessons': []}]
-    tx.refused('23505', 'modules[2].id', f'belongs to course {theirs.id}', tx.put, 'courses', {**mine.body, 'modules': modules},
-               mine.id)
+    tx.refused('23505', 'modules[2].id', f'belongs to course {theirs.id}', tx.put, 'courses',
+               {**mine.body, 'modules': modules}, mine.id)
     modules = [{'title': 'x', 'lessons': [{'title': 'y'}, {'id': lesson, 'title': 'x'}]}]
     tx.refused('23505', 'modules[0].lessons[1].id', f'belongs to course {theirs.id}', tx.put, 'courses',
                {**mine.body, 'modules': modules}, mine.id)
@@ -283,12 +292,13 @@ def test_children_of_others_are_refused(tx):
 def test_children_twice_are_refused(tx):
     row = tx.course()
     modules = [*row.body['modules'], row.body['modules'][0]]
-    tx.refused('22023', 'modules[2].id', 'in the document twice', tx.put, 'courses', {**row.body, 'modules': modules}, row.id)
+    tx.refused('22023', 'modules[2].id', 'in the document twice', tx.put, 'courses', {**row.body, 'modules': modules},
+               row.id)
     lesson = row.body['modules'][0]['lessons'][0]
     modules = json.loads(json.dumps(row.body['modules']))
     modules[1]['lessons'].append(lesson)
-    tx.refused('22023', 'modules[1].lessons[2].id', 'in the document twice', tx.put, 'courses', {**row.body, 'modules': modules},
-               row.id)
+    tx.refused('22023', 'modules[1].lessons[2].id', 'in the document twice', tx.put, 'courses',
+               {**row.body, 'modules': modules}, row.id)
 
 
 def test_missing_lists(tx):
@@ -297,7 +307,8 @@ def test_missing_lists(tx):
     row = tx.course()
     document = {key: value for key, value in row.body.items() if key != 'modules'}
     tx.refused('22023', 'modules', 'modules is missing', tx.put, 'courses', document, row.id)
-    modules = [row.body['modules'][0], {key: value for key, value in row.body['modules'][1].items() if key != 'lessons'}]
+    modules = [row.body['modules'][0],
+               {key: value for key, value in row.body['modules'][1].items() if key != 'lessons'}]
     tx.refused('22023', 'modules[1].lessons', 'is missing', tx.put, 'courses', {**row.body, 'modules': modules}, row.id)
     assert tx.put('courses', {**row.body, 'modules': []}, row.id).body['modules'] == []
 
@@ -321,7 +332,8 @@ def test_new_enrollments_copy_the_lessons(tx):
     course = tx.course(lessons=(2, 1))
     lessons = [lesson['id'] for module in course.body['modules'] for lesson in module['lessons']]
     row = tx.enrollment(course_id=course.id)
-    assert row.body['lessons'] == [{'lesson_id': id, 'status': 'not_started', 'position_seconds': 0, 'completed_at': None}
+    assert row.body['lessons'] == [{'lesson_id': id, 'status': 'not_started', 'position_seconds': 0,
+                                    'completed_at': None}
                                    for id in sorted(lessons)]
     assert tx.enrollment(course_id=course.id, lessons=[]).body['lessons'] == []
     chosen = tx.enrollment(course_id=course.id, lessons=[{'lesson_id': lessons[1], 'status': 'completed'}])

@@ -368,7 +368,8 @@ DECLARE
     region text;
 BEGIN
     PERFORM check_fields(p_doc, p_known, '', 'a ' || p_noun);
-    PERFORM check_moment(p_at, 'updated_at'), field_moment(p_doc, 'updated_at', ''), field_moment(p_doc, 'created_at', '');
+    PERFORM check_moment(p_at, 'updated_at'), field_moment(p_doc, 'updated_at', ''),
+            field_moment(p_doc, 'created_at', '');
     id := field_id(p_doc, 'id', '');
     IF id IS NOT NULL AND p_id IS NULL THEN
         PERFORM refuse('22023', 'id', 'id must be left out: a new document takes the next one',
