@@ -5,6 +5,7 @@
 
 Session fixtures (shared: change no row, server or mount of it that your test has not made itself)
     campusfs        pathlib.Path of the program under test
+    sanitized       whether it is built with AddressSanitizer: slower, and it keeps freed memory for a while
     cluster         mount/cluster.py's Cluster: three shards of a primary and a streaming replica, MongoDB; initialised,
                     seeded; cluster.run('health', '--json', check=False) runs the program on it
     mnt             pathlib.Path of a mount of it (its log is watched, a dead daemon fails its test and is replaced)
@@ -113,6 +114,11 @@ def campusfs():
     """The program under test."""
     given = os.environ.get('CAMPUSFS_PROGRAM')
     return Path(given).absolute() if given else program_module.build(ROOT / 'build')
+
+
+@pytest.fixture(scope='session')
+def sanitized(campusfs):
+    return b'__asan_init' in campusfs.read_bytes()
 
 
 @pytest.fixture(scope='session', autouse=True)
