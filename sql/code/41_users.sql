@@ -59,6 +59,9 @@ LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     IF jsonb_typeof(p_doc -> 'password') NOT IN ('string', 'null') THEN
         PERFORM refuse('22023', 'password', 'password must be text');
+    ELSIF p_doc ->> 'password' ~ '^\*+$' THEN -- what blanking leaves of one in a refused text
+        PERFORM refuse('22023', 'password', 'password is nothing but asterisks: it was blanked when a text was refused',
+                       'Write the password again, or leave the field out to keep the one there is.');
     END IF;
     RETURN p_doc ->> 'password';
 END $$;

@@ -49,6 +49,10 @@ BEGIN
     p.brand := field_text(p_doc, 'brand', '', 50);
     p.last_four := field_match(p_doc, 'last_four', '', 4, '^[0-9]{4}$', 'four digits in quotes, such as "4242"');
     p.token := field_text(p_doc, 'token', '', 200, true);
+    IF p.token ~ '^[* -]+$' THEN -- what blanking leaves of a card number in a refused text
+        PERFORM refuse('22023', 'token', 'token is nothing but asterisks: it was blanked when a text was refused',
+                       'Store the token that the gateway gives for the card.');
+    END IF;
     p.expires_on := field_day(p_doc, 'expires_on', '');
     p.is_default := field_flag(p_doc, 'is_default', '', false);
     RETURN p;

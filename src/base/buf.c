@@ -102,3 +102,20 @@ void buf_clear(struct buf *b)
     b->data = NULL;
     b->len = b->cap = 0;
 }
+
+void buf_shrink(struct buf *b, size_t len)
+{
+    if (len == 0) {
+        buf_clear(b);
+        return;
+    }
+    if (len < b->len) {
+        b->len = len;
+        b->data[len] = '\0';
+    }
+    char *less = realloc(b->data, b->len + 1);
+    if (less) {
+        b->data = less;
+        b->cap = b->len + 1;
+    }
+}

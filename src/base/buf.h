@@ -25,5 +25,8 @@ int buf_resize(struct buf *b, size_t len);
 /* Writes at any offset as pwrite() does: a hole before it reads as zeros. */
 int buf_write_at(struct buf *b, const void *data, size_t len, size_t offset);
 
+/* Shortens it to at most its length, and gives the memory behind that back. */
+void buf_shrink(struct buf *b, size_t len);
+
 /* Frees the bytes and leaves an empty buffer with the same bound. */
 void buf_clear(struct buf *b);

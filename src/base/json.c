@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 /* The depth that the layout indents; a database document is a few levels deep, preferences may be deeper. */
@@ -121,8 +122,9 @@ static bool has_bom(const char *text, size_t len)
 
 /* What jansson found, in words for who wrote the document; its own speak of the library's flags and limits.
  */
-static const char *problem(const json_error_t *error)
+static const char *problem(const json_error_t *error, char *out, size_t size)
 {
+    size_t len;
     switch (json_error_code(error)) {
     case json_error_numeric_overflow:
         return "a number that is too large to be stored";
@@ -132,13 +134,19 @@ static const char *problem(const json_error_t *error)
     case json_error_stack_overflow:
         return "too many levels";
     default:
-        return error->text;
+        /* What it found there may be a secret: the position is enough. */
+        len = strcspn(error->text, "'");
+        if (error->text[len] && len >= 6 && memcmp(error->text + len - 6, " near ", 6) == 0)
+            len -= 6;
+        snprintf(out, size, "%.*s", (int)len, error->text);
+        return out;
     }
 }
 
 int json_check(const char *text, size_t len, bool *unfinished, struct fail *f)
 {
     json_error_t error = {0};
+    char words[JSON_ERROR_TEXT_LENGTH];
     *unfinished = false;
     if (has_bom(text, len))
         return fail_set(f, EINVAL,
@@ -150,7 +158,7 @@ int json_check(const char *text, size_t len, bool *unfinished, struct fail *f)
     if (!value) {
         *unfinished = json_error_code(&error) == json_error_premature_end_of_input;
         return fail_set(f, EINVAL, "not a valid document: line %d, column %d: %s", error.line, error.column,
-                        problem(&error));
+                        problem(&error, words, sizeof words));
     }
     bool object = json_is_object(value);
     json_decref(value);

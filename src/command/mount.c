@@ -91,8 +91,7 @@ static int serve_tree(const struct config *config, struct cluster *cluster, stru
     }
     if (r == 0) {
         session_serve(session, tree, became_ready, options);
-        pthread_sigmask(SIG_SETMASK, signals, NULL); /* only this thread is to be interrupted */
-        r = session_run(session);
+        r = session_run(session, signals); /* only this thread is to be interrupted */
         code = r < 0 ? COMMAND_REFUSED : COMMAND_OK;
         if (r < 0)
             fail_set(f, -r, "%s: the connection to the kernel failed", options->directory);

@@ -16,7 +16,7 @@ static struct collection collections[] = {
 };
 
 enum { NCOLLECTIONS = sizeof collections / sizeof collections[0] };
-enum statement_kind { GET, PAGE, PUT, DELETE, MOVE, STATEMENT_KINDS };
+enum statement_kind { GET, PAGE, PUT, PUT_EXISTING, DELETE, MOVE, STATEMENT_KINDS };
 
 /* %s is the suffix, which is from the table above and from nowhere else. */
 static const struct template
@@ -38,6 +38,13 @@ templates[STATEMENT_KINDS] = {
              "SELECT outcome, id, rev, updated_us, content_us, body FROM put_%s($1::smallint, $2::bigint, "
              "$3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8::text)",
              8},
+    [PUT_EXISTING] =
+        {"put_existing_%s",
+         "SELECT put.outcome, put.id, put.rev, put.updated_us, put.content_us, put.body "
+         "FROM (SELECT FROM doc_%s WHERE region = $1::smallint AND id = $2::bigint) AS row, LATERAL "
+         "put_%s($1::smallint, $2::bigint, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, "
+         "$7::uuid, $8::text) AS put",
+         8},
     [DELETE] = {"delete_%s", "SELECT delete_%s($1::smallint, $2::bigint, $3::uuid, $4::text)", 4},
     [MOVE] = {"move_%s",
               "SELECT outcome, id, rev, updated_us, content_us, body "
@@ -46,7 +53,7 @@ templates[STATEMENT_KINDS] = {
 };
 
 static struct statement_text {
-    char name[64], sql[320];
+    char name[64], sql[512];
 } texts[NCOLLECTIONS][STATEMENT_KINDS];
 
 #pragma GCC diagnostic push
@@ -56,7 +63,7 @@ static struct pg_statement statement_build(size_t index, enum statement_kind kin
     const struct template *t = &templates[kind];
     struct statement_text *text = &texts[index][kind];
     snprintf(text->name, sizeof text->name, t->name, collections[index].suffix);
-    snprintf(text->sql, sizeof text->sql, t->sql, collections[index].suffix);
+    snprintf(text->sql, sizeof text->sql, t->sql, collections[index].suffix, collections[index].suffix);
     return (struct pg_statement){.name = text->name, .sql = text->sql, .nparams = t->nparams};
 }
 #pragma GCC diagnostic pop
@@ -67,6 +74,7 @@ void collections_prepare(void)
         collections[i].get = statement_build(i, GET);
         collections[i].page = statement_build(i, PAGE);
         collections[i].put = statement_build(i, PUT);
+        collections[i].put_existing = statement_build(i, PUT_EXISTING);
         collections[i].delete = statement_build(i, DELETE);
         collections[i].move = statement_build(i, MOVE);
     }

@@ -29,11 +29,12 @@ struct collection {
     bool movable;       /* move_<suffix> takes a row to another region of its shard */
 
     /* Built from the suffix by collections_prepare(). */
-    struct pg_statement get;    /* $1 region, $2 id → one document row (DOCUMENT_COLUMNS) */
-    struct pg_statement page;   /* $1 region, $2 last id, $3 limit → document rows, by id */
-    struct pg_statement put;    /* see sql/code: region, id, doc, at, base, claimed, request, actor */
-    struct pg_statement delete; /* region, id, request, actor → 'deleted' | 'missing' */
-    struct pg_statement move;   /* region, id, to, request, actor → as put */
+    struct pg_statement get;          /* $1 region, $2 id → one document row (DOCUMENT_COLUMNS) */
+    struct pg_statement page;         /* $1 region, $2 last id, $3 limit → document rows, by id */
+    struct pg_statement put;          /* see sql/code: region, id, doc, at, base, claimed, request, actor */
+    struct pg_statement put_existing; /* the same; no row comes back when there is none of that id */
+    struct pg_statement delete;       /* region, id, request, actor → 'deleted' | 'missing' */
+    struct pg_statement move;         /* region, id, to, request, actor → as put */
 };
 
 /* The columns of get and page. */

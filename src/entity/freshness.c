@@ -9,7 +9,7 @@
 #include "base/sql.h"
 
 /* More changes than that in one answer, and the whole shard is forgotten instead. */
-enum { CHANGES_MAX = 10000 };
+enum { CHANGES_MAX = 10000, WAIT_SLICE_MS = 50 };
 #define CHANGES_MAX_TEXT "10001" /* one more, to tell "exactly the limit" from "more" */
 
 enum changes_column { CHANGES_SNAPSHOT, CHANGES_COLLECTION, CHANGES_REGION, CHANGES_ROW, CHANGES_REV };
@@ -29,6 +29,8 @@ struct freshness {
     int64_t asked_at;        /* clock_now_ms() when the last answered question began; INT64_MIN before */
     uint64_t epoch;          /* answers and changes noted so far */
     uint64_t last_change;    /* the epoch of the last change noted */
+    uint64_t last_told;      /* the epoch of the last answer that named changes */
+    unsigned waiting;        /* threads that wait for the answer */
     uint64_t questions;
     uint64_t changes_seen;
 };
@@ -104,6 +106,13 @@ void freshness_note_change(struct freshness *fresh)
     pthread_mutex_unlock(&fresh->lock);
 }
 
+static void note_told(struct freshness *fresh)
+{
+    pthread_mutex_lock(&fresh->lock);
+    fresh->last_change = fresh->last_told = ++fresh->epoch;
+    pthread_mutex_unlock(&fresh->lock);
+}
+
 /* Asks; only the thread that set `asking` is here, and it alone uses the snapshot. */
 static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
 {
@@ -121,7 +130,7 @@ static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
     }
     uint64_t changes = changes_in(rows, fresh->snapshot == NULL);
     if (changes > 0) {
-        freshness_note_change(fresh); /* before anything is dropped, see freshness.h */
+        note_told(fresh); /* before anything is dropped, see freshness.h */
         if (fresh->snapshot == NULL || changes > CHANGES_MAX)
             forget_shard(fresh);
         else
@@ -139,15 +148,26 @@ static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
     return 0;
 }
 
-/* Under the lock: waits until nobody asks. -EIO at the deadline. */
+/*
+ * Under the lock: waits until nobody asks, in slices, so that the caller can be interrupted. As many may wait
+ * as for the shard's connections, so that a frozen one does not keep every thread of the mount.
+ */
 static int wait_for_answer(struct freshness *fresh, const struct op *op)
 {
-    while (fresh->asking) {
-        struct timespec until = {.tv_sec = op->deadline / 1000, .tv_nsec = op->deadline % 1000 * 1000000};
-        if (pthread_cond_timedwait(&fresh->answered, &fresh->lock, &until) == ETIMEDOUT)
-            return -EIO;
+    int r = fresh->waiting >= fresh->config->pool_waiters ? -EIO : 0;
+    fresh->waiting++;
+    while (r == 0 && fresh->asking) {
+        int64_t now = clock_now_ms(), slice = now + WAIT_SLICE_MS;
+        int64_t end = slice < op->deadline ? slice : op->deadline;
+        struct timespec until = {.tv_sec = end / 1000, .tv_nsec = end % 1000 * 1000000};
+        pthread_cond_timedwait(&fresh->answered, &fresh->lock, &until);
+        if (fresh->asking && op_interrupted(op))
+            r = -EINTR;
+        else if (fresh->asking && clock_now_ms() >= op->deadline)
+            r = -EIO;
     }
-    return 0;
+    fresh->waiting--;
+    return r;
 }
 
 int freshness_ensure(struct freshness *fresh, const struct op *op, struct fail *f)
@@ -185,6 +205,14 @@ bool freshness_unchanged_since(struct freshness *fresh, uint64_t epoch)
     bool unchanged = fresh->last_change <= epoch;
     pthread_mutex_unlock(&fresh->lock);
     return unchanged;
+}
+
+bool freshness_told_since(struct freshness *fresh, uint64_t epoch)
+{
+    pthread_mutex_lock(&fresh->lock);
+    bool told = fresh->last_told > epoch;
+    pthread_mutex_unlock(&fresh->lock);
+    return told;
 }
 
 void freshness_count(struct freshness *fresh, uint64_t *questions, uint64_t *changes)

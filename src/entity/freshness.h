@@ -36,6 +36,10 @@ uint64_t freshness_epoch(struct freshness *freshness);
 /* False when any change has been noted since that epoch. */
 bool freshness_unchanged_since(struct freshness *freshness, uint64_t epoch);
 
+/* True when an answer named changes since that epoch: somebody's, perhaps newer than what a save of ours
+ * returned. */
+bool freshness_told_since(struct freshness *freshness, uint64_t epoch);
+
 /* Notes a change of our own: what was being read meanwhile does not stay in the cache. */
 void freshness_note_change(struct freshness *freshness);
 

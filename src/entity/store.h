@@ -68,11 +68,13 @@ struct put {
     const char *text;   /* one JSON document, checked (json_check), NUL-terminated */
     int64_t at_us;      /* the time that the writer set, or STORE_TIME_NONE */
     int64_t base_us; /* content_at of the writer's own last save, or STORE_TIME_NONE, or STORE_TIME_FOREVER */
+    bool must_exist; /* refuse with -ECANCELED, result->deleted, when the row is gone */
     const char *actor; /* for the change log, "uid=1000 pid=4711" */
 };
 
 struct put_result {
     int64_t id;
+    bool deleted;              /* it was to exist and did not */
     bool unchanged;            /* the row was equal: nothing was written */
     uint64_t replaced_rev;     /* what the cache held before, 0 = nothing */
     struct document *document; /* the row's new revision, the caller's; NULL when only its commit is known */

@@ -58,21 +58,25 @@ static int time_text(int64_t us, char out[TIME_TEXT], const char **param, struct
     return 0;
 }
 
-/* The row that put or move returned becomes the result and enters the cache. */
-static int take_result(struct store *store, struct shard *shard, unsigned collection, unsigned region,
-                       const struct pg_rows *rows, struct put_result *result, struct fail *f)
+/*
+ * The row that put or move returned becomes the result and enters the cache, where it stays unless somebody
+ * else changed the row since. Never fails: what is behind it is committed. Without memory the document is
+ * missing, and read later.
+ */
+static void take_result(struct store *store, struct shard *shard, uint64_t epoch, unsigned collection,
+                        unsigned region, const struct pg_rows *rows, struct put_result *result)
 {
-    if (pg_rows_count(rows) != 1)
-        return fail_set(f, EIO, "the shard %s did not say what it saved", shard_name(shard));
     const char *outcome = pg_rows_text(rows, 0, PUT_OUTCOME);
     result->id = pg_rows_i64(rows, 0, PUT_ID, 0);
     result->unchanged = outcome && strcmp(outcome, "unchanged") == 0;
-    int r = store_document(store, shard, rows, 0, PUT_REV, &result->document, f);
-    if (r < 0)
-        return r;
     struct row_key key = {.collection = (uint8_t)collection, .region = (uint8_t)region, .id = result->id};
+    if (store_document(store, shard, rows, 0, PUT_REV, &result->document, NULL) < 0) {
+        cache_drop(store->cache, &key, 0);
+        return;
+    }
     cache_put(store->cache, &key, &result->document->revision, result->document->text);
-    return 0;
+    if (freshness_told_since(store_fresh(store, shard), epoch))
+        cache_drop(store->cache, &key, 0);
 }
 
 /* What one call of a put function is given beyond the request itself. */
@@ -143,8 +147,9 @@ static int put_on(struct store *store, struct shard *shard, struct put_call *cal
 static int put_row(struct store *store, struct shard *shard, const struct put *put, const struct op *op,
                    struct pg_rows **rows, struct fail *f)
 {
+    const struct collection *collection = collection_numbered(put->key.collection);
     struct put_call call = {.put = put,
-                            .statement = &collection_numbered(put->key.collection)->put,
+                            .statement = put->must_exist ? &collection->put_existing : &collection->put,
                             .id = put->key.id,
                             .at_us = put->at_us,
                             .base_us = put->base_us};
@@ -169,6 +174,8 @@ static int put_everywhere(struct store *store, struct shard *authority, const st
     const char *outcome = trial && pg_rows_count(trial) ? pg_rows_text(trial, 0, PUT_OUTCOME) : NULL;
     if (!outcome)
         return fail_set(f, EIO, "the shard %s did not say what it would save", shard_name(authority));
+    if (put->must_exist && strcmp(outcome, "created") == 0)
+        return 0; /* no row: as from put_existing */
     call.statement = &collection_numbered(put->key.collection)->put;
     if (strcmp(outcome, "unchanged") != 0) {
         call.at_us = pg_rows_i64(trial, 0, PUT_UPDATED_US, STORE_TIME_NONE);
@@ -187,16 +194,15 @@ static int put_everywhere(struct store *store, struct shard *authority, const st
     return r < 0 ? r : put_on(store, authority, &call, op, rows, f);
 }
 
-/* Where the answer was lost but the commit is known, the row is read back. */
-static int read_back(struct store *store, const struct put *put, const struct op *op,
-                     struct put_result *result)
+/* Where the answer was lost but the commit is known, the row is read back, if it can be. */
+static void read_back(struct store *store, const struct put *put, const struct op *op,
+                      struct put_result *result)
 {
     if (put->key.id == 0)
-        return 0;
+        return;
     cache_drop(store->cache, &put->key, 0);
     result->id = put->key.id;
-    int r = store_get(store, &put->key, op, &result->document, NULL);
-    return r == -ENOENT ? 0 : r;
+    store_get(store, &put->key, op, &result->document, NULL);
 }
 
 int store_put(struct store *store, const struct put *put, const struct op *op, struct put_result *result,
@@ -212,15 +218,23 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
         return fail_set(f, EROFS, "the mount is read-only");
     if (put->key.id && store_peek(store, &put->key, &former))
         result->replaced_rev = former.rev;
+    uint64_t epoch = freshness_epoch(store_fresh(store, shard));
     struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
     int r = collection->global ? put_everywhere(store, shard, put, op, &rows, f)
                                : put_row(store, shard, put, op, &rows, f);
     if (r < 0)
         return r;
+    if (put->must_exist && (collection->global ? !rows : rows && pg_rows_count(rows) == 0)) {
+        cache_drop(store->cache, &put->key, 0);
+        result->deleted = true;
+        return fail_set(f, ECANCELED, "the row was deleted since it was read");
+    }
     freshness_note_change(store_fresh(store, shard));
-    if (!rows)
-        return read_back(store, put, op, result);
-    return take_result(store, shard, put->key.collection, put->key.region, rows, result, f);
+    if (rows && pg_rows_count(rows) == 1)
+        take_result(store, shard, epoch, put->key.collection, put->key.region, rows, result);
+    else
+        read_back(store, put, op, result);
+    return 0;
 }
 
 static int call_delete(struct shard *shard, const struct pg_statement *statement, const struct row_key *key,
@@ -300,6 +314,7 @@ int store_move(struct store *store, const struct row_key *key, unsigned to, cons
     snprintf(id, sizeof id, "%lld", (long long)key->id);
     snprintf(to_text, sizeof to_text, "%u", to);
     const char *params[] = {region, id, to_text, request, actor};
+    uint64_t epoch = freshness_epoch(store_fresh(store, from));
     struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
     r = shard_write(from, &collection->move, params, request, op, &rows, f);
     if (r < 0)
@@ -307,7 +322,9 @@ int store_move(struct store *store, const struct row_key *key, unsigned to, cons
     freshness_note_change(store_fresh(store, from));
     cache_drop(store->cache, key, 0);
     cache_drop_all(store->cache, 0, key->region); /* what is theirs moved along */
-    return rows ? take_result(store, from, key->collection, to, rows, result, f) : 0;
+    if (rows && pg_rows_count(rows) == 1)
+        take_result(store, from, epoch, key->collection, to, rows, result);
+    return 0;
 }
 
 int store_next_id(struct store *store, unsigned collection, unsigned region, const struct op *op, int64_t *id,

@@ -125,7 +125,7 @@ static unsigned max_threads(const struct config *config)
            SPARE_THREADS;
 }
 
-int session_run(struct session *session)
+int session_run(struct session *session, const sigset_t *signals)
 {
     struct fuse_loop_config *loop = fuse_loop_cfg_create();
     if (!loop)
@@ -134,6 +134,7 @@ int session_run(struct session *session)
     fuse_loop_cfg_set_max_threads(loop, max_threads(session->config));
     int r = fuse_set_signal_handlers(session->fuse) == 0 ? 0 : -EINVAL;
     if (r == 0) {
+        pthread_sigmask(SIG_SETMASK, signals, NULL);
         r = fuse_session_loop_mt(session->fuse, loop);
         fuse_remove_signal_handlers(session->fuse);
     }

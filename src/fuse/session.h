@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
 
 #include "base/fail.h"
@@ -27,8 +28,9 @@ void session_serve(struct session *session, struct tree *tree, void (*ready)(voi
  */
 void session_invalidate(void *session, uint64_t nodeid);
 
-/* Serves until SIGTERM, SIGINT, SIGHUP or an unmount. 0, or -errno when the device failed. */
-int session_run(struct session *session);
+/* Lets the `signals` through (a mask for this thread) once they are handled. Serves until SIGTERM, SIGINT,
+ * SIGHUP or an unmount. 0, or -errno when the device failed. */
+int session_run(struct session *session, const sigset_t *signals);
 
 /* Unmounts when still mounted, and frees; NULL is ignored. */
 void session_end(struct session *session);

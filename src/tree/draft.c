@@ -37,9 +37,19 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
         base = STORE_TIME_FOREVER;
     else if (base == STORE_TIME_NONE && save->key.id)
         base = memory_last_save(tree->memory, &save->key, process, save->born, STORE_TIME_NONE);
-    struct put put = {
-        .key = save->key, .text = save->text, .at_us = save->at_us, .base_us = base, .actor = actor};
+    struct put put = {.key = save->key,
+                      .text = save->text,
+                      .at_us = save->at_us,
+                      .base_us = base,
+                      .actor = actor,
+                      .must_exist = save->base_rev != 0};
     r = store_put(tree->store, &put, &caller->op, result, f);
+    if (r == -ECANCELED && result->deleted &&
+        memory_has_deleted(tree->memory, &save->key, process, save->born)) {
+        *f = (struct fail){0}; /* its own rm: as on a disk, what is written to a removed file goes with it */
+        result->unchanged = true;
+        return 0;
+    }
     if (r < 0)
         return r;
     struct row_key key = save->key;
@@ -165,7 +175,18 @@ static void take_commit(struct tree *tree, struct node *node, uint64_t version,
     draft->creates = false;
     draft->refused = 0;
     draft_set_pending(tree, node, false); /* before the key changes: new.json is found by it until now */
-    if (result->id && draft->key.id == 0) {
+    if (!result->id && draft->key.id == 0) {
+        /* Committed, but the answer was lost, and with it the id: saving once more would make a second row.
+         */
+        struct fail f = {0};
+        char path[320];
+        path_of_row(tree, &draft->key, path, sizeof path);
+        fail_set(
+            &f, EIO,
+            "saved, but the answer was lost: the id of the new row is not known; look for it in the listing");
+        report_add(tree->report, path, &f);
+        draft->active = false;
+    } else if (draft->key.id == 0) {
         draft->key.id = result->id;
         node->shown_ino = address_row(&draft->key);
     }
@@ -194,6 +215,7 @@ void draft_break(struct tree *tree, const struct caller *caller, struct node *no
     struct draft *draft = &node->draft;
     if (draft->broken)
         return;
+    free(draft->why);
     draft->why = malloc(sizeof *draft->why);
     if (draft->why)
         *draft->why = *f;
@@ -219,13 +241,14 @@ static int commit_copy(struct tree *tree, const struct caller *caller, struct no
                         .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
     struct put_result result = {0};
     bool was_refused = draft->refused != 0;
+    struct process refused_by = draft->refused_by;
     draft->committing = true;
     pthread_mutex_unlock(&node->lock);
     r = save_commit(tree, caller, &save, &result, f);
     if (r < 0 && f->err)
         save_refused(tree, caller, &save.key, text.data, text.len, f);
     else if (r == 0 && was_refused)
-        refused_forget(tree, caller, &save.key);
+        refused_forget(tree, &save.key, refused_by);
     pthread_mutex_lock(&node->lock);
     draft->committing = false;
     pthread_cond_broadcast(&node->settled);
@@ -234,6 +257,7 @@ static int commit_copy(struct tree *tree, const struct caller *caller, struct no
     } else {
         draft->refused = version;
         draft->refused_err = -r;
+        draft->refused_by = process_of_thread(caller->tid);
     }
     document_unref(result.document);
     return r;

@@ -22,8 +22,9 @@ struct remembered {
     bool used;
     bool has_saved;
     int64_t content_us;
-    uint64_t saved_at;  /* memory_now() of the save */
-    int64_t away_until; /* clock_now_ms(); 0 = not away */
+    uint64_t saved_at;   /* memory_now() of the save */
+    uint64_t deleted_at; /* memory_now() of its rm; 0 = never */
+    int64_t away_until;  /* clock_now_ms(); 0 = not away */
 };
 
 struct memory {
@@ -129,6 +130,29 @@ int64_t memory_last_save(struct memory *memory, const struct row_key *key, struc
     int64_t us = r && r->has_saved && r->saved_at < born ? r->content_us : none;
     pthread_mutex_unlock(&memory->lock);
     return us;
+}
+
+void memory_deleted(struct memory *memory, const struct row_key *key, struct process process)
+{
+    if (process.tgid == 0)
+        return;
+    struct memory_key wanted = {*key, process};
+    pthread_mutex_lock(&memory->lock);
+    struct remembered *r = find_or_add(memory, &wanted);
+    if (r)
+        r->deleted_at = memory_now(memory);
+    pthread_mutex_unlock(&memory->lock);
+}
+
+bool memory_has_deleted(struct memory *memory, const struct row_key *key, struct process process,
+                        uint64_t born)
+{
+    struct memory_key wanted = {*key, process};
+    pthread_mutex_lock(&memory->lock);
+    struct remembered *r = process.tgid ? find(memory, &wanted) : NULL;
+    bool deleted = r && r->deleted_at > born;
+    pthread_mutex_unlock(&memory->lock);
+    return deleted;
 }
 
 void memory_set_away(struct memory *memory, const struct row_key *key, struct process process, bool away)

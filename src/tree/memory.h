@@ -26,6 +26,11 @@ void memory_saved(struct memory *memory, const struct row_key *key, struct proce
 int64_t memory_last_save(struct memory *memory, const struct row_key *key, struct process process,
                          uint64_t born, int64_t none);
 
+/* The process deleted the row; and whether it did so after `born`. */
+void memory_deleted(struct memory *memory, const struct row_key *key, struct process process);
+bool memory_has_deleted(struct memory *memory, const struct row_key *key, struct process process,
+                        uint64_t born);
+
 /* The process moved the row's file away, or has it back. */
 void memory_set_away(struct memory *memory, const struct row_key *key, struct process process, bool away);
 /* Whether that thread's process moved it away within the last minute; cheap while nobody did so with any row.

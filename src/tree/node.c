@@ -44,12 +44,13 @@ void nodes_free(struct nodes *nodes)
     free(nodes);
 }
 
-int node_new(struct nodes *nodes, enum node_kind kind, struct node **out)
+static int make(struct nodes *nodes, enum node_kind kind, bool free_of_charge, struct node **out)
 {
     struct node *node = calloc(1, sizeof *node);
     if (!node)
         return -ENOMEM;
     node->kind = kind;
+    node->free_of_charge = free_of_charge;
     node->references = 1;
     pthread_mutex_init(&node->lock, NULL);
     pthread_condattr_t attr;
@@ -60,13 +61,13 @@ int node_new(struct nodes *nodes, enum node_kind kind, struct node **out)
     clock_gettime(CLOCK_REALTIME, &node->mtime);
     node->ctime = node->mtime;
     pthread_mutex_lock(&nodes->lock);
-    int r = nodes->usage.files >= nodes->limits.files ? -ENOSPC : 0;
+    int r = !free_of_charge && nodes->usage.files >= nodes->limits.files ? -ENOSPC : 0;
     if (r == 0) {
         uint64_t number = nodes->next++;
         node->nodeid = node->shown_ino = address_node(number);
         r = map_add(&nodes->map, &node->entry, map_hash_number(node->nodeid));
     }
-    if (r == 0)
+    if (r == 0 && !free_of_charge)
         nodes->usage.files++;
     pthread_mutex_unlock(&nodes->lock);
     if (r < 0) {
@@ -75,6 +76,16 @@ int node_new(struct nodes *nodes, enum node_kind kind, struct node **out)
     }
     *out = node;
     return 0;
+}
+
+int node_new(struct nodes *nodes, enum node_kind kind, struct node **out)
+{
+    return make(nodes, kind, false, out);
+}
+
+int node_new_free(struct nodes *nodes, enum node_kind kind, struct node **out)
+{
+    return make(nodes, kind, true, out);
 }
 
 void node_ref(struct nodes *nodes, struct node *node)
@@ -90,7 +101,7 @@ static void settle(struct nodes *nodes, struct node *node)
     bool last = node->references == 0 && node->lookups == 0;
     if (last) {
         map_remove(&nodes->map, &node->entry);
-        nodes->usage.files--;
+        nodes->usage.files -= !node->free_of_charge;
         nodes->usage.bytes -= node->charged;
     }
     pthread_mutex_unlock(&nodes->lock);
@@ -152,6 +163,8 @@ void node_forget(struct nodes *nodes, uint64_t nodeid, uint64_t n)
 static int charge(struct nodes *nodes, struct node *node, size_t size)
 {
     int r = 0;
+    if (node->free_of_charge)
+        return 0;
     pthread_mutex_lock(&nodes->lock);
     if (size > node->charged && nodes->usage.bytes + (size - node->charged) > nodes->limits.bytes) {
         r = -ENOSPC;
@@ -168,7 +181,10 @@ int node_resize(struct nodes *nodes, struct node *node, size_t size)
     int r = node->content.max && size > node->content.max ? -EFBIG : charge(nodes, node, size);
     if (r < 0)
         return r;
-    r = buf_resize(&node->content, size);
+    if (size < node->content.len)
+        buf_shrink(&node->content, size); /* what is not counted any more is given back, too */
+    else
+        r = buf_resize(&node->content, size);
     if (r < 0)
         charge(nodes, node, node->content.len);
     return r;

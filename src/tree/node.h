@@ -29,19 +29,20 @@ struct draft {
     bool active;  /* the node is a draft */
     bool creates; /* there is no such row yet; key.id 0 = under the next id */
     struct row_key key;
-    uint64_t base_rev;     /* the revision it was copied from or became last; 0 = none */
-    int64_t saved_us;      /* content_at of its own last commit; STORE_TIME_NONE before */
-    uint64_t born;         /* when it was opened, in the order of saves (tree/memory.h) */
-    bool committing;       /* its content is on its way to the database */
-    bool dirty;            /* holds what has not been committed */
-    bool in_order;         /* written from an empty buffer on, without a gap so far */
-    size_t judged;         /* bytes that were checked as the beginning of a document */
-    int broken;            /* errno that a write was answered; the content can only be refused */
-    struct fail *why;      /* the same in words, owned; NULL when memory was out */
-    uint64_t version;      /* counts changes of the content */
-    uint64_t refused;      /* the version that was refused last: not tried again; 0 = none */
-    int refused_err;       /* its errno */
-    struct process writer; /* who wrote last */
+    uint64_t base_rev;         /* the revision it was copied from or became last; 0 = none */
+    int64_t saved_us;          /* content_at of its own last commit; STORE_TIME_NONE before */
+    uint64_t born;             /* when it was opened, in the order of saves (tree/memory.h) */
+    bool committing;           /* its content is on its way to the database */
+    bool dirty;                /* holds what has not been committed */
+    bool in_order;             /* written from an empty buffer on, without a gap so far */
+    size_t judged;             /* bytes that were checked as the beginning of a document */
+    int broken;                /* errno that a write was answered; the content can only be refused */
+    struct fail *why;          /* the same in words, owned; NULL when memory was out */
+    uint64_t version;          /* counts changes of the content */
+    uint64_t refused;          /* the version that was refused last: not tried again; 0 = none */
+    int refused_err;           /* its errno */
+    struct process refused_by; /* who was told */
+    struct process writer;     /* who wrote last */
 };
 
 struct node {
@@ -50,6 +51,7 @@ struct node {
     bool is_pending;          /* that map's lock */
     uint64_t nodeid;          /* constant */
     enum node_kind kind;      /* constant */
+    bool free_of_charge;      /* constant: counts against nothing, its maker bounds it */
     unsigned references;      /* table's lock */
     uint64_t lookups;         /* table's lock */
 
@@ -82,8 +84,13 @@ struct nodes *nodes_new(struct node_limits limits);
 /* Frees all nodes, whatever refers to them: the mount has ended. */
 void nodes_free(struct nodes *nodes);
 
-/* A new node with one reference. -ENOMEM, -ENOSPC when there are too many. */
+/*
+ * A new node with one reference. -ENOMEM, -ENOSPC when there are too many. The second kind counts
+ * against nothing: generated files and refused texts have bounds of their own, and are needed most when the
+ * scratch space is full.
+ */
 int node_new(struct nodes *nodes, enum node_kind kind, struct node **out);
+int node_new_free(struct nodes *nodes, enum node_kind kind, struct node **out);
 void node_ref(struct nodes *nodes, struct node *node);
 /* Gives a reference back; NULL is ignored. */
 void node_unref(struct nodes *nodes, struct node *node);

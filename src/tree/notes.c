@@ -14,17 +14,19 @@ struct slot {
 
 struct notes {
     struct nodes *nodes;
+    int64_t life_ms;      /* constant */
     pthread_mutex_t lock; /* guards the slots */
     unsigned used;        /* slots that are not free; also read without the lock */
     struct slot slots[SETS][WAYS];
 };
 
-struct notes *notes_new(struct nodes *nodes)
+struct notes *notes_new(struct nodes *nodes, int64_t walk_ms)
 {
     struct notes *notes = calloc(1, sizeof *notes);
     if (!notes)
         return NULL;
     notes->nodes = nodes;
+    notes->life_ms = walk_ms + NOTE_MS;
     pthread_mutex_init(&notes->lock, NULL);
     return notes;
 }
@@ -85,13 +87,13 @@ void notes_leave(struct notes *notes, pid_t tid, const struct row_key *key, enum
     if (!slot) {
         struct slot *set = notes->slots[(unsigned)tid % SETS];
         slot = &set[0];
-        for (size_t k = 0; k < WAYS; k++)
+        for (size_t k = 1; k < WAYS && slot->tid != 0; k++)
             if (set[k].tid == 0 || set[k].until < slot->until)
-                slot = set[k].tid == 0 && slot->tid == 0 ? slot : &set[k];
+                slot = &set[k];
     }
     slot_clear(notes, slot);
     *slot = (struct slot){
-        .tid = tid, .until = clock_now_ms() + NOTE_MS, .note = {.purpose = purpose, .key = *key}};
+        .tid = tid, .until = clock_now_ms() + notes->life_ms, .note = {.purpose = purpose, .key = *key}};
     __atomic_store_n(&notes->used, notes->used + 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&notes->lock);
 }
@@ -138,6 +140,7 @@ void notes_answered(struct notes *notes, pid_t tid, const struct row_key *key, s
     struct slot *slot = find(notes, tid);
     if (slot && same_row(&slot->note.key, key)) {
         slot->note.looked = true;
+        slot->until = clock_now_ms() + NOTE_MS; /* OPEN follows at once */
         if (node && slot->note.node != node) {
             node_ref(notes->nodes, node);
             node_unref(notes->nodes, slot->note.node);

@@ -25,8 +25,8 @@ struct note {
 
 struct notes;
 
-/* Borrows the table of nodes. */
-struct notes *notes_new(struct nodes *nodes);
+/* Borrows the table of nodes. `walk_ms`: how long a LOOKUP may take. */
+struct notes *notes_new(struct nodes *nodes, int64_t walk_ms);
 void notes_free(struct notes *notes);
 
 /* Replaces what the thread came for; nothing for thread 0, which may be anybody. */

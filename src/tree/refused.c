@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/scrub.h"
 #include "tree/tree_internal.h"
 
@@ -109,8 +110,10 @@ static struct node *file_new(struct tree *tree, const struct caller *caller, con
                              mode_t mode)
 {
     struct node *node;
-    if (node_new(tree->nodes, NODE_FILE, &node) < 0)
+    if (node_new_free(tree->nodes, NODE_FILE, &node) < 0)
         return NULL;
+    node->content.max =
+        len > tree->config->document_max ? len : tree->config->document_max; /* as it is edited */
     node->uid = caller->uid;
     node->gid = caller->gid;
     node->mode = mode;
@@ -148,14 +151,34 @@ static void make_room(struct tree *tree, struct refused *refused, size_t len)
         drop(tree, refused, &refused->oldest);
 }
 
+/* Under the lock: under its own name, or with a number behind it when somebody mends an older text under that
+ * one. */
+static int add_name(struct tree *tree, struct refusal *r)
+{
+    char name[NAME_TEXT];
+    int taken = scratch_add(tree->scratch, r->folder, r->name, r->node);
+    for (unsigned i = 1; taken == -EEXIST && i <= NUMBERED_MAX; i++) {
+        snprintf(name, sizeof name, "%.40s.%u", r->name, i);
+        taken = scratch_add(tree->scratch, r->folder, name, r->node);
+        if (taken == 0)
+            memcpy(r->name, name, sizeof r->name);
+    }
+    return taken;
+}
+
 void refused_keep(struct tree *tree, const struct caller *caller, const struct row_key *key, const char *text,
                   size_t len, const struct fail *f)
 {
     struct refused *refused = tree->refused;
     uint64_t folder = address_place(PLACE_REFUSED, key->collection, key->region);
+    if (len > tree->config->refused_size) {
+        log_warning(".refused: a text of %zu bytes is larger than refused_size and is not kept", len);
+        return;
+    }
     struct refusal *r = calloc(1, sizeof *r);
     struct node *node = r ? file_new(tree, caller, text, len, 0600) : NULL;
     if (!node) {
+        log_warning(".refused: out of memory, a text of %zu bytes is not kept", len);
         free(r);
         return;
     }
@@ -168,8 +191,7 @@ void refused_keep(struct tree *tree, const struct caller *caller, const struct r
         drop(tree, refused, former);
     else if (former)
         step_aside(tree, refused, former);
-    scratch_remove(tree->scratch, folder, r->name, NULL);
-    if (scratch_add(tree->scratch, folder, r->name, node) == 0) {
+    if (add_name(tree, r) == 0) {
         add_error_file(tree, caller, key, folder, r->name, f);
         *refused->end = r;
         refused->end = &r->next;
@@ -189,19 +211,18 @@ void refused_again(struct tree *tree, const struct caller *caller, const struct 
     path_of_row(tree, key, path, sizeof path);
     report_add(tree->report, path, f);
     pthread_mutex_lock(&tree->refused->lock);
-    if (find(tree->refused, folder, name))
-        add_error_file(tree, caller, key, folder, name, f);
+    add_error_file(tree, caller, key, folder, name, f);
     pthread_mutex_unlock(&tree->refused->lock);
 }
 
-void refused_forget(struct tree *tree, const struct caller *caller, const struct row_key *key)
+void refused_forget(struct tree *tree, const struct row_key *key, struct process process)
 {
     char name[NAME_TEXT];
     name_of(key, name);
     pthread_mutex_lock(&tree->refused->lock);
     struct refusal **place =
         find(tree->refused, address_place(PLACE_REFUSED, key->collection, key->region), name);
-    if (place && process_is_same((*place)->node->maker, process_of_thread(caller->tid)))
+    if (place && process_equal((*place)->node->maker, process))
         drop(tree, tree->refused, place);
     pthread_mutex_unlock(&tree->refused->lock);
 }
@@ -211,10 +232,9 @@ void refused_left(struct tree *tree, uint64_t folder, const char *name)
     char error[NAME_TEXT + 8];
     pthread_mutex_lock(&tree->refused->lock);
     struct refusal **place = find(tree->refused, folder, name);
-    if (place) {
-        error_name(error, name);
-        scratch_remove(tree->scratch, folder, error, NULL);
+    error_name(error, name);
+    scratch_remove(tree->scratch, folder, error, NULL);
+    if (place)
         drop(tree, tree->refused, place);
-    }
     pthread_mutex_unlock(&tree->refused->lock);
 }

@@ -63,7 +63,7 @@ int tree_open(const struct config *config, struct cluster *cluster,
     tree->kernel_ms = store_kernel_timeout_ms(tree->store);
     tree->nodes = nodes_new((struct node_limits){config->scratch_size, config->scratch_files});
     tree->scratch = tree->nodes ? scratch_new(tree->nodes) : NULL;
-    tree->notes = tree->nodes ? notes_new(tree->nodes) : NULL;
+    tree->notes = tree->nodes ? notes_new(tree->nodes, config->timeout_ms) : NULL;
     tree->memory = memory_new();
     tree->report = report_new(config->errors_size);
     tree->refused = refused_new();
@@ -560,6 +560,15 @@ static int getattr_row(struct tree *tree, const struct caller *caller, const str
     }
     if (getattr_open(tree, place, nodeid, attr) || getattr_told(tree, caller, place, attr))
         return 0;
+    struct note note = notes_find(tree->notes, caller->tid, &place->key);
+    bool cannot_walk = note.purpose == NOTE_WRITE && !note.looked;
+    note_clear(tree->notes, &note);
+    if (r == 0 &&
+        (cannot_walk || caller->tid == 0)) { /* asked twice, no LOOKUP between: a reopen by descriptor */
+        attr_revision(tree, &place->key, &revision, attr);
+        *attr_ms = 0;
+        return 0;
+    }
     if (r == 0 || r == -ENOENT) {
         /* The kernel walks the path again, and only once: what it finds must do for reading and for writing.
          */

@@ -11,7 +11,7 @@
 
 struct handle {
     struct document *document; /* a reference: a revision that is read; NULL for all else */
-    uint64_t revision;         /* its nodeid */
+    uint64_t revision;         /* the nodeid it was opened on: a revision's; 0 for all else */
     struct node *node;         /* a reference: a draft, scratch file or text; NULL for a revision */
     struct process opener;
     bool writes, appends;
@@ -45,10 +45,10 @@ static void content_changed(struct node *node, const struct process *writer)
     clock_gettime(CLOCK_REALTIME, &node->mtime);
     node->ctime = node->mtime;
     node->mtime_set = false;
+    node->draft.version++;
     if (!node->draft.active)
         return;
     node->draft.dirty = true;
-    node->draft.version++;
     if (writer)
         node->draft.writer = *writer;
 }
@@ -122,6 +122,31 @@ static int open_revision(struct tree *tree, const struct caller *caller, const s
     return 0;
 }
 
+/* A reopen that cannot look the name up again gets a draft on the revision itself: past the page cache. */
+static int open_in_place(struct tree *tree, const struct caller *caller, const struct place *place,
+                         uint64_t nodeid, int flags, struct handle **handle, struct open_hints *hints)
+{
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    struct node *node;
+    int r = store_get(tree->store, &place->key, &caller->op, &document, NULL);
+    if (r < 0)
+        return r == -ENOENT ? -ESTALE : r;
+    r = draft_new(tree, caller, &place->key, document, &node);
+    if (r < 0)
+        return r;
+    r = handle_new(tree, caller, node, flags, handle);
+    if (r == 0 && revision_opened(tree, nodeid, document) == 0) /* so that fstat() of it is answered */
+        (*handle)->revision = nodeid;
+    if (r == 0 && (flags & O_TRUNC)) {
+        pthread_mutex_lock(&node->lock);
+        truncate_node(tree, node, 0, NULL);
+        pthread_mutex_unlock(&node->lock);
+    }
+    node_unref(tree->nodes, node);
+    *hints = (struct open_hints){.direct_io = true};
+    return r;
+}
+
 /*
  * Reading: the newest revision, or the one that this thread's LOOKUP was just told. Anything else is ESTALE,
  * on which the kernel looks the name up again.
@@ -133,7 +158,7 @@ static int open_for_reading(struct tree *tree, const struct caller *caller, cons
     struct note note = notes_take(tree->notes, caller->tid, &place->key);
     if (note.document && (note.document->revision.rev & 0xffff) == place->rev)
         document = document_ref(note.document);
-    bool came_back = note.purpose == NOTE_READ && !note.looked;
+    bool came_back = note.purpose != NOTE_NONE && !note.looked;
     note_clear(tree->notes, &note);
     struct fail f = {0};
     int r = document ? 0 : store_get(tree->store, &place->key, &caller->op, &document, &f);
@@ -155,37 +180,15 @@ static int open_for_reading(struct tree *tree, const struct caller *caller, cons
         struct open_revision *open = revision_find(tree, nodeid);
         document = open ? document_ref(open->document) : NULL;
         pthread_mutex_unlock(&tree->lock);
-        return document ? open_revision(tree, caller, place, nodeid, document, handle, hints) : -ESTALE;
+        return document ? open_revision(tree, caller, place, nodeid, document, handle, hints)
+                        : open_in_place(tree, caller, place, nodeid, O_RDONLY, handle, hints);
     }
     notes_leave(tree->notes, caller->tid, &place->key, NOTE_READ);
     return -ESTALE;
 }
 
-/* A reopen that cannot look the name up again writes on the revision itself: past the page cache. */
-static int open_in_place(struct tree *tree, const struct caller *caller, const struct place *place, int flags,
-                         struct handle **handle, struct open_hints *hints)
-{
-    struct document *document CLEANUP(document_unrefp) = NULL;
-    struct node *node;
-    int r = store_get(tree->store, &place->key, &caller->op, &document, NULL);
-    if (r < 0)
-        return r == -ENOENT ? -ESTALE : r;
-    r = draft_new(tree, caller, &place->key, document, &node);
-    if (r < 0)
-        return r;
-    r = handle_new(tree, caller, node, flags, handle);
-    if (r == 0 && (flags & O_TRUNC)) {
-        pthread_mutex_lock(&node->lock);
-        truncate_node(tree, node, 0, NULL);
-        pthread_mutex_unlock(&node->lock);
-    }
-    node_unref(tree->nodes, node);
-    *hints = (struct open_hints){.direct_io = true};
-    return r;
-}
-
 static int open_for_writing(struct tree *tree, const struct caller *caller, const struct place *place,
-                            int flags, struct handle **handle, struct open_hints *hints)
+                            uint64_t nodeid, int flags, struct handle **handle, struct open_hints *hints)
 {
     if (tree->config->read_only)
         return -EROFS;
@@ -193,7 +196,7 @@ static int open_for_writing(struct tree *tree, const struct caller *caller, cons
     bool came_back = note.purpose == NOTE_WRITE && !note.looked;
     note_clear(tree->notes, &note);
     if (came_back || caller->tid == 0)
-        return open_in_place(tree, caller, place, flags, handle, hints);
+        return open_in_place(tree, caller, place, nodeid, flags, handle, hints);
     notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
     return -ESTALE;
 }
@@ -215,7 +218,7 @@ static int open_next_id(struct tree *tree, const struct caller *caller, const st
         return r;
     }
     struct node *node;
-    r = node_new(tree->nodes, NODE_TEXT, &node);
+    r = node_new_free(tree->nodes, NODE_TEXT, &node);
     if (r < 0)
         return r;
     snprintf(text, sizeof text, "%lld\n", (long long)id);
@@ -248,7 +251,7 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
     if (r == 0)
         r = handle_new(tree, caller, node, flags, handle);
     node_unref(tree->nodes, node);
-    *hints = (struct open_hints){.no_flush = !draft || !writes};
+    *hints = (struct open_hints){.no_flush = !writes};
     return r;
 }
 
@@ -266,7 +269,7 @@ int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t node
         return -EISDIR;
     if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC))
         return open_for_reading(tree, caller, &place, nodeid, handle, hints);
-    return open_for_writing(tree, caller, &place, flags, handle, hints);
+    return open_for_writing(tree, caller, &place, nodeid, flags, handle, hints);
 }
 
 /* Create */
@@ -528,7 +531,7 @@ int tree_fsync(struct tree *tree, const struct caller *caller, struct handle *ha
 void tree_release(struct tree *tree, const struct caller *caller, struct handle *handle)
 {
     struct node *node = handle->node;
-    if (handle->document)
+    if (handle->revision)
         revision_closed(tree, handle->revision);
     document_unref(handle->document);
     if (node) {

@@ -93,7 +93,8 @@ struct save {
     int64_t at_us;     /* STORE_TIME_NONE or what the writer set */
     int64_t saved_us;  /* content_at of the same buffer's last save, or STORE_TIME_NONE */
     uint64_t born;     /* when the buffer was opened */
-    uint64_t base_rev; /* the revision it was copied from, 0 = none */
+    uint64_t base_rev; /* the revision it was copied from, 0 = none; where there is one, the row must still be
+                          there */
 };
 /* Checks and commits one document: one transaction. *result as of store_put(). *f says why not; nothing is
  * reported. */
@@ -132,8 +133,8 @@ void refused_keep(struct tree *tree, const struct caller *caller, const struct r
 /* A text that lies in .refused was tried and refused again: told anew, with a new .error beside it. */
 void refused_again(struct tree *tree, const struct caller *caller, const struct row_key *key, uint64_t folder,
                    const char *name, const struct fail *f);
-/* The same process saved the row after all: its refused text is no longer needed. */
-void refused_forget(struct tree *tree, const struct caller *caller, const struct row_key *key);
+/* The draft that the process had refused was saved after all: the refused text is no longer needed. */
+void refused_forget(struct tree *tree, const struct row_key *key, struct process process);
 /* A refused text was moved away or removed: so is its .error. */
 void refused_left(struct tree *tree, uint64_t folder, const char *name);
 

@@ -56,8 +56,10 @@ static int unlink_row(struct tree *tree, const struct caller *caller, const stru
     bool known = store_peek(tree->store, &target->key, &revision);
     actor_text(caller, actor);
     int r = store_delete(tree->store, &target->key, actor, &caller->op, &f);
-    if (r == 0)
+    if (r == 0) {
         row_changed(tree, &target->key, known ? revision.rev : 0);
+        memory_deleted(tree->memory, &target->key, process_of_thread(caller->tid));
+    }
     if (r == -ENOENT) { /* made by this process and never saved */
         struct node *node = draft_pending(tree, &target->key, caller->tid, NULL);
         if (node) {
@@ -179,22 +181,26 @@ int tree_readlink(struct tree *tree, uint64_t nodeid, char **target)
 
 /* Renames */
 
-/* Under the node's lock: what its later writers write goes to the row that it became. */
+/* Under the node's lock: what is written from then on, and was since the version saved, goes to the row it
+ * became. */
 static void becomes_draft(struct tree *tree, struct node *node, const struct row_key *key,
-                          const struct put_result *result)
+                          uint64_t saved_version, const struct put_result *result)
 {
+    uint64_t version = node->draft.version;
     node->draft = (struct draft){.active = true,
                                  .key = *key,
                                  .saved_us = STORE_TIME_NONE,
-                                 .version = 1,
+                                 .version = version,
+                                 .dirty = version != saved_version, /* written while it was being saved */
                                  .born = memory_now(tree->memory)};
     if (result->id)
         node->draft.key.id = result->id;
     if (result->document) {
         node->draft.base_rev = result->document->revision.rev;
         node->draft.saved_us = result->document->revision.content_us;
-        node->mtime = node->ctime = timespec_of_us(result->document->revision.mtime_us);
     }
+    if (result->document && !node->draft.dirty)
+        node->mtime = node->ctime = timespec_of_us(result->document->revision.mtime_us);
     node->mtime_set = false;
     node->content.max = tree->config->document_max;
     node->shown_ino = address_row(&node->draft.key);
@@ -207,6 +213,7 @@ static int save_node(struct tree *tree, const struct caller *caller, struct node
     struct put_result result = {0};
     struct fail f = {0};
     pthread_mutex_lock(&node->lock);
+    uint64_t version = node->draft.version;
     int r = node->kind != NODE_FILE ? -EPERM : buf_add(&text, node->content.data, node->content.len);
     struct save save = {.key = to->key,
                         .saved_us = STORE_TIME_NONE,
@@ -226,7 +233,7 @@ static int save_node(struct tree *tree, const struct caller *caller, struct node
         return r;
     }
     pthread_mutex_lock(&node->lock);
-    becomes_draft(tree, node, &to->key, &result);
+    becomes_draft(tree, node, &to->key, version, &result);
     pthread_mutex_unlock(&node->lock);
     document_unref(result.document);
     return 0;

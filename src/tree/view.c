@@ -119,7 +119,7 @@ const struct view *view_named(const char *name)
 static int text_node(struct tree *tree, const struct buf *text, mode_t mode, struct node **out)
 {
     struct node *node;
-    int r = node_new(tree->nodes, NODE_TEXT, &node);
+    int r = node_new_free(tree->nodes, NODE_TEXT, &node);
     if (r < 0)
         return r;
     node->mode = mode;
