@@ -305,6 +305,10 @@ void pool_mend(struct pool *pool)
     pthread_mutex_lock(&pool->lock);
     pool->failed = false;
     pthread_mutex_unlock(&pool->lock);
+    struct op op = op_within(pool->settings.connect_timeout_ms);
+    struct conn *conn;
+    if (pool_take(pool, &op, &conn, NULL) == 0)
+        pool_give(pool, conn);
 }
 
 void pool_wait(struct pool *pool, int64_t ms)

@@ -48,7 +48,7 @@ void pool_give(struct pool *pool, struct conn *conn);
 
 /* Takes the node out of use, with the reason, and closes what is idle. */
 void pool_fail(struct pool *pool, const struct fail *why);
-/* Puts it in use again. */
+/* Puts it in use again, with a first connection open where that can be had. */
 void pool_mend(struct pool *pool);
 /* The node's role has changed: no connection that was told another one is handed out any more. */
 void pool_renew(struct pool *pool);
