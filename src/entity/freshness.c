@@ -17,6 +17,7 @@ enum changes_column { CHANGES_SNAPSHOT, CHANGES_COLLECTION, CHANGES_REGION, CHAN
 struct freshness {
     struct shard *shard;
     struct cache *cache;
+    struct runs *runs;
     const struct config *config;
     struct pg_statement changes;
     int64_t limit_ms;
@@ -35,14 +36,18 @@ struct freshness {
     uint64_t changes_seen;
 };
 
-struct freshness *freshness_new(struct shard *shard, struct cache *cache, const struct config *config,
-                                int64_t limit_ms)
+struct freshness *freshness_new(struct shard *shard, struct cache *cache, struct runs *runs,
+                                const struct config *config, int64_t limit_ms)
 {
     struct freshness *fresh = calloc(1, sizeof *fresh);
     if (!fresh)
         return NULL;
-    *fresh = (struct freshness){
-        .shard = shard, .cache = cache, .config = config, .limit_ms = limit_ms, .asked_at = INT64_MIN / 2};
+    *fresh = (struct freshness){.shard = shard,
+                                .cache = cache,
+                                .runs = runs,
+                                .config = config,
+                                .limit_ms = limit_ms,
+                                .asked_at = INT64_MIN / 2};
     fresh->changes = (struct pg_statement){"changes", sql_text("queries/changes.sql"), 2};
     pthread_mutex_init(&fresh->lock, NULL);
     pthread_condattr_t attr;
@@ -63,16 +68,22 @@ void freshness_free(struct freshness *fresh)
     free(fresh);
 }
 
+static void drop_folders(struct freshness *fresh, unsigned collection, unsigned region)
+{
+    runs_drop(fresh->runs, collection, region);
+    cache_drop_all(fresh->cache, collection, region);
+}
+
 static void forget_shard(struct freshness *fresh)
 {
     const struct config *config = fresh->config;
     for (size_t i = 0; i < config->nregions; i++)
         if (config->regions[i].shard == shard_index(fresh->shard))
-            cache_drop_all(fresh->cache, 0, config->regions[i].number);
+            drop_folders(fresh, 0, config->regions[i].number);
     if (shard_index(fresh->shard) == 0) /* the authority of what belongs to no region */
         for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
             if (c->global)
-                cache_drop_all(fresh->cache, c->number, 0);
+                drop_folders(fresh, c->number, 0);
 }
 
 /* The changes that an answer names; a first answer, and one that was cut, name everything. */
@@ -92,6 +103,7 @@ static void forget_changed(struct freshness *fresh, const struct pg_rows *rows)
             .region = (uint8_t)pg_rows_i64(rows, i, CHANGES_REGION, 0),
             .id = pg_rows_i64(rows, i, CHANGES_ROW, 0),
         };
+        runs_drop(fresh->runs, key.collection, key.region);
         if (key.id == 0)
             cache_drop_all(fresh->cache, key.collection, key.region);
         else

@@ -20,13 +20,14 @@
 #include "base/fail.h"
 #include "base/op.h"
 #include "entity/cache.h"
+#include "entity/runs.h"
 #include "shard/cluster.h"
 
 struct freshness;
 
 /* For one shard; everything is borrowed and must outlive it. `limit_ms` is the age that is still believed. */
-struct freshness *freshness_new(struct shard *shard, struct cache *cache, const struct config *config,
-                                int64_t limit_ms);
+struct freshness *freshness_new(struct shard *shard, struct cache *cache, struct runs *runs,
+                                const struct config *config, int64_t limit_ms);
 void freshness_free(struct freshness *freshness);
 
 /* Asks when the last answer is too old, and forgets what has changed. Errors of shard_sync_read(). */

@@ -10,6 +10,7 @@
 
 enum {
     AHEAD_GAP = 8000, /* ids step by 1000 in a shard, and two regions share one: that near is "just behind" */
+    RUNS_SHARE = 12,  /* of cache_size for the keys of pages: a document takes some 250 bytes, its key 8 */
     AHEAD_FIRST = 16, /* rows fetched when a second query follows the first */
 };
 
@@ -38,10 +39,11 @@ int store_open(const struct config *config, struct cluster *cluster, struct stor
     store->cluster = cluster;
     store->schema = schema_hash();
     pthread_mutex_init(&store->lock, NULL);
-    store->cache = cache_new(config->cache_size);
-    bool complete = store->cache != NULL;
+    store->runs = runs_new(config->cache_size / RUNS_SHARE);
+    store->cache = cache_new(config->cache_size - config->cache_size / RUNS_SHARE);
+    bool complete = store->cache != NULL && store->runs != NULL;
     for (size_t i = 0; complete && i < cluster_shards(cluster); i++) {
-        store->fresh[i] = freshness_new(cluster_shard(cluster, i), store->cache, config,
+        store->fresh[i] = freshness_new(cluster_shard(cluster, i), store->cache, store->runs, config,
                                         config->cache_ttl_ms - store_kernel_timeout_ms(store));
         complete = store->fresh[i] != NULL;
     }
@@ -60,6 +62,7 @@ void store_close(struct store *store)
     for (size_t i = 0; i < CONFIG_MAX_SHARDS; i++)
         freshness_free(store->fresh[i]);
     cache_free(store->cache);
+    runs_free(store->runs);
     pthread_mutex_destroy(&store->lock);
     free(store);
 }
@@ -169,28 +172,69 @@ static int query_page(struct shard *shard, unsigned collection, unsigned region,
     return shard_read(shard, &collection_numbered(collection)->page, params, op, rows, f);
 }
 
+/* A page whose keys and documents are all still known; NULL when any is not. */
+static struct page *page_remembered(struct store *store, const struct run_key *key)
+{
+    size_t n;
+    int64_t *ids CLEANUP(freep) = runs_get(store->runs, key, &n);
+    struct page *page CLEANUP(freep) = ids ? malloc(sizeof *page + n * sizeof page->rows[0]) : NULL;
+    if (!page)
+        return NULL;
+    struct row_key row = {.collection = (uint8_t)key->collection, .region = (uint8_t)key->region};
+    for (size_t i = 0; i < n; i++) {
+        row.id = page->rows[i].id = ids[i];
+        if (!cache_stat(store->cache, &row, &page->rows[i].revision))
+            return NULL;
+    }
+    page->count = n;
+    return STEAL(page);
+}
+
+/* Remembers a page's keys unless something was noted since its query began. */
+static void remember_page(struct store *store, struct freshness *fresh, uint64_t epoch,
+                          const struct run_key *key, const struct page *page)
+{
+    int64_t *ids CLEANUP(freep) = malloc((page->count + 1) * sizeof *ids);
+    if (!ids || !freshness_unchanged_since(fresh, epoch))
+        return;
+    for (size_t i = 0; i < page->count; i++)
+        ids[i] = page->rows[i].id;
+    runs_put(store->runs, key, ids, page->count);
+    if (!freshness_unchanged_since(fresh, epoch))
+        runs_drop(store->runs, key->collection, key->region);
+}
+
+static int page_asked(struct store *store, struct shard *shard, const struct run_key *key,
+                      const struct op *op, struct page **out, struct fail *f)
+{
+    uint64_t epoch = freshness_epoch(store_fresh(store, shard));
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    int r = query_page(shard, key->collection, key->region, key->after, key->limit, op, &rows, f);
+    if (r < 0)
+        return r;
+    struct page *page CLEANUP(freep) = malloc(sizeof *page + pg_rows_count(rows) * sizeof page->rows[0]);
+    if (!page)
+        return fail_set(f, ENOMEM, "out of memory");
+    r = admit_page(store, shard, key->collection, key->region, rows, epoch, page, f);
+    if (r < 0)
+        return r;
+    remember_page(store, store_fresh(store, shard), epoch, key, page);
+    *out = STEAL(page);
+    return 0;
+}
+
 int store_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
                const struct op *op, struct page **out, struct fail *f)
 {
+    const struct run_key key = {.collection = collection, .region = region, .after = after, .limit = limit};
     struct shard *shard = store_shard(store, collection, region);
     if (!shard)
         return fail_set(f, ENOENT, "no such region");
     int r = freshness_ensure(store_fresh(store, shard), op, f);
     if (r < 0)
         return r;
-    uint64_t epoch = freshness_epoch(store_fresh(store, shard));
-    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
-    r = query_page(shard, collection, region, after, limit, op, &rows, f);
-    if (r < 0)
-        return r;
-    struct page *page CLEANUP(freep) = malloc(sizeof *page + pg_rows_count(rows) * sizeof page->rows[0]);
-    if (!page)
-        return fail_set(f, ENOMEM, "out of memory");
-    r = admit_page(store, shard, collection, region, rows, epoch, page, f);
-    if (r < 0)
-        return r;
-    *out = STEAL(page);
-    return 0;
+    *out = page_remembered(store, &key);
+    return *out ? 0 : page_asked(store, shard, &key, op, out, f);
 }
 
 /* How many rows to fetch from this one on: 1, or a growing page when rows are read one after the other. */

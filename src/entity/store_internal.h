@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "entity/freshness.h"
+#include "entity/runs.h"
 #include "entity/store.h"
 
 /* Where the last query of a folder ended: rows read one after the other are fetched by the page. */
@@ -16,6 +17,7 @@ struct store {
     const struct config *config; /* borrowed */
     struct cluster *cluster;     /* borrowed */
     struct cache *cache;
+    struct runs *runs;
     struct freshness *fresh[CONFIG_MAX_SHARDS]; /* by shard_index() */
     uint64_t schema;                            /* hash of what renders documents */
     pthread_mutex_t lock;                       /* guards ahead */

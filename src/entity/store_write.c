@@ -69,6 +69,8 @@ static void take_result(struct store *store, struct shard *shard, uint64_t epoch
     const char *outcome = pg_rows_text(rows, 0, PUT_OUTCOME);
     result->id = pg_rows_i64(rows, 0, PUT_ID, 0);
     result->unchanged = outcome && strcmp(outcome, "unchanged") == 0;
+    if (!outcome || strcmp(outcome, "created") == 0)
+        runs_drop(store->runs, collection, region);
     struct row_key key = {.collection = (uint8_t)collection, .region = (uint8_t)region, .id = result->id};
     if (store_document(store, shard, rows, 0, PUT_REV, &result->document, NULL) < 0) {
         cache_drop(store->cache, &key, 0);
@@ -198,6 +200,7 @@ static int put_everywhere(struct store *store, struct shard *authority, const st
 static void read_back(struct store *store, const struct put *put, const struct op *op,
                       struct put_result *result)
 {
+    runs_drop(store->runs, put->key.collection, put->key.region);
     if (put->key.id == 0)
         return;
     cache_drop(store->cache, &put->key, 0);
@@ -226,6 +229,7 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
         return r;
     if (put->must_exist && (collection->global ? !rows : rows && pg_rows_count(rows) == 0)) {
         cache_drop(store->cache, &put->key, 0);
+        runs_drop(store->runs, put->key.collection, put->key.region);
         result->deleted = true;
         return fail_set(f, ECANCELED, "the row was deleted since it was read");
     }
@@ -286,6 +290,7 @@ int store_delete(struct store *store, const struct row_key *key, const char *act
         return r;
     freshness_note_change(store_fresh(store, shard));
     cache_drop(store->cache, key, 0);
+    runs_drop(store->runs, key->collection, key->region);
     const char *outcome = rows && pg_rows_count(rows) ? pg_rows_text(rows, 0, 0) : "deleted";
     return outcome && strcmp(outcome, "missing") == 0 ? fail_set(f, ENOENT, "no such row") : 0;
 }
@@ -322,6 +327,8 @@ int store_move(struct store *store, const struct row_key *key, unsigned to, cons
     freshness_note_change(store_fresh(store, from));
     cache_drop(store->cache, key, 0);
     cache_drop_all(store->cache, 0, key->region); /* what is theirs moved along */
+    runs_drop(store->runs, 0, key->region);
+    runs_drop(store->runs, 0, to);
     if (rows && pg_rows_count(rows) == 1)
         take_result(store, from, epoch, key->collection, to, rows, result);
     return 0;
