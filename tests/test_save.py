@@ -401,7 +401,7 @@ def calls(cluster, new_mount, sql):
             file.seek(read)
             text = file.read()
         read += len(text)
-        return len(re.findall(rb' execute (?:put|delete|move)_\w+:| STATEMENT: .* FROM (?:put|move)_', text))
+        return len(re.findall(rb' execute (?:put|delete|move)_\w+:| STATEMENT: .* (?:FROM|LATERAL) (?:put|move)_', text))
     count.mount = mount
     return count
 
