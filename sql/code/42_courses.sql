@@ -261,7 +261,7 @@ DECLARE
     want courses;
     want_modules course_modules[];
     want_lessons course_lessons[];
-    changed boolean;
+    changed boolean; -- the curriculum is, or may be, another one than before
     result text := 'unchanged';
 BEGIN
     PERFORM check_document('course', p_region, p_id, p_doc,
@@ -280,9 +280,13 @@ BEGIN
         SELECT * INTO was FROM courses c WHERE c.region = p_region AND c.id = p_id FOR NO KEY UPDATE;
         want := course_of(was, p_doc);
         want.region := p_region;
-        want_modules := modules_of(p_doc, was.id IS NOT NULL);
-        want_lessons := lessons_of(p_doc, was.id IS NOT NULL);
-        want.duration_minutes := (SELECT coalesce(sum(l.duration_minutes), 0) FROM unnest(want_lessons) l);
+        -- Most edits leave the curriculum alone: what is known to be there need not be judged again.
+        changed := (was.rev = shown.rev AND shown.body::jsonb -> 'modules' = p_doc -> 'modules') IS NOT TRUE;
+        IF changed THEN
+            want_modules := modules_of(p_doc, was.id IS NOT NULL);
+            want_lessons := lessons_of(p_doc, was.id IS NOT NULL);
+            want.duration_minutes := (SELECT coalesce(sum(l.duration_minutes), 0) FROM unnest(want_lessons) l);
+        END IF;
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(2::smallint, p_id, p_claimed);
         want.updated_at := coalesce(p_at, clock_timestamp());
@@ -305,8 +309,9 @@ BEGIN
     IF result <> 'created' THEN
         PERFORM check_conflict(format('course %s', p_id), was.content_at, p_doc, p_base);
         PERFORM check_course_references(was, want);
-        -- A statement of its own: OR may skip what it need not know.
-        changed := put_curriculum(p_id, want_modules, want_lessons);
+        IF changed THEN -- a statement of its own: the OR below may skip what it need not know
+            changed := put_curriculum(p_id, want_modules, want_lessons);
+        END IF;
         IF changed OR want IS DISTINCT FROM was OR p_at <> was.updated_at THEN
             UPDATE courses c
             SET instructor_id = want.instructor_id, category_id = want.category_id, title = want.title,
