@@ -91,24 +91,24 @@ GRANT USAGE ON SCHEMA campusfs TO campusfs_rw, campusfs_ro, campusfs_repl;
 -- For pg_stat_wal_receiver.received_tli: only by it does a mount see at once that a standby follows a new timeline.
 GRANT pg_read_all_stats TO campusfs_rw;
 GRANT SELECT ON ALL TABLES IN SCHEMA campusfs TO campusfs_rw, campusfs_ro;
-GRANT INSERT, UPDATE, DELETE ON
-    users, user_profiles, course_categories, course_modules, course_lessons, lesson_progress, course_reviews,
-    payment_methods, transactions, invoices TO campusfs_rw;
 
--- Nobody but the triggers writes what they derive.
+-- Rows of documents and of their parts; but nobody except the triggers writes what they derive.
 DO $$
 DECLARE
     tab name;
     columns text;
 BEGIN
-    FOREACH tab IN ARRAY ARRAY['courses', 'enrollments'] LOOP
+    FOR tab IN SELECT table_name FROM collections UNION ALL
+               VALUES ('user_profiles'), ('course_modules'), ('course_lessons'), ('lesson_progress') LOOP
         columns := (SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
                     WHERE attrelid = tab::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-                        AND attname NOT IN ('duration_minutes', 'rating_sum', 'rating_count', 'enrollment_count',
-                                            'progress_percent'));
+                        AND (tab, attname) NOT IN (
+                            ('courses', 'duration_minutes'), ('courses', 'rating_sum'), ('courses', 'rating_count'),
+                            ('courses', 'enrollment_count'), ('enrollments', 'progress_percent')));
         EXECUTE format('GRANT INSERT (%s), UPDATE (%s), DELETE ON %I TO campusfs_rw', columns, columns, tab);
     END LOOP;
 END $$;
+
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA campusfs TO campusfs_rw;
 GRANT SELECT ON change_log TO campusfs_repl;
 REVOKE ALL ON user_credentials FROM campusfs_rw, campusfs_ro, campusfs_repl;
