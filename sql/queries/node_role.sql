@@ -17,5 +17,9 @@ SELECT standby::int,
                  AND pg_catalog.pg_last_wal_receive_lsn() <= pg_catalog.pg_last_wal_replay_lsn() THEN 0
             ELSE coalesce(greatest(0, extract(epoch FROM pg_catalog.clock_timestamp()
                                               - pg_catalog.pg_last_xact_replay_timestamp()) * 1000)::bigint, -1)
+       END,
+       -- A commit that is answered before it is flushed could be lost, and its position would not be known.
+       CASE WHEN pg_catalog.current_setting('synchronous_commit') = 'off' THEN
+           pg_catalog.set_config('synchronous_commit', 'on', false)
        END
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS standby) AS node

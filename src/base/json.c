@@ -8,6 +8,10 @@
 /* The depth that the layout indents; a database document is a few levels deep, preferences may be deeper. */
 enum { LAYOUT_MAX_DEPTH = 4096 };
 
+#ifndef JSON_PARSER_MAX_DEPTH
+#define JSON_PARSER_MAX_DEPTH 2048 /* Debian's build of jansson */
+#endif
+
 static int layout_newline(struct buf *out, size_t depth)
 {
     static const char spaces[] = "                                ";
@@ -120,33 +124,38 @@ static bool has_bom(const char *text, size_t len)
     return len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0;
 }
 
-/* What jansson found, in words for who wrote the document; its own speak of the library's flags and limits.
+/*
+ * What jansson found, in words for who wrote the document: its own speak of the library's flags, and show
+ * what stands there, which may be a secret. Keys and numbers are shown; digits that could be a card's are
+ * blanked by who keeps it.
  */
-static const char *problem(const json_error_t *error, char *out, size_t size)
+static void problem(const json_error_t *error, char *out, size_t size)
 {
-    size_t len;
+    const char *near = strstr(error->text, " near '");
+    size_t words = near ? (size_t)(near - error->text) : strlen(error->text);
     switch (json_error_code(error)) {
     case json_error_numeric_overflow:
-        return "a number that is too large to be stored";
+        snprintf(out, size, "a number that is too large to be stored%s", near ? near : "");
+        break;
+    case json_error_duplicate_key:
+        snprintf(out, size, "%s", error->text);
+        break;
     case json_error_null_character:
     case json_error_null_byte_in_key:
-        return "a NUL character (\\u0000), which no text can hold";
+        snprintf(out, size, "a NUL character (\\u0000), which no text can hold");
+        break;
     case json_error_stack_overflow:
-        return "too many levels";
+        snprintf(out, size, "nested too deep: the depth is at most %d levels", JSON_PARSER_MAX_DEPTH);
+        break;
     default:
-        /* What it found there may be a secret: the position is enough. */
-        len = strcspn(error->text, "'");
-        if (error->text[len] && len >= 6 && memcmp(error->text + len - 6, " near ", 6) == 0)
-            len -= 6;
-        snprintf(out, size, "%.*s", (int)len, error->text);
-        return out;
+        snprintf(out, size, "%.*s", (int)words, error->text);
     }
 }
 
 int json_check(const char *text, size_t len, bool *unfinished, struct fail *f)
 {
     json_error_t error = {0};
-    char words[JSON_ERROR_TEXT_LENGTH];
+    char words[2 * JSON_ERROR_TEXT_LENGTH];
     *unfinished = false;
     if (has_bom(text, len))
         return fail_set(f, EINVAL,
@@ -157,8 +166,8 @@ int json_check(const char *text, size_t len, bool *unfinished, struct fail *f)
     json_t *value = json_loadb(text ? text : "", len, JSON_REJECT_DUPLICATES, &error);
     if (!value) {
         *unfinished = json_error_code(&error) == json_error_premature_end_of_input;
-        return fail_set(f, EINVAL, "not a valid document: line %d, column %d: %s", error.line, error.column,
-                        problem(&error, words, sizeof words));
+        problem(&error, words, sizeof words);
+        return fail_set(f, EINVAL, "not valid JSON: line %d, column %d: %s", error.line, error.column, words);
     }
     bool object = json_is_object(value);
     json_decref(value);

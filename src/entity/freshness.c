@@ -166,7 +166,7 @@ static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
  */
 static int wait_for_answer(struct freshness *fresh, const struct op *op)
 {
-    int r = fresh->waiting >= fresh->config->pool_waiters ? -EIO : 0;
+    int r = fresh->waiting >= FRESHNESS_WAITERS ? -EIO : 0;
     fresh->waiting++;
     while (r == 0 && fresh->asking) {
         int64_t now = clock_now_ms(), slice = now + WAIT_SLICE_MS;

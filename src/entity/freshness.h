@@ -25,6 +25,9 @@
 
 struct freshness;
 
+/* So many operations may wait for one shard's answer; more get -EIO at once. */
+enum { FRESHNESS_WAITERS = 250 };
+
 /* For one shard; everything is borrowed and must outlive it. `limit_ms` is the age that is still believed. */
 struct freshness *freshness_new(struct shard *shard, struct cache *cache, struct runs *runs,
                                 const struct config *config, int64_t limit_ms);

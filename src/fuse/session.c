@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "entity/freshness.h"
 #include "fuse/session_private.h"
 
 enum { IDLE_THREADS = 10, SPARE_THREADS = 32 };
@@ -121,7 +122,8 @@ void session_invalidate(void *arg, uint64_t nodeid)
  * others. */
 static unsigned max_threads(const struct config *config)
 {
-    return (unsigned)(config->pool_waiters * config->nshards + config->pool_size * config->nnodes) +
+    return (unsigned)((FRESHNESS_WAITERS + config->pool_waiters) * config->nshards +
+                      config->pool_size * config->nnodes) +
            SPARE_THREADS;
 }
 

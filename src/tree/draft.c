@@ -106,6 +106,14 @@ int draft_new(struct tree *tree, const struct caller *caller, const struct row_k
     return 0;
 }
 
+void draft_to_copy(struct node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    node->draft.active = false;
+    node->shown_ino = node->nodeid;
+    pthread_mutex_unlock(&node->lock);
+}
+
 void draft_set_pending(struct tree *tree, struct node *node, bool pending)
 {
     pthread_mutex_lock(&tree->lock);

@@ -31,8 +31,9 @@ struct memory {
     pthread_mutex_t lock; /* guards all below */
     struct map map;
     uint64_t now;
-    size_t next;   /* the slot that is used again next */
-    unsigned away; /* entries that are away, perhaps overdue; also read without the lock */
+    size_t next;        /* the slot that is used again next */
+    int64_t away_until; /* the latest of the entries'; read without the lock, too */
+    unsigned away;      /* entries that are away, perhaps overdue; also read without the lock */
     struct remembered slots[MEMORIES];
 };
 
@@ -85,6 +86,8 @@ static void set_away(struct memory *memory, struct remembered *r, bool away)
     if ((r->away_until != 0) != away)
         __atomic_store_n(&memory->away, memory->away + (away ? 1 : -1u), __ATOMIC_RELAXED);
     r->away_until = away ? clock_now_ms() + AWAY_MS : 0;
+    if (away)
+        __atomic_store_n(&memory->away_until, r->away_until, __ATOMIC_RELAXED);
 }
 
 /* Under the lock; NULL when memory is out. */
@@ -169,7 +172,8 @@ void memory_set_away(struct memory *memory, const struct row_key *key, struct pr
 
 bool memory_is_away(struct memory *memory, const struct row_key *key, pid_t tid)
 {
-    if (__atomic_load_n(&memory->away, __ATOMIC_RELAXED) == 0)
+    if (__atomic_load_n(&memory->away, __ATOMIC_RELAXED) == 0 ||
+        __atomic_load_n(&memory->away_until, __ATOMIC_RELAXED) < clock_now_ms())
         return false;
     struct memory_key wanted = {*key, process_of_thread(tid)};
     if (wanted.process.tgid == 0)

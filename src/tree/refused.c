@@ -222,7 +222,7 @@ void refused_forget(struct tree *tree, const struct row_key *key, struct process
     pthread_mutex_lock(&tree->refused->lock);
     struct refusal **place =
         find(tree->refused, address_place(PLACE_REFUSED, key->collection, key->region), name);
-    if (place && process_equal((*place)->node->maker, process))
+    if (place && process_is_same((*place)->node->maker, process))
         drop(tree, tree->refused, place);
     pthread_mutex_unlock(&tree->refused->lock);
 }

@@ -382,12 +382,8 @@ static int lookup_noted_node(struct tree *tree, const struct caller *caller, str
         r = store_get(tree->store, &note->key, &caller->op, &document, NULL);
         if (r == 0)
             r = draft_new(tree, caller, &note->key, document, &node);
-        if (r == 0 && note->purpose == NOTE_MOVE) {
-            pthread_mutex_lock(&node->lock);
-            node->draft.active = false; /* a copy under a number of its own, soon a scratch file */
-            node->shown_ino = node->nodeid;
-            pthread_mutex_unlock(&node->lock);
-        }
+        if (r == 0 && note->purpose == NOTE_MOVE)
+            draft_to_copy(node);
     }
     if (r < 0)
         return r;

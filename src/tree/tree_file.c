@@ -14,6 +14,8 @@ struct handle {
     uint64_t revision;         /* the nodeid it was opened on: a revision's; 0 for all else */
     struct node *node;         /* a reference: a draft, scratch file or text; NULL for a revision */
     struct process opener;
+    uid_t uid; /* the opener's: a release does not say whose it is */
+    gid_t gid;
     bool writes, appends;
 };
 
@@ -24,6 +26,8 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
     if (!handle)
         return -ENOMEM;
     handle->writes = (flags & O_ACCMODE) != O_RDONLY;
+    handle->uid = caller->uid;
+    handle->gid = caller->gid;
     handle->appends = flags & O_APPEND;
     if (handle->writes) /* asking costs more than all else that a reader needs */
         handle->opener = process_of_thread(caller->tid);
@@ -356,10 +360,14 @@ static int create_row(struct tree *tree, const struct caller *caller, const stru
     if (document && (away || (flags & O_TRUNC)))
         r = truncate_node(tree, node, 0, NULL);
     pthread_mutex_unlock(&node->lock);
+    if (r < 0) {
+        node_unref(tree->nodes, node);
+        return r;
+    }
     if (!document)
         draft_set_pending(tree, node, true);
     *out = node;
-    return r;
+    return 0;
 }
 
 static int create_in_collection(struct tree *tree, const struct caller *caller, uint64_t parent,
@@ -397,6 +405,8 @@ int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent,
     r = handle_new(tree, caller, node, flags, handle);
     if (r == 0)
         entry_node(tree, node, entry);
+    else
+        draft_set_pending(tree, node, false);
     node_unref(tree->nodes, node);
     return r;
 }
@@ -531,13 +541,16 @@ int tree_fsync(struct tree *tree, const struct caller *caller, struct handle *ha
 void tree_release(struct tree *tree, const struct caller *caller, struct handle *handle)
 {
     struct node *node = handle->node;
+    struct caller opener = *caller;
+    opener.uid = handle->uid;
+    opener.gid = handle->gid;
     if (handle->revision)
         revision_closed(tree, handle->revision);
     document_unref(handle->document);
     if (node) {
         pthread_mutex_lock(&node->lock);
         if (node->draft.active && node->handles == 1)
-            draft_commit(tree, caller, node, DRAFT_RELEASE, true);
+            draft_commit(tree, &opener, node, DRAFT_RELEASE, true);
         node->handles--;
         bool last = node->handles == 0;
         pthread_mutex_unlock(&node->lock);
@@ -580,18 +593,44 @@ static int set_node(struct tree *tree, const struct caller *caller, struct node 
     return r;
 }
 
-/* A revision never changes: what would change it comes back for a draft. Owner and mode are the
- * configuration's. */
-static int set_revision(struct tree *tree, const struct caller *caller, const struct place *place,
-                        uint64_t nodeid, const struct change *change, struct stat *attr, int64_t *attr_ms)
+/* Nobody can come back for a draft: one is made, changed and committed here. */
+static int set_at_once(struct tree *tree, const struct caller *caller, const struct place *place,
+                       const struct change *change, struct stat *attr)
 {
-    if (change->size || change->mtime) {
-        if (tree->config->read_only)
-            return -EROFS;
-        notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
-        return -ESTALE;
-    }
-    return tree_getattr(tree, caller, nodeid, NULL, attr, attr_ms);
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    struct node *node;
+    int r = store_get(tree->store, &place->key, &caller->op, &document, NULL);
+    if (r == 0)
+        r = draft_new(tree, caller, &place->key, document, &node);
+    if (r < 0)
+        return r;
+    r = set_node(tree, caller, node, change);
+    if (r == 0)
+        attr_node(node, attr);
+    node_unref(tree->nodes, node);
+    return r;
+}
+
+/*
+ * A revision never changes: what would change it comes back for a draft, unless it came by a descriptor or
+ * from another pid namespace. Owner and mode are the configuration's.
+ */
+static int set_revision(struct tree *tree, const struct caller *caller, const struct place *place,
+                        uint64_t nodeid, bool by_handle, const struct change *change, struct stat *attr,
+                        int64_t *attr_ms)
+{
+    if (!change->size && !change->mtime)
+        return tree_getattr(tree, caller, nodeid, NULL, attr, attr_ms);
+    if (tree->config->read_only)
+        return -EROFS;
+    struct note note = notes_take(tree->notes, caller->tid, &place->key);
+    bool came_back = note.purpose == NOTE_WRITE && !note.looked;
+    note_clear(tree->notes, &note);
+    *attr_ms = 0;
+    if (by_handle || came_back || caller->tid == 0)
+        return set_at_once(tree, caller, place, change, attr);
+    notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
+    return -ESTALE;
 }
 
 int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct handle *handle,
@@ -601,7 +640,7 @@ int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
     if (!address_parse(nodeid, &place))
         return -ESTALE;
     if (place.kind == PLACE_ROW && !(handle && handle->node))
-        return set_revision(tree, caller, &place, nodeid, change, attr, attr_ms);
+        return set_revision(tree, caller, &place, nodeid, handle != NULL, change, attr, attr_ms);
     if (place.kind == PLACE_NEXT_ID && change->size)
         return -EACCES;
     if (place.kind != PLACE_NODE && place.kind != PLACE_ROW) /* a folder's times and modes are its own */

@@ -39,6 +39,7 @@ struct listing {
     struct place place;
     struct page *page; /* owned: the rows behind `after`; NULL before the first */
     int64_t after;
+    int64_t loaded;             /* clock_now_ms() when the page came */
     size_t limit;               /* rows asked for in the current page */
     size_t index;               /* the row given out last, where the next one is looked for first */
     struct scratch_item *items; /* owned, with references; listed once */
@@ -265,6 +266,7 @@ static int load_page(struct tree *tree, const struct caller *caller, struct list
     }
     listing->after = after;
     listing->index = 0;
+    listing->loaded = clock_now_ms();
     if (goes_on && listing->page->count == listing->limit) /* not for `ls | head` */
         ahead_begin(tree, caller, listing, grow(tree, listing->limit));
     return 0;
@@ -292,7 +294,10 @@ static size_t page_find(const struct listing *listing, int64_t after)
 static int row_at(struct tree *tree, const struct caller *caller, struct listing *listing, int64_t after,
                   struct listed *listed)
 {
-    bool here = listing->page && listing->after <= after;
+    /* Later than the kernel may believe it, the page is asked for again: a slow reader sees what has changed.
+     */
+    bool here =
+        listing->page && listing->after <= after && clock_now_ms() - listing->loaded <= tree->kernel_ms;
     size_t i = here ? page_find(listing, after) : 0;
     bool ended = here && listing->page->count < listing->limit;
     if (!here || (i == listing->page->count && !ended)) {
@@ -332,12 +337,22 @@ static int scratch_at(struct tree *tree, struct listing *listing, off_t offset, 
     return 1;
 }
 
+/* A listing that starts again shows the names as they are now. */
+static void rewind_listing(struct tree *tree, struct listing *listing)
+{
+    items_free(tree, listing);
+    ahead_drop(&listing->ahead);
+    free(listing->page);
+    listing->page = NULL;
+    listing->limit = 0;
+}
+
 int tree_listing_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
                     struct listed *listed)
 {
     if (offset < DOTS) {
         if (offset == 0)
-            items_free(tree, listing); /* rewound: the names as they are now */
+            rewind_listing(tree, listing);
         return dot_at(tree, caller, listing, offset, listed);
     }
     switch (listing->place.kind) {

@@ -264,6 +264,18 @@ static int rename_onto_row(struct tree *tree, const struct caller *caller, const
     return r;
 }
 
+static int copy_row(struct tree *tree, const struct caller *caller, const struct row_key *key,
+                    struct node **copy)
+{
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    int r = store_get(tree->store, key, &caller->op, &document, NULL);
+    if (r == 0)
+        r = draft_new(tree, caller, key, document, copy);
+    if (r == 0)
+        draft_to_copy(*copy);
+    return r;
+}
+
 /* The first try comes back with a copy of its own (ESTALE); the second one gives that copy the scratch name.
  */
 static int rename_row_away(struct tree *tree, const struct caller *caller, const struct target *from,
@@ -276,6 +288,11 @@ static int rename_row_away(struct tree *tree, const struct caller *caller, const
     if (copy)
         node_ref(tree->nodes, copy);
     note_clear(tree->notes, &note);
+    if (!copy && caller->tid == 0) {
+        int made = copy_row(tree, caller, &from->key, &copy); /* nobody can come back for it */
+        if (made < 0)
+            return made;
+    }
     if (!copy) {
         notes_leave(tree->notes, caller->tid, &from->key, NOTE_MOVE);
         return -ESTALE;
