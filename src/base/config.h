@@ -1,7 +1,8 @@
 /*
- * The configuration: one INI file in pgbouncer's manner (docs/campusfs.conf.5 describes each key), each key of
- * [campusfs] also an environment variable CAMPUSFS_<KEY>, which wins. One table in config.c defines every key:
- * name, type, default, bounds, help text, secret or not; --help, the man page and .campusfs/config follow it.
+ * The configuration: one INI file in pgbouncer's manner (docs/campusfs.conf.5 describes each key), each key
+ * of [campusfs] also an environment variable CAMPUSFS_<KEY>, which wins. One table in config.c defines every
+ * key: name, type, default, bounds, help text, secret or not; --help, the man page and .campusfs/config
+ * follow it.
  *
  *   [campusfs]
  *   database = campusfs
@@ -67,18 +68,18 @@ struct config {
     char *path; /* the file read, NULL when only the environment spoke */
 
     /* [campusfs]: connections */
-    char *database;            /* "campusfs" */
-    char *user;                /* "campusfs_rw" */
-    char *password;            /* NULL = from passfile or where libpq looks; secret */
-    char *admin_user;          /* "postgres": init and seed connect as it */
-    char *admin_password;      /* as password, for admin_user; secret */
-    char *passfile;            /* NULL = libpq's own rules */
-    char *service_options;     /* further libpq keywords for every node (sslmode, sslrootcert, ...), may be "" */
-    unsigned pool_size;        /* connections a node, 8 */
-    unsigned pool_waiters;     /* operations that may wait for a connection of one shard, 64 */
+    char *database;        /* "campusfs" */
+    char *user;            /* "campusfs_rw" */
+    char *password;        /* NULL = from passfile or where libpq looks; secret */
+    char *admin_user;      /* "postgres": init and seed connect as it */
+    char *admin_password;  /* as password, for admin_user; secret */
+    char *passfile;        /* NULL = libpq's own rules */
+    char *service_options; /* further libpq keywords for every node (sslmode, sslrootcert, ...), may be "" */
+    unsigned pool_size;    /* connections a node, 8; one more watches it */
+    unsigned pool_waiters; /* operations that may wait for a connection of one shard, 64 */
     int64_t connect_timeout_ms; /* 2000 */
-    int64_t timeout_ms;        /* 5000: deadline of one file operation */
-    int64_t max_lag_ms;        /* 10000: a replica further behind is not read */
+    int64_t timeout_ms;         /* 5000: deadline of one file operation */
+    int64_t max_lag_ms;         /* 10000: a replica further behind is not read */
 
     /* [campusfs]: MongoDB */
     char *mongodb_uri; /* "" = none configured; secret */
@@ -88,19 +89,19 @@ struct config {
     bool conflicts_overwrite; /* conflicts = refuse | overwrite */
     uid_t uid;                /* owner of every file, default: who mounts */
     gid_t gid;
-    mode_t file_mode;         /* 0640 */
-    mode_t dir_mode;          /* 0750 */
-    int64_t cache_ttl_ms;     /* 1000: how long what has been read may be believed unasked */
-    size_t cache_size;        /* bytes of documents kept, 24 MiB */
-    size_t page_rows;         /* rows a keyset page, 1000 */
-    size_t document_max;      /* bytes, 1 MiB */
-    size_t scratch_size;      /* bytes of scratch files, all collections, 256 MiB */
-    size_t scratch_files;     /* their number, 100000 */
-    size_t refused_size;      /* bytes kept in .refused/, 16 MiB */
-    size_t refused_files;     /* 1000 */
-    size_t errors_size;       /* bytes of errors.jsonl, 1 MiB */
-    char *state_dir;          /* "" = keep none */
-    char *log_level;          /* error, warning, info, debug */
+    mode_t file_mode;     /* 0640 */
+    mode_t dir_mode;      /* 0750 */
+    int64_t cache_ttl_ms; /* 1000: how long what has been read may be believed unasked */
+    size_t cache_size;    /* bytes of documents kept, 24 MiB */
+    size_t page_rows;     /* rows a keyset page, 1000 */
+    size_t document_max;  /* bytes, 1 MiB */
+    size_t scratch_size;  /* bytes of scratch files, all collections, 256 MiB */
+    size_t scratch_files; /* their number, 100000 */
+    size_t refused_size;  /* bytes kept in .refused/, 16 MiB */
+    size_t refused_files; /* 1000 */
+    size_t errors_size;   /* bytes of errors.jsonl, 1 MiB */
+    char *state_dir;      /* "" = keep none */
+    char *log_level;      /* error, warning, info, debug */
 
     struct config_shard *shards;
     size_t nshards;
@@ -113,8 +114,9 @@ struct config {
 };
 
 /*
- * Loads the file (NULL: $CAMPUSFS_CONFIG, then ./campusfs.conf, then /etc/campusfs/campusfs.conf) and the environment.
- * All mistakes are found at once: `errors` gets a line each, "path:line: what is wrong". -ENOENT, -EACCES, -EINVAL.
+ * Loads the file (NULL: $CAMPUSFS_CONFIG, then ./campusfs.conf, then /etc/campusfs/campusfs.conf) and the
+ * environment. All mistakes are found at once: `errors` gets a line each, "path:line: what is wrong".
+ * -ENOENT, -EACCES, -EINVAL.
  */
 int config_load(const char *path, struct config **out, struct buf *errors);
 void config_free(struct config *config);

@@ -192,13 +192,15 @@ static int read_transaction(struct conn *conn, struct pipeline *p, size_t *at, c
                             struct fail *f)
 {
     int failed = 0;
-    for (;;) {
+    for (size_t ends = 0;;) {
         PGresult *result = NULL;
         int r = conn_next_result(conn, op, &result);
         if (r < 0)
             return conn_fail_wait(conn, r, f);
         if (!result) {
-            if (PQstatus(conn->pg) == CONNECTION_BAD)
+            /* One end a reply, one more behind an error at commit; others mean that libpq waits for nothing.
+             */
+            if (PQstatus(conn->pg) == CONNECTION_BAD || ++ends > p->count + 1)
                 return conn_fail_wait(conn, -EIO, f);
             if (p->replies[*at].kind != REPLY_COMMIT)
                 (*at)++;

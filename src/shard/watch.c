@@ -16,7 +16,7 @@ enum {
     ASK_AGAIN_MS = 20, /* at the soonest, however often woken */
     ANSWER_MS = 1000,  /* how long an answer may take */
     BACKOFF_MS = 100,  /* after a first failure; doubles */
-    BACKOFF_MAX_MS = 3000,
+    BACKOFF_MAX_MS = 500,
     SETTLED_MS = 5000, /* in use for so long, a node's failures are forgotten */
 };
 
