@@ -80,16 +80,22 @@ def test_of_saves_from_one_base_one_wins(connect, together):
     assert connect().document('users', user.id).body == won[0].body
 
 
-def test_creations_of_one_id(connect, together):
+@pytest.mark.parametrize('attempt', range(5))
+def test_creations_of_one_id(together, attempt):
     id = NOBODY - 1000 * (uuid.uuid4().int % 10 ** 6)
     document = {'email': f'{id}@example.org', 'username': str(id), 'first_name': 'A'}
     results = together(lambda session, number: session.put('users', {**document, 'last_name': str(number)}, id))
     assert sorted(result.outcome for result in results) == ['created'] + ['updated'] * (WRITERS - 1)
-    for name in ('email', 'username'):
-        document[name] = str(uuid.uuid4()) + '@example.org'
-    results = together(lambda session, number: session.put('users', document))
+
+
+@pytest.mark.parametrize('attempt', range(5))
+def test_creations_with_one_address(together, attempt):
+    name = uuid.uuid4().hex
+    document = {'email': f'{name}@example.org', 'first_name': 'A'}
+    results = together(lambda session, number: session.put('users', {**document, 'username': f'{name}{number}'}))
     assert sum(not isinstance(result, Exception) for result in results) == 1
-    assert {result.pgcode for result in results if isinstance(result, Exception)} == {'23505'}
+    errors = [result for result in results if isinstance(result, Exception)]
+    assert {(error.pgcode, error.diag.column_name) for error in errors} == {('23505', 'email')}
 
 
 def test_enrollments_into_one_course(connect, together):

@@ -320,7 +320,7 @@ DECLARE
     near text;
 BEGIN
     IF jsonb_typeof(p_doc) IS DISTINCT FROM 'object' THEN
-        PERFORM refuse('22023', rtrim(p_prefix, '.'), format('%s is %s: must be an object in { }',
+        PERFORM refuse('22023', nullif(rtrim(p_prefix, '.'), ''), format('%s is %s: must be an object in { }',
                        coalesce(nullif(rtrim(p_prefix, '.'), ''), 'the document'), coalesce(quoted(p_doc), 'missing')));
     ELSIF p_doc - p_known <> '{}' THEN
         unknown := (SELECT min(key) FROM jsonb_object_keys(p_doc - p_known) key);

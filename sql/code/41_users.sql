@@ -185,7 +185,7 @@ BEGIN
                            last_login_at, created_at, updated_at, content_at)
         VALUES (p_region, want.id, want.email, want.username, want.first_name, want.last_name, want.role, want.status,
                 want.email_verified, want.last_login_at, want.created_at, want.updated_at, want.updated_at)
-        ON CONFLICT (id) DO NOTHING;
+        ON CONFLICT DO NOTHING;
         IF FOUND THEN
             result := 'created';
             PERFORM put_profile(p_region, want.id, want_profile);

@@ -297,7 +297,7 @@ BEGIN
         VALUES (p_region, want.id, want.instructor_id, want.category_id, want.title, want.slug, want.description,
                 want.level, want.language, want.price, want.currency, want.status, want.duration_minutes,
                 want.published_at, want.created_at, want.updated_at, want.updated_at)
-        ON CONFLICT (id) DO NOTHING;
+        ON CONFLICT DO NOTHING;
         IF FOUND THEN
             result := 'created';
             PERFORM put_curriculum(want.id, want_modules, want_lessons);

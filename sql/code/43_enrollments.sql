@@ -190,7 +190,7 @@ BEGIN
                                  created_at, updated_at, content_at)
         VALUES (p_region, want.id, want.user_id, want.course_id, want.status, progress_of(entries), want.enrolled_at,
                 want.completed_at, want.created_at, want.updated_at, want.updated_at)
-        ON CONFLICT (id) DO NOTHING;
+        ON CONFLICT DO NOTHING;
         IF FOUND THEN
             result := 'created';
             PERFORM put_entries(want.id, want.course_id, true, entries);

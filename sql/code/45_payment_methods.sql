@@ -120,7 +120,7 @@ BEGIN
                                      created_at, updated_at, content_at)
         VALUES (p_region, want.id, want.user_id, want.kind, want.brand, want.last_four, want.token, want.expires_on,
                 want.is_default, want.created_at, want.updated_at, want.updated_at)
-        ON CONFLICT (id) DO NOTHING;
+        ON CONFLICT DO NOTHING;
         IF FOUND THEN
             result := 'created';
             EXIT;

@@ -98,7 +98,7 @@ BEGIN
                                   gateway_reference, created_at, updated_at, content_at)
         VALUES (p_region, want.id, want.user_id, want.course_id, want.payment_method_id, want.amount, want.currency,
                 want.status, want.gateway, want.gateway_reference, want.created_at, want.updated_at, want.updated_at)
-        ON CONFLICT (id) DO NOTHING;
+        ON CONFLICT DO NOTHING;
         IF FOUND THEN
             result := 'created';
             EXIT;

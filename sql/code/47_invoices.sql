@@ -118,7 +118,7 @@ BEGIN
         VALUES (p_region, want.id, want.transaction_id, coalesce(want.number, next_invoice_number()), want.status,
                 want.issued_on, want.due_on, want.subtotal, want.tax, want.currency, want.created_at, want.updated_at,
                 want.updated_at)
-        ON CONFLICT (id) DO NOTHING;
+        ON CONFLICT DO NOTHING;
         IF FOUND THEN
             result := 'created';
             EXIT;

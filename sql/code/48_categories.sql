@@ -86,7 +86,7 @@ BEGIN
                                        content_at)
         VALUES (p_region, want.id, want.parent_id, want.name, want.slug, want.description, want.created_at,
                 want.updated_at, want.updated_at)
-        ON CONFLICT (id) DO NOTHING;
+        ON CONFLICT DO NOTHING;
         IF FOUND THEN
             result := 'created';
             EXIT;
