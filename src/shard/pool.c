@@ -146,6 +146,20 @@ static void wait_slice(struct pool *pool, struct waiter *waiter, const struct op
     wait_on(pool, &waiter->cond, op->interrupted && left > WAIT_SLICE_MS ? WAIT_SLICE_MS : left);
 }
 
+static bool is_served(const struct waiter *waiter)
+{
+    return waiter->conn || waiter->may_open || waiter->sent_away;
+}
+
+/* An operation may be interrupted because of this very pool's state, which takes the lock to be known. */
+static bool asked_unlocked(struct pool *pool, const struct op *op)
+{
+    pthread_mutex_unlock(&pool->lock);
+    bool interrupted = op_interrupted(op);
+    pthread_mutex_lock(&pool->lock);
+    return interrupted;
+}
+
 /* Stands in line. On 0 the waiter holds a connection or may open one. */
 static int wait_in_line(struct pool *pool, struct waiter *waiter, const struct op *op, struct fail *f)
 {
@@ -158,8 +172,11 @@ static int wait_in_line(struct pool *pool, struct waiter *waiter, const struct o
     int r = 0;
     *pool->last = waiter;
     pool->last = &waiter->next;
-    while (r == 0 && !waiter->conn && !waiter->may_open && !waiter->sent_away) {
-        if (op_interrupted(op))
+    while (r == 0 && !is_served(waiter)) {
+        bool interrupted = asked_unlocked(pool, op);
+        if (is_served(waiter))
+            break;
+        if (interrupted)
             r = fail_set(f, EINTR, "node %s: interrupted while waiting for a connection", s->target.node);
         else if (op_left_ms(op) == 0)
             r = fail_set(f, EIO, "node %s: none of its %u connections came free in time", s->target.node,
