@@ -251,6 +251,23 @@ def test_two_inits_at_once_do_it_once(own):
         assert admin(own, shard, 'SELECT count(*) FROM schema_version') == [(1,)]
 
 
+def test_init_needs_no_superuser(own):
+    """Who may create databases and roles is enough, once the replication role is there."""
+    drop_database(own)
+    for shard in SHARDS:
+        admin(own, shard, "CREATE ROLE builder LOGIN CREATEDB CREATEROLE PASSWORD 'brick by brick'", database='postgres')
+    builder = {'CAMPUSFS_ADMIN_USER': 'builder', 'CAMPUSFS_ADMIN_PASSWORD': 'brick by brick'}
+    try:
+        assert own.run('init', env=builder).stdout.count(f'schema 0 → {SCHEMA}') == len(SHARDS)
+        assert own.run('init', env=builder).stdout.count('nothing to do') == len(SHARDS)
+        assert admin(own, 'emea', "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'campusfs'") == [
+            ('campusfs_owner',)]
+    finally:
+        drop_database(own)
+        for shard in SHARDS:
+            admin(own, shard, 'DROP ROLE builder', database='postgres')
+
+
 def test_init_mends_functions_and_keeps_rows(ready):
     category = admin(ready, 'emea', "SELECT id FROM put_categories(0::smallint, NULL, %s::jsonb, NULL, NULL, false, NULL, 't')",
                      ('{"name": "Kept", "slug": "kept"}',))
