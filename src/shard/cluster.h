@@ -8,7 +8,8 @@
  *
  * Token: (timeline, flush LSN) of the primary, taken after each of our commits and by shard_sync_read(). A
  * later read is answered by a node that has replayed it, checked in an earlier statement than the read; so
- * this mount always reads its own writes.
+ * this mount reads its own writes, with one exception: while no primary is in use, a replica on the token's
+ * timeline is read even if it misses the last commits, for reads are to go on. It may then show an older row.
  *
  * Thread-safe. No lock is held across a query. Errors: -EIO (no node in time), -EROFS (no primary, on writes
  * only), -EINTR (reads, when the op says so), and what SQLSTATEs become (postgres/sqlstate.h).
