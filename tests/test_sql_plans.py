@@ -222,6 +222,23 @@ def test_a_page_is_a_range_of_the_primary_key(filled, name, table):
     assert plan['Actual Rows'] == 100 and key['Actual Rows'] <= 101, 'it reads what it shows'
 
 
+def blocks(node):
+    return node['Shared Hit Blocks'] + node['Shared Read Blocks']
+
+
+@pytest.mark.parametrize('name, table', DOCUMENTS.items())
+def test_the_last_page_costs_what_the_first_does(filled, name, table):
+    """With `region = $1` the scan would begin at the first row, and read the index of all that was shown before."""
+    filled.execute(f'SELECT min(id) - 1, max(id) - 100 FROM {table} WHERE region = {LOCAL[-1]}')
+    cost = []
+    for last in filled.fetchone():
+        plan = explain(filled, f'{name}_page', [LOCAL[-1], last, 100], 'ANALYZE, BUFFERS, COSTS off, TIMING off')
+        way = nodes(plan, skipped=('SubPlan', 'InitPlan'))
+        key, = [node for node in way if node.get('Index Name') == f'{table}_pkey']
+        cost.append(blocks(key) - sum(blocks(part) for part in key.get('Plans', ())))
+    assert cost[1] <= cost[0] + 5, cost
+
+
 @pytest.mark.parametrize('name, table', DOCUMENTS.items())
 @pytest.mark.parametrize('condition, count', [('id = 3000007', 1), ('id = ANY (ARRAY[3000007, 3000011]::bigint[])', 2)])
 def test_documents_are_found_by_their_key(filled, name, table, condition, count):

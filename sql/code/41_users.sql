@@ -9,7 +9,8 @@ CREATE OR REPLACE VIEW doc_users AS
 SELECT u.region, u.id, u.rev, epoch_us(u.updated_at) AS updated_us, epoch_us(u.content_at) AS content_us,
        row_to_json(d)::text AS body
 FROM users u
-LEFT JOIN user_profiles p ON p.region = u.region AND p.user_id = u.id
+-- OFFSET 0: looked up row by row. Joined, a page could be a merge that reads all profiles before it.
+LEFT JOIN LATERAL (SELECT * FROM user_profiles WHERE region = u.region AND user_id = u.id OFFSET 0) p ON true
 CROSS JOIN LATERAL (
     SELECT u.id, (SELECT name FROM regions WHERE number = u.region) AS region, u.email, u.username, u.first_name,
            u.last_name, u.role, u.status, u.email_verified, moment_text(u.last_login_at) AS last_login_at,

@@ -31,20 +31,17 @@ templates[STATEMENT_KINDS] = {
              2},
     [PAGE] = {"page_%s",
               "SELECT id, rev, updated_us, content_us, body FROM doc_%s "
-              "WHERE region = $1::smallint AND (region, id) > ($1::smallint, $2::bigint) "
+              "WHERE (region, id) > ($1::smallint, $2::bigint) AND region <= $1::smallint "
               "ORDER BY region, id LIMIT $3::bigint",
               3},
     [PUT] = {"put_%s",
              "SELECT outcome, id, rev, updated_us, content_us, body FROM put_%s($1::smallint, $2::bigint, "
              "$3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8::text)",
              8},
-    [PUT_EXISTING] =
-        {"put_existing_%s",
-         "SELECT put.outcome, put.id, put.rev, put.updated_us, put.content_us, put.body "
-         "FROM (SELECT FROM doc_%s WHERE region = $1::smallint AND id = $2::bigint) AS row, LATERAL "
-         "put_%s($1::smallint, $2::bigint, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, "
-         "$7::uuid, $8::text) AS put",
-         8},
+    [PUT_EXISTING] = {"put_existing_%s",
+                      "SELECT put.* FROM (SELECT FROM doc_%s WHERE region = $1::smallint AND id = $2) AS row, LATERAL "
+                      "put_%s($1, $2, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8) AS put",
+                      8},
     [DELETE] = {"delete_%s", "SELECT delete_%s($1::smallint, $2::bigint, $3::uuid, $4::text)", 4},
     [MOVE] = {"move_%s",
               "SELECT outcome, id, rev, updated_us, content_us, body "
