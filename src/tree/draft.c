@@ -74,7 +74,7 @@ int draft_new(struct tree *tree, const struct caller *caller, const struct row_k
               struct document *document, struct node **out)
 {
     struct node *node;
-    int r = node_new(tree->nodes, NODE_FILE, &node);
+    int r = node_new_free(tree->nodes, NODE_FILE, &node); /* counts when it is opened */
     if (r < 0)
         return r;
     const struct access *access = &tree->access[key->collection];
@@ -104,6 +104,13 @@ int draft_new(struct tree *tree, const struct caller *caller, const struct row_k
     }
     *out = node;
     return 0;
+}
+
+void draft_spend(struct tree *tree, struct node *node)
+{
+    node->draft.spent = true;
+    buf_shrink(&node->content, 0);
+    node_discharge(tree->nodes, node);
 }
 
 void draft_to_copy(struct node *node)

@@ -163,9 +163,11 @@ void node_forget(struct nodes *nodes, uint64_t nodeid, uint64_t n)
 static int charge(struct nodes *nodes, struct node *node, size_t size)
 {
     int r = 0;
-    if (node->free_of_charge)
-        return 0;
     pthread_mutex_lock(&nodes->lock);
+    if (node->free_of_charge) {
+        pthread_mutex_unlock(&nodes->lock);
+        return 0;
+    }
     if (size > node->charged && nodes->usage.bytes + (size - node->charged) > nodes->limits.bytes) {
         r = -ENOSPC;
     } else {
@@ -204,6 +206,36 @@ int node_write(struct nodes *nodes, struct node *node, const void *data, size_t 
     if (r < 0)
         charge(nodes, node, node->content.len);
     return r;
+}
+
+int node_charge(struct nodes *nodes, struct node *node)
+{
+    int r = 0;
+    size_t bytes = node->content.len;
+    pthread_mutex_lock(&nodes->lock);
+    if (node->free_of_charge &&
+        (nodes->usage.files >= nodes->limits.files || nodes->usage.bytes + bytes > nodes->limits.bytes)) {
+        r = -ENOSPC;
+    } else if (node->free_of_charge) {
+        node->free_of_charge = false;
+        node->charged = bytes;
+        nodes->usage.files++;
+        nodes->usage.bytes += bytes;
+    }
+    pthread_mutex_unlock(&nodes->lock);
+    return r;
+}
+
+void node_discharge(struct nodes *nodes, struct node *node)
+{
+    pthread_mutex_lock(&nodes->lock);
+    if (!node->free_of_charge) {
+        nodes->usage.files--;
+        nodes->usage.bytes -= node->charged;
+        node->charged = 0;
+        node->free_of_charge = true;
+    }
+    pthread_mutex_unlock(&nodes->lock);
 }
 
 void nodes_usage(struct nodes *nodes, struct node_usage *usage)

@@ -29,18 +29,19 @@ struct draft {
     bool active;  /* the node is a draft */
     bool creates; /* there is no such row yet; key.id 0 = under the next id */
     struct row_key key;
-    uint64_t base_rev;         /* the revision it was copied from or became last; 0 = none */
-    int64_t saved_us;          /* content_at of its own last commit; STORE_TIME_NONE before */
-    uint64_t born;             /* when it was opened, in the order of saves (tree/memory.h) */
-    bool committing;           /* its content is on its way to the database */
-    bool dirty;                /* holds what has not been committed */
-    bool in_order;             /* written from an empty buffer on, without a gap so far */
-    size_t judged;             /* bytes that were checked as the beginning of a document */
-    int broken;                /* errno that a write was answered; the content can only be refused */
-    struct fail *why;          /* the same in words, owned; NULL when memory was out */
-    uint64_t version;          /* counts changes of the content */
-    uint64_t refused;          /* the version that was refused last: not tried again; 0 = none */
-    int refused_err;           /* its errno */
+    uint64_t base_rev; /* the revision it was copied from or became last; 0 = none */
+    int64_t saved_us;  /* content_at of its own last commit; STORE_TIME_NONE before */
+    uint64_t born;     /* when it was opened, in the order of saves (tree/memory.h) */
+    bool spent;        /* closed, and its content given back: whoever still has the number looks again */
+    bool committing;   /* its content is on its way to the database */
+    bool dirty;        /* holds what has not been committed */
+    bool in_order;     /* written from an empty buffer on, without a gap so far */
+    size_t judged;     /* bytes that were checked as the beginning of a document */
+    int broken;        /* errno that a write was answered; the content can only be refused */
+    struct fail *why;  /* the same in words, owned; NULL when memory was out */
+    uint64_t version;  /* counts changes of the content */
+    uint64_t refused;  /* the version that was refused last: not tried again; 0 = none */
+    int refused_err;   /* its errno */
     struct process refused_by; /* who was told */
     struct process writer;     /* who wrote last */
 };
@@ -51,7 +52,7 @@ struct node {
     bool is_pending;          /* that map's lock */
     uint64_t nodeid;          /* constant */
     enum node_kind kind;      /* constant */
-    bool free_of_charge;      /* constant: counts against nothing, its maker bounds it */
+    bool free_of_charge;      /* table's lock: counts against nothing */
     unsigned references;      /* table's lock */
     uint64_t lookups;         /* table's lock */
 
@@ -104,5 +105,12 @@ void node_forget(struct nodes *nodes, uint64_t nodeid, uint64_t n);
 /* Changes the content; under the node's lock. -ENOSPC when the scratch space is full, -EFBIG, -ENOMEM. */
 int node_resize(struct nodes *nodes, struct node *node, size_t size);
 int node_write(struct nodes *nodes, struct node *node, const void *data, size_t len, size_t offset);
+
+/*
+ * Counts a free node against the scratch space from now on (-ENOSPC), or no more; under the node's lock. A
+ * draft counts while it is open: the kernel may remember its number long after.
+ */
+int node_charge(struct nodes *nodes, struct node *node);
+void node_discharge(struct nodes *nodes, struct node *node);
 
 void nodes_usage(struct nodes *nodes, struct node_usage *usage);

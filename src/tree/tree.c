@@ -361,8 +361,8 @@ static bool is_noted_current(struct tree *tree, const struct caller *caller, con
     struct revision revision;
     struct node *node = note->node;
     pthread_mutex_lock(&node->lock);
-    bool used = node->handles > 0 || node->draft.dirty || !node->draft.active;
-    uint64_t base = node->draft.base_rev;
+    bool used = !node->draft.spent && (node->handles > 0 || node->draft.dirty || !node->draft.active);
+    uint64_t base = node->draft.spent ? 0 : node->draft.base_rev;
     pthread_mutex_unlock(&node->lock);
     return used ||
            (store_stat(tree->store, &note->key, &caller->op, &revision, NULL) == 0 && revision.rev == base);
@@ -588,10 +588,13 @@ int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
         struct node *node = node_get(tree->nodes, nodeid);
         if (!node)
             return -ESTALE;
+        pthread_mutex_lock(&node->lock);
+        bool spent = node->draft.spent;
+        pthread_mutex_unlock(&node->lock);
         attr_node(node, attr);
         *attr_ms = node == tree->readme ? FIXED_MS : 0;
         node_unref(tree->nodes, node);
-        return 0;
+        return spent ? -ESTALE : 0;
     }
     entry_place(tree, caller, place.kind, place.key.collection, place.key.region, &entry);
     *attr = entry.attr;

@@ -35,8 +35,14 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
         node_ref(tree->nodes, node);
         handle->node = node;
         pthread_mutex_lock(&node->lock);
-        node->handles++;
+        int r = node->draft.active ? node_charge(tree->nodes, node) : 0;
+        node->handles += r == 0;
         pthread_mutex_unlock(&node->lock);
+        if (r < 0) {
+            node_unref(tree->nodes, node);
+            free(handle);
+            return r;
+        }
     }
     *out = handle;
     return 0;
@@ -245,6 +251,8 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
     pthread_mutex_lock(&node->lock);
     struct row_key key = node->draft.key;
     bool draft = node->draft.active;
+    if (draft && node->draft.spent)
+        r = -ESTALE;
     if (r == 0 && (flags & O_TRUNC))
         r = truncate_node(tree, node, 0, NULL);
     pthread_mutex_unlock(&node->lock);
@@ -553,6 +561,8 @@ void tree_release(struct tree *tree, const struct caller *caller, struct handle 
             draft_commit(tree, &opener, node, DRAFT_RELEASE, true);
         node->handles--;
         bool last = node->handles == 0;
+        if (last && node->draft.active)
+            draft_spend(tree, node);
         pthread_mutex_unlock(&node->lock);
         if (last)
             draft_set_pending(tree, node, false);

@@ -105,6 +105,8 @@ void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_r
 /* A draft of a row: a copy of the document (NULL = the row does not exist yet), with one reference. */
 int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key,
               struct document *document, struct node **out);
+/* A draft that nobody has open any more gives back what it holds; under its lock. */
+void draft_spend(struct tree *tree, struct node *node);
 /* Makes a draft a copy under a number of its own, soon a scratch file. */
 void draft_to_copy(struct node *node);
 /* Commits what a draft holds, if anything; `lock` of the node is held, and let go while the database works.

@@ -234,6 +234,8 @@ static int save_node(struct tree *tree, const struct caller *caller, struct node
     }
     pthread_mutex_lock(&node->lock);
     becomes_draft(tree, node, &to->key, version, &result);
+    if (node->handles == 0)
+        draft_spend(tree, node);
     pthread_mutex_unlock(&node->lock);
     document_unref(result.document);
     return 0;
@@ -304,6 +306,13 @@ static int rename_row_away(struct tree *tree, const struct caller *caller, const
     node_unref(tree->nodes, old);
     if (r == 0)
         r = scratch_add(tree->scratch, to->folder, to->name, copy);
+    if (r == 0) {
+        pthread_mutex_lock(&copy->lock);
+        r = node_charge(tree->nodes, copy);
+        pthread_mutex_unlock(&copy->lock);
+        if (r < 0)
+            scratch_remove(tree->scratch, to->folder, to->name, copy);
+    }
     if (r == 0)
         memory_set_away(tree->memory, &from->key, process_of_thread(caller->tid), true);
     node_unref(tree->nodes, copy);
