@@ -63,7 +63,11 @@ RUN_PREFIX = 'campusfs-test-'
 
 
 def pytest_configure(config):
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us that way gets everything ended, too
+    # Whoever ends us gets everything ended that we have started; and a shell that runs us in the background has us
+    # ignore SIGINT and SIGQUIT, which the tests' own processes must not inherit.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     config.addinivalue_line('markers', 'long: takes more than ten seconds; not run by default')
     config.addinivalue_line('markers', 'expect_log(regex): the test makes the daemon log matching lines at level error')
 
