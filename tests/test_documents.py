@@ -417,8 +417,8 @@ def test_a_change_is_seen_in_a_listing_that_was_read_before(new_user, sql):
     def listed():
         with os.scandir(folder) as found:
             return next(entry.stat().st_size for entry in found if entry.name == user.path.name)
+    assert wait_for(lambda: b'Maximiliana' in user.read(), SEEN_WITHIN + BUSY)
     assert wait_for(lambda: listed() == len(user.read()) == len(canonical(user.read())), SEEN_WITHIN + BUSY)
-    assert b'Maximiliana' in user.read()
 
 
 # ---- copies of the whole tree

@@ -182,10 +182,10 @@ static int wait_for_answer(struct freshness *fresh, const struct op *op)
     return r;
 }
 
-int freshness_ensure(struct freshness *fresh, const struct op *op, struct fail *f)
+static int ensure(struct freshness *fresh, int64_t limit_ms, const struct op *op, struct fail *f)
 {
     pthread_mutex_lock(&fresh->lock);
-    int64_t needed = clock_now_ms() - fresh->limit_ms;
+    int64_t needed = clock_now_ms() - limit_ms;
     int r = 0;
     while (r == 0 && fresh->asked_at < needed) {
         if (fresh->asking) {
@@ -201,6 +201,16 @@ int freshness_ensure(struct freshness *fresh, const struct op *op, struct fail *
     }
     pthread_mutex_unlock(&fresh->lock);
     return r == -EIO ? fail_set(f, EIO, "the shard %s did not answer in time", shard_name(fresh->shard)) : r;
+}
+
+int freshness_ensure(struct freshness *fresh, const struct op *op, struct fail *f)
+{
+    return ensure(fresh, fresh->limit_ms, op, f);
+}
+
+int freshness_renew(struct freshness *fresh, const struct op *op, struct fail *f)
+{
+    return ensure(fresh, 0, op, f);
 }
 
 uint64_t freshness_epoch(struct freshness *fresh)

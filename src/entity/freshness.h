@@ -36,6 +36,9 @@ void freshness_free(struct freshness *freshness);
 /* Asks when the last answer is too old, and forgets what has changed. Errors of shard_sync_read(). */
 int freshness_ensure(struct freshness *freshness, const struct op *op, struct fail *f);
 
+/* The same however young the last answer is: what was committed before the call is seen behind it. */
+int freshness_renew(struct freshness *freshness, const struct op *op, struct fail *f);
+
 uint64_t freshness_epoch(struct freshness *freshness);
 /* False when any change has been noted since that epoch. */
 bool freshness_unchanged_since(struct freshness *freshness, uint64_t epoch);

@@ -230,7 +230,9 @@ int store_page(struct store *store, unsigned collection, unsigned region, int64_
     struct shard *shard = store_shard(store, collection, region);
     if (!shard)
         return fail_set(f, ENOENT, "no such region");
-    int r = freshness_ensure(store_fresh(store, shard), op, f);
+    /* A listing that begins shows what was there before it, and then goes on as every read does. */
+    struct freshness *fresh = store_fresh(store, shard);
+    int r = after == 0 ? freshness_renew(fresh, op, f) : freshness_ensure(fresh, op, f);
     if (r < 0)
         return r;
     *out = page_remembered(store, &key);
