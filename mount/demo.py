@@ -22,9 +22,11 @@ from pathlib import Path
 
 import process
 import program
-from cluster import MARKER, SHARDS, Cluster, write_private
+from cluster import MARKER, Cluster, write_private
 from fuse_mount import Mount, is_mounted
 from process import LaunchError
+
+REGION = 'europe'  # of the examples
 
 # What a reset removes: what a demo has made, by name. The MongoDB server's program and the build stay.
 OWN = ('nodes', 'mongodb', 'run', 'log', 'state', 'campusfs.conf', 'cluster.json', 'pgpass')
@@ -105,7 +107,7 @@ class Demo:
             changed = self.start_mount(binary, changed) or changed
         if not changed:
             self.say('everything is up already')
-        self.show_what_to_try()
+        self.show_what_to_try(cluster)
         return 0
 
     def program(self):
@@ -123,6 +125,8 @@ class Demo:
                                            mongodb_uri=os.environ.get('CAMPUSFS_MONGODB_URI')))
             cluster.create()
             self.remember(made=True)
+        elif not (self.directory / 'cluster.json').exists():
+            raise LaunchError(f'{self.directory}/cluster.json is gone: `reset` makes everything anew')
         else:
             cluster = self.options(Cluster.load(self.directory, program=binary))
             before = cluster.config.read_text() if cluster.config.exists() else None
@@ -160,21 +164,26 @@ class Demo:
         self.say(f'mounted at {self.mountpoint}')
         return True
 
-    def show_what_to_try(self):
+    def show_what_to_try(self, cluster):
         def quoted(*parts):
             return shlex.quote(str(Path(self.mountpoint, *parts)))
-        regions = [region for _, named in SHARDS.values() for region in named]
-        region = 'europe' if 'europe' in regions else regions[0]
-        users = sorted(os.listdir(self.mountpoint / 'regions' / region / 'users'))
-        row = quoted('regions', region, 'users', users[0] if users else '1.json')
+        users = sorted(os.listdir(self.mountpoint / 'regions' / REGION / 'users'))
+        number = users[0].removesuffix('.json') if users else 1
+        row = quoted('regions', REGION, 'users', f'{number}.json')
+        refused = quoted('regions', REGION, 'users', '.refused', f'{number}.json.error')
+        primary = cluster.primary(REGION)
+        psql = (f'PGPASSFILE={shlex.quote(str(cluster.passfile))} '
+                f'psql -h {primary.host} -p {primary.port} -U campusfs_ro')
         here = shlex.quote(os.path.relpath(program.CHECKOUT / 'mount/demo'))
         directory = '' if self.directory == default_directory() else f' --dir {shlex.quote(str(self.directory))}'
         tell(f"""
 Try:
     cat {quoted('README')}
-    ls {quoted('regions', region, 'users')} | head
+    ls {quoted('regions', REGION, 'users')} | head
     jq .email {quoted('regions')}/*/users/*.json | head
     sed -i 's/"first_name": .*/"first_name": "Grace",/' {row}; jq .first_name {row}
+    {psql} -c 'SELECT id, first_name, updated_at FROM campusfs.users WHERE id = {number}' campusfs
+    sed -i 's/"role": .*/"role": "king",/' {row} || cat {refused}
     rsync -a {quoted()}/ /tmp/campusfs-backup/
     {here}{directory} status
     {here}{directory} stop""")
@@ -191,7 +200,7 @@ Try:
     def end(self, how):
         """Ends the mount, then the servers: by Cluster.stop or Cluster.kill."""
         mount = self.mount()
-        mount.stop()
+        mount.stop(5)
         mount.clean_up()
         made = (self.directory / 'cluster.json').exists()
         how(self.options(Cluster.load(self.directory) if made else Cluster(self.directory)))

@@ -93,13 +93,19 @@ def test_start_ends_with_a_mount_and_commands_to_try(demo):
 
 def test_the_commands_to_try_work(up):
     """Those that it prints for the tree itself, as it prints them."""
-    commands = [line.strip() for line in up('start').partition('Try:')[2].splitlines() if f'{up.mnt}/' in line]
-    assert len(commands) >= 5
+    commands = [line.strip() for line in up('start').partition('Try:')[2].splitlines() if f'{up.directory}/' in line]
+    assert len(commands) >= 7
     for command in commands:
         command = command.replace('/tmp/campusfs-backup', f'{up.directory}/backup')
         done = subprocess.run(['bash', '-o', 'pipefail', '-c', command], capture_output=True, text=True, check=False,
                               timeout=60)
-        assert done.returncode in (0, 141) and not done.stderr, (command, done.stderr)  # 141: head has seen enough
+        assert done.returncode in (0, 141), (command, done.stderr)  # 141: head has seen enough
+        if 'psql' in command:
+            assert 'Grace' in done.stdout
+        if '.refused' in command:
+            assert 'king' in done.stdout and 'sed' in done.stderr
+        else:
+            assert not done.stderr
     assert json.loads(up.user().read_text())['first_name'] == 'Grace'
 
 
