@@ -63,7 +63,7 @@ static uint64_t key_hash(const struct memory_key *key)
 {
     return map_hash_number((uint64_t)key->row.id << 10 | (uint64_t)key->row.region << 4 |
                            key->row.collection) ^
-           map_hash_number((uint64_t)key->process.tgid << 32 ^ key->process.start);
+           map_hash_number((uint64_t)key->process.tgid << 32 ^ key->process.identity);
 }
 
 static bool key_equal(const struct map_entry *entry, const void *wanted)

@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "base/cleanup.h"
 
@@ -40,6 +43,23 @@ static uint64_t start_of(pid_t tgid)
     return p ? strtoull(p + 1, NULL, 10) : 0;
 }
 
+/*
+ * Tells processes of one id apart: the inode of its pidfd, which a kernel since 6.9 never uses again, else
+ * when it started. The order matters: a process that executes another program closes its files while it holds
+ * the very lock that newer kernels take for /proc/PID/stat, and its flush would wait for us, who wait for it.
+ */
+static uint64_t identity_of(pid_t tgid)
+{
+    enum { PIDFS_MAGIC = 0x50494446 };
+    int fd CLEANUP(closep) = pidfd_open(tgid, 0);
+    struct statfs filesystem;
+    struct stat status;
+    if (fd >= 0 && fstatfs(fd, &filesystem) == 0 && filesystem.f_type == PIDFS_MAGIC &&
+        fstat(fd, &status) == 0)
+        return status.st_ino;
+    return start_of(tgid);
+}
+
 struct process process_of_thread(pid_t tid)
 {
     struct process process = {0};
@@ -47,13 +67,13 @@ struct process process_of_thread(pid_t tid)
         return process;
     process.tgid = tgid_of(tid);
     if (process.tgid)
-        process.start = start_of(process.tgid);
+        process.identity = identity_of(process.tgid);
     return process;
 }
 
 bool process_equal(struct process a, struct process b)
 {
-    return a.tgid == b.tgid && a.start == b.start;
+    return a.tgid == b.tgid && a.identity == b.identity;
 }
 
 bool process_is_same(struct process a, struct process b)

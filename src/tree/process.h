@@ -1,6 +1,6 @@
 /*
  * Who calls. The kernel names the calling thread; what belongs together is its process, named by thread-group
- * id and start time, since ids are used again.
+ * id and what tells it from an earlier one of that id.
  */
 #pragma once
 
@@ -9,8 +9,8 @@
 #include <sys/types.h>
 
 struct process {
-    pid_t tgid;     /* 0: not known (another pid namespace, or gone) */
-    uint64_t start; /* clock ticks since boot */
+    pid_t tgid;        /* 0: not known (another pid namespace, or gone) */
+    uint64_t identity; /* the inode of its pidfd, or when it started in clock ticks since boot */
 };
 
 /* The process of a thread; unknown when it cannot be told. */
