@@ -61,7 +61,7 @@ class Mount:
 
     def pid(self):
         """The daemon's process id, None when there is none."""
-        return next(iter(process.find(self._owns)), None)
+        return next(iter(process.find(self.program.name, self._owns)), None)
 
     def is_up(self):
         return is_mounted(self.directory) and answers(self.directory)
@@ -100,18 +100,18 @@ class Mount:
         if is_mounted(self.directory) and not detach(self.directory):
             detach(self.directory, lazily=True)
         if not process.wait_until(lambda: not self._living(), timeout, 0.02):
-            process.end_all(self._owns, signal.SIGTERM, 5)
+            process.end_all(self.program.name, self._owns, signal.SIGTERM, 5)
         return self._exit_code()
 
     def kill(self):
         """SIGKILL to the daemon; the dead mount stays, as after a crash, until clean_up() or the next start()."""
-        process.end_all(self._owns, signal.SIGKILL)
+        process.end_all(self.program.name, self._owns, signal.SIGKILL)
         return self._exit_code()
 
     def clean_up(self):
         """Ends a daemon that still serves this place and takes away what is mounted there, dead or alive."""
         if self._living():
-            process.end_all(self._owns, signal.SIGTERM, 5)
+            process.end_all(self.program.name, self._owns, signal.SIGTERM, 5)
         deadline = time.monotonic() + 5
         while is_mounted(self.directory):
             detach(self.directory, lazily=True)
@@ -121,7 +121,7 @@ class Mount:
 
     def _living(self):
         self._exit_code()
-        return process.find(self._owns)
+        return process.find(self.program.name, self._owns)
 
     def _exit_code(self):
         """Of a child that has ended. One that is ending has no command line any more, and not yet a code."""

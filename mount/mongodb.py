@@ -88,6 +88,10 @@ class MongoServer:
         return 'mongod' if shutil.which('mongod') else 'secantusdb'
 
     @property
+    def _program(self):
+        return 'mongod' if self.kind == 'mongod' else 'secantusd-py'
+
+    @property
     def uri(self):
         return self._uri if self.kind == 'external' else f'mongodb://{self.host}:{self.port}/campusfs'
 
@@ -166,7 +170,7 @@ class MongoServer:
         """Its process id, None when it does not run or is not ours."""
         if self.kind == 'external':
             return None
-        return next(iter(process.find(self._owns)), None)
+        return next(iter(process.find(self._program, self._owns)), None)
 
     def is_running(self):
         return self._answers() if self.kind == 'external' else self.pid() is not None
@@ -180,13 +184,13 @@ class MongoServer:
 
     def stop(self, timeout=STOP_TIMEOUT):
         if self.kind != 'external':
-            process.end_all(self._owns, signal.SIGTERM, timeout)
+            process.end_all(self._program, self._owns, signal.SIGTERM, timeout)
             self._reap()
 
     def kill(self):
         if self.kind == 'external':
             return
-        process.end_all(self._owns, signal.SIGKILL)
+        process.end_all(self._program, self._owns, signal.SIGKILL)
         self._reap()
 
     def _reap(self):
@@ -195,9 +199,9 @@ class MongoServer:
         self.pid_file.unlink(missing_ok=True)
 
     def freeze(self):
-        for pid in process.find(self._owns):
+        for pid in process.find(self._program, self._owns):
             process.send(pid, signal.SIGSTOP, self._owns)
 
     def thaw(self):
-        for pid in process.find(self._owns):
+        for pid in process.find(self._program, self._owns):
             process.send(pid, signal.SIGCONT, self._owns)

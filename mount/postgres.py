@@ -187,7 +187,7 @@ class Node:
 
     def processes(self):
         """Every living process of this server: the postmaster, if there is one, and its children."""
-        return process.find(self._owns)
+        return process.find('postgres', self._owns)
 
     def pid(self):
         """The postmaster's process id, None when it does not run: a pid file alone proves nothing."""
@@ -259,7 +259,7 @@ class Node:
 
     def _clear_stale(self):
         """Ends what a killed postmaster left: children that outlived it, its pid file and its socket's lock."""
-        process.end_all(self._owns, signal.SIGQUIT, 2)
+        process.end_all('postgres', self._owns, signal.SIGQUIT, 2)
         for path in (self.pid_file, self._socket, self._socket.with_suffix(self._socket.suffix + '.lock')):
             path.unlink(missing_ok=True)
 
@@ -278,7 +278,7 @@ class Node:
         signum = {'smart': signal.SIGTERM, 'fast': signal.SIGINT, 'immediate': signal.SIGQUIT}[mode]
         process.send(pid, signum, self._owns)
         if not process.wait_until(lambda: not self.processes(), timeout, 0.01):
-            process.end_all(self._owns, signal.SIGQUIT, 5)
+            process.end_all('postgres', self._owns, signal.SIGQUIT, 5)
         process.reap(pid)
 
     def kill(self):
@@ -286,7 +286,7 @@ class Node:
         pid = self.pid()
         if pid is not None:
             process.send(pid, signal.SIGKILL, self._owns)
-        process.end_all(self._owns, signal.SIGKILL)
+        process.end_all('postgres', self._owns, signal.SIGKILL)
         if pid is not None:
             process.reap(pid)
 

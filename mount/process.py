@@ -164,10 +164,19 @@ def executable(pid):
         return None
 
 
-def find(belongs):
-    """The living processes that a predicate of the process id recognises."""
-    pids = (int(name) for name in os.listdir('/proc') if name.isdigit())
-    return [pid for pid in pids if is_alive(pid) and belongs(pid)]
+def find(name, belongs):
+    """The living processes of that name (/proc/PID/comm) that a predicate of the process id recognises.
+
+    Nothing but the name is read of others: who asks /proc for more of a process that hangs in execve hangs with it.
+    """
+    found = []
+    for directory in os.listdir('/proc'):
+        try:
+            if directory.isdigit() and Path('/proc', directory, 'comm').read_text() == f'{name[:15]}\n':
+                found.append(int(directory))
+        except OSError:
+            continue  # it has ended meanwhile
+    return [pid for pid in found if is_alive(pid) and belongs(pid)]
 
 
 def send(pid, signum, belongs):
@@ -195,18 +204,18 @@ def reap(pid):
         pass
 
 
-def end_all(belongs, signum=signal.SIGTERM, timeout=10):
-    """Ends the processes that the predicate recognises: by the signal, and after the timeout by SIGKILL."""
+def end_all(name, belongs, signum=signal.SIGTERM, timeout=10):
+    """Ends the processes that find() finds: by the signal, and after the timeout by SIGKILL."""
     for number, patience in ((signum, timeout), (signal.SIGKILL, 5)):
         def remaining(number=number):
-            pids = find(belongs)
+            pids = find(name, belongs)
             if number == signal.SIGKILL:
                 for pid in pids:
                     send(pid, number, belongs)
             return not pids
-        for pid in find(belongs):
+        for pid in find(name, belongs):
             send(pid, number, belongs)
             send(pid, signal.SIGCONT, belongs)
         if wait_until(remaining, patience, 0.02):
             return
-    raise LaunchError(f'processes {find(belongs)} do not end, not even by SIGKILL')
+    raise LaunchError(f'processes {find(name, belongs)} do not end, not even by SIGKILL')

@@ -59,8 +59,9 @@ class Demo:
     def leftovers(self):
         """Processes that run in its directory or were told of it."""
         prefix = str(self.directory)
-        return process.find(lambda pid: (process.working_directory(pid) or '').startswith(prefix)
-                            or any(argument.startswith(prefix) for argument in process.arguments(pid)))
+        return [pid for name in ('postgres', 'campusfs', 'secantusd-py', 'mongod')
+                for pid in process.find(name, lambda pid: (process.working_directory(pid) or '').startswith(prefix)
+                                        or any(argument.startswith(prefix) for argument in process.arguments(pid)))]
 
 
 def end(demo):
