@@ -315,6 +315,7 @@ os.close(fd)
 @pytest.mark.parametrize('script', [
     '(head -n 5 "$2"; echo "  \\"first_name\\": \\"Group\\","; tail -n +7 "$2") > "$1"',
     '{ head -n 5 "$2"; printf "  \\"first_name\\""; printf ": \\"Group\\",\\n"; tail -n +7 "$2"; } > "$1"',
+    'exec 3> "$1"; head -n 5 "$2" >&3; echo "  \\"first_name\\": \\"Group\\"," >&3; tail -n +7 "$2" >&3; exec 3>&-',
     'sed "s/Ada/Group/" "$2" > "$1"', 'sed "s/Ada/Group/" "$2" | cat > "$1"', 'sed "s/Ada/Group/" < "$2" | tee "$1"',
     'sed "s/Ada/Group/" "$1" > "$2.new"; cat < "$2.new" 1<> "$1"'])
 def test_several_processes_write_one_after_the_other(mnt, new_user, sql, tmp_path, shell, script):
@@ -457,6 +458,25 @@ def test_a_handle_outlives_its_name(mnt, new_user, sql):
     os.close(fd)
 
 
+@pytest.mark.parametrize('by', ['itself', 'another'])
+def test_a_deleted_row_is_not_made_again_by_an_old_handle(mnt, new_user, sql, by):
+    """What was deleted since it was opened stays so: on a disk the bytes go nowhere."""
+    row = new_user()
+    text = edited(row, first_name='Too late')
+    file = open(row.path, 'w')
+    file.write(text)
+    if by == 'itself':
+        row.path.unlink()
+        file.close()
+    else:
+        with Actor() as other:
+            other.unlink(row.path)
+        with fails(errno.ECANCELED):
+            file.close()
+        assert refused(row).read_text() == text
+    assert trace(sql, row) is None and not row.path.exists()
+
+
 def test_a_scratch_file_renamed_while_open_goes_on_as_the_row(mnt, new_user, sql):
     row = new_user()
     scratch = row.path.with_name('open.tmp')
@@ -504,6 +524,27 @@ def test_reopened_from_a_path_handle(mnt, new_user, sql):
     os.close(fd)
     os.close(path)
     assert name_in(sql, row) == 'By path' == row.json()['first_name']
+
+
+def test_reopened_from_a_path_handle_after_a_change(mnt, new_user, sql):
+    """There is no name to look up again: what is now the row is read, and a save is judged as any other."""
+    row = new_user()
+    text = edited(row, first_name='By path')
+    path = os.open(row.path, os.O_PATH)
+    with Actor() as other:
+        other.save(row.path, edited(row, first_name='Changed'))
+    try:
+        fd = os.open(f'/proc/self/fd/{path}', os.O_RDONLY)
+        document = json.loads(os.read(fd, 10_000))
+        os.close(fd)
+        assert document['first_name'] in ('Ada', 'Changed')
+        fd = os.open(f'/proc/self/fd/{path}', os.O_RDWR | os.O_TRUNC)
+        os.write(fd, text.encode())
+        with fails(errno.ECANCELED):
+            os.close(fd)
+    finally:
+        os.close(path)
+    assert name_in(sql, row) == 'Changed'
 
 
 def test_many_drafts_at_once(mnt, new_user, sql):

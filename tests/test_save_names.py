@@ -70,7 +70,7 @@ def test_next_id_cannot_be_changed(mnt):
     path = folder(mnt, 'users') / '.next-id'
     with fails(errno.EACCES):
         path.write_text('7')
-    for change in (path.unlink, lambda: path.rename(path.with_name('x'))):
+    for change in (path.unlink, lambda: path.rename(path.with_name('x')), lambda: os.truncate(path, 0)):
         with pytest.raises(OSError):
             change()
     assert next_id(mnt)
@@ -218,6 +218,13 @@ def test_one_id_is_one_row(mnt, new_user, person, sql, row_at, region):
     with fails(errno.EEXIST):
         path.write_text(json.dumps(person()))
     assert trace(sql, row_at(path)) is None and row.json()['first_name'] == 'Ada'
+
+
+def test_an_id_of_no_shard_is_free_once(mnt, person, row_at):
+    name = f'{next_id(mnt) // 1000 + 5_000_000}777.json'
+    (folder(mnt, 'users', 'asia') / name).write_text(json.dumps(person()))
+    with fails(errno.EEXIST):
+        (folder(mnt, 'users', 'europe') / name).write_text(json.dumps(person()))
 
 
 # ---- deleting

@@ -59,8 +59,8 @@ NO_JSON = {
 }
 
 
-@pytest.mark.parametrize('way', ['close', 'rename'])
-@pytest.mark.parametrize('name', NO_JSON)
+@pytest.mark.parametrize('name, way', [*((name, 'close') for name in NO_JSON),
+                                       *((name, 'rename') for name in ('words', 'cut', 'duplicate key', 'too deep'))])
 def test_no_json(mnt, new_user, sql, name, way):
     make, words = NO_JSON[name]
     row = new_user()
@@ -127,7 +127,8 @@ REFUSED = {
     'no instructor': ('courses', field(instructor_id=NOBODY), 'ENOLINK', 'instructor_id', 'no such user'),
     'no category': ('courses', field(category_id=NOBODY), 'ENOLINK', 'category_id', 'no such category'),
     'no course': ('enrollments', field(course_id=NOBODY, lessons=[]), 'ENOLINK', 'course_id', 'no such course'),
-    'no lesson': ('enrollments', field(lessons=[{'lesson_id': NOBODY}]), 'ENOLINK', 'lessons[0].lesson_id', 'lesson'),
+    'no lesson': ('enrollments', field(lessons=[{'lesson_id': NOBODY}]), 'ENOLINK', 'lessons[0].lesson_id',
+                  'there is no such lesson'),
     'rating': ('reviews', field(rating=6), 'EINVAL', 'rating', 'from 1 to 5'),
     'half a rating': ('reviews', field(rating=4.5), 'EINVAL', 'rating', 'whole number'),
     'expiry': ('payment-methods', field(expires_on='12/31'), 'EINVAL', 'expires_on', 'must be a day'),
@@ -137,7 +138,7 @@ REFUSED = {
     'card number as a number': ('payment-methods', field(last_four=4111111111111111), 'EINVAL', None, 'card number'),
     'no payment method': ('transactions', field(payment_method_id=NOBODY), 'ENOLINK', 'payment_method_id', 'no such'),
     'due before issue': ('invoices', field(due_on='2025-12-31'), 'EINVAL', 'due_on', 'before issued_on'),
-    'no transaction': ('invoices', field(transaction_id=NOBODY), 'ENOLINK', 'transaction_id', 'transaction_id is'),
+    'no transaction': ('invoices', field(transaction_id=NOBODY), 'ENOLINK', 'transaction_id', 'no such transaction'),
     'own parent': ('categories', lambda text: field(parent_id=json.loads(text)['id'])(text), 'EINVAL', 'parent_id', ''),
 }
 
