@@ -311,6 +311,29 @@ os.close(fd)
     assert trace(sql, row).changes == before.changes + 1
 
 
+@pytest.mark.parametrize('code', ['os.system("true")', 'os.execvp("true", ["true"])',
+                                  'os.fork() or os.execvp("true", ["true"]); os.wait()'])
+@pytest.mark.parametrize('whole', [True, False])
+def test_a_program_run_while_a_row_is_open(mnt, new_mount, new_user, sql, code, whole):
+    """Its start closes the descriptor (O_CLOEXEC) with the kernel's lock on the process held: the daemon must not look
+    at more of it than that lock allows."""
+    row, mount = new_user(), new_mount()
+    text = edited(row, first_name='Before the program')
+    script = f'import os, sys\nfile = open(sys.argv[1], "w")\nfile.write(sys.argv[2])\nfile.flush()\n{code}'
+    path = mount.directory / row.path.relative_to(mnt)
+    command = [sys.executable, '-c', script, path, text if whole else text[:100]]
+    writer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        writer.wait(15)
+    except subprocess.TimeoutExpired:
+        mount.process.kill()  # or nobody could look at that process any more, not even ps
+        pytest.fail('the program does not start')
+    if whole:
+        eventually(lambda: name_in(sql, row) == 'Before the program')
+    else:
+        assert name_in(sql, row) == 'Ada'
+
+
 @pytest.mark.parametrize('shell', ['dash', 'bash'])
 @pytest.mark.parametrize('script', [
     '(head -n 5 "$2"; echo "  \\"first_name\\": \\"Group\\","; tail -n +7 "$2") > "$1"',
