@@ -305,6 +305,20 @@ def test_documents_damaged_anywhere(collection, make, new_mount, sql):
     assert outcomes['EINVAL'] > 75
 
 
+def test_a_refusal_keeps_its_connection(new_mount, new_user, sql):
+    """No save that follows has to connect anew: the mount's back ends stay the same."""
+    def back_ends():
+        return set(sql('europe', "SELECT pid, backend_start FROM pg_stat_activity WHERE usename = 'campusfs_rw'"))
+    others = back_ends()
+    row = seen_from(new_mount().directory, new_user())
+    assert errno_of(write_in_place, row.path, row.read().replace(b'"Ada"', b'"Eve"')) is None
+    known = back_ends() - others
+    assert known
+    for n in range(20):
+        assert errno_of(write_in_place, row.path, b'{"email": %d}' % n) == 'EINVAL'
+    assert known <= back_ends()
+
+
 def test_many_bad_saves_at_once(new_user, mnt):
     """Eight processes, each with a row of its own: every one is refused, told and kept by itself."""
     rows = [new_user() for _ in range(8)]

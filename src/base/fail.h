@@ -14,7 +14,7 @@ struct fail {
     char sqlstate[6]; /* "" when no database said it */
     char constraint[64];
     char column[64]; /* the column or field it is about, "" if not known */
-    char message[512];
+    char message[2048]; /* several lines when several nodes have their say */
     char hint[256];
 };
 

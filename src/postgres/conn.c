@@ -95,7 +95,10 @@ int conn_fail_result(struct conn *conn, const PGresult *result, struct fail *f)
     copy_field(f->sqlstate, sizeof f->sqlstate, result, PG_DIAG_SQLSTATE);
     copy_field(f->constraint, sizeof f->constraint, result, PG_DIAG_CONSTRAINT_NAME);
     copy_field(f->column, sizeof f->column, result, PG_DIAG_COLUMN_NAME);
-    copy_field(f->message, sizeof f->message, result, PG_DIAG_MESSAGE_PRIMARY);
+    size_t len = 0;
+    if (conn->broken) /* it is about the connection: say whose */
+        len = (size_t)snprintf(f->message, sizeof f->message, "node %s: ", conn->node);
+    copy_field(f->message + len, sizeof f->message - len, result, PG_DIAG_MESSAGE_PRIMARY);
     copy_field(f->hint, sizeof f->hint, result, PG_DIAG_MESSAGE_HINT);
     return -f->err;
 }
@@ -227,16 +230,21 @@ static enum conn_outcome pipeline_read(struct conn *conn, struct pipeline *p, co
         return CONN_LOST;
     }
     /* After a write error there may still be the reason to read. */
+    enum conn_outcome outcome = CONN_DONE;
     for (size_t at = 0; at < p->count;) {
         size_t first = at;
         r = read_transaction(conn, p, &at, op, f);
         bool ended = at > first && p->replies[at - 1].kind == REPLY_COMMIT;
-        if (r < 0)
-            return ended ? CONN_REFUSED : CONN_LOST;
+        if (r < 0 && !ended)
+            return outcome == CONN_DONE ? CONN_LOST : outcome;
+        if (r < 0) {
+            outcome = CONN_REFUSED; /* what follows is read nevertheless, so that the connection can be kept */
+            continue;
+        }
         for (size_t i = first; i < at; i++)
             p->replies[i].step->done = true;
     }
-    return CONN_DONE;
+    return outcome;
 }
 
 enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n, const struct op *op,

@@ -35,6 +35,7 @@ void node_note(struct shard *shard, struct node *node, const struct conn_role *r
     pthread_mutex_unlock(&shard->lock);
     if (!changed || before == NODE_UNKNOWN)
         return;
+    node_back(node);
     pool_renew(node->pool);
     log_warning("shard %s: node %s: was %s, is %s on timeline %" PRIu32, shard->self->name,
                 node->config->name, role_names[before], role_names[now], role->timeline);
@@ -97,6 +98,28 @@ int node_find_standby(struct shard *shard, uint64_t tried, bool lagging)
     }
     pthread_mutex_unlock(&shard->lock);
     return best;
+}
+
+bool node_give_up(struct shard *shard, enum need need)
+{
+    int64_t now = clock_now_ms();
+    pthread_mutex_lock(&shard->lock);
+    int64_t *since = &shard->away_since[need];
+    if (*since == 0)
+        *since = now;
+    bool late = now - *since >= shard->config->timeout_ms;
+    pthread_mutex_unlock(&shard->lock);
+    return late;
+}
+
+void node_back(struct node *node)
+{
+    struct shard *shard = node->shard;
+    pthread_mutex_lock(&shard->lock);
+    shard->away_since[NEED_NODE] = 0;
+    if (node->role == NODE_PRIMARY && node->timeline == shard->timeline)
+        shard->away_since[NEED_PRIMARY] = 0;
+    pthread_mutex_unlock(&shard->lock);
 }
 
 void node_why_not(struct shard *shard, struct fail *f)

@@ -49,6 +49,7 @@ struct shard {
     uint32_t timeline;     /* newest seen on any node */
     struct position token; /* what reads must not be older than */
     uint64_t lost;         /* how often the token after a commit could not be learned */
+    int64_t away_since[2]; /* clock_now_ms() when an operation first found the shard away, by enum need; 0 = it is not */
     bool token_lost;       /* such a commit is not covered by the token yet: only the primary may be read */
 };
 
@@ -69,6 +70,15 @@ int node_find_primary(struct shard *shard);
  * max_lag. -1 = none.
  */
 int node_find_standby(struct shard *shard, uint64_t tried, bool lagging);
+/* What an operation waits for. */
+enum need { NEED_NODE, NEED_PRIMARY };
+/*
+ * For one who found none. True when the shard has been without for a whole timeout, found by others before: then who
+ * comes late is told at once, else a walk of a folder would wait for every file of it.
+ */
+bool node_give_up(struct shard *shard, enum need need);
+/* The node is in use again, or is the primary now: nobody has waited yet. */
+void node_back(struct node *node);
 /* Says why no node can be used, as -EIO. */
 void node_why_not(struct shard *shard, struct fail *f);
 

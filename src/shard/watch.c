@@ -34,25 +34,37 @@ static bool watch_interrupted(void *arg)
     return atomic_load(&((struct node *)arg)->stopping);
 }
 
-/* Asks, or connects first. 0 when the node is as it should be. */
+static int connect_and_ask(struct node *node, struct fail *why)
+{
+    struct conn_role role;
+    int r = node_connect(node, false, &role, why);
+    if (r == 0)
+        node_note(node->shard, node, &role);
+    return r;
+}
+
+/*
+ * Asks, or connects first. 0 when the node is as it should be. A connection that was ended (by an administrator, by a
+ * firewall) says nothing against the node as long as a new one is to be had; silence does.
+ */
 static int ask(struct node *node, struct fail *why)
 {
     struct conn_role role;
-    if (!node->monitor) {
-        int r = node_connect(node, false, &role, why);
-        if (r == 0)
-            node_note(node->shard, node, &role);
-        return r;
-    }
+    if (!node->monitor)
+        return connect_and_ask(node, why);
     struct op op = op_within(ANSWER_MS);
     op.interrupted = watch_interrupted;
     op.arg = node;
     int r = conn_ask_role(node->monitor, &op, &role, why);
-    if (r < 0)
-        conn_close(STEAL(node->monitor));
-    else
+    if (r == 0) {
         node_note(node->shard, node, &role);
-    return r;
+        return 0;
+    }
+    conn_close(STEAL(node->monitor));
+    if (op_left_ms(&op) == 0 || watch_interrupted(node))
+        return r;
+    *why = (struct fail){.err = 0};
+    return connect_and_ask(node, why);
 }
 
 static void put_off(struct watch *watch)
@@ -95,6 +107,7 @@ static void visit(struct watch *watch)
             put_off(watch);
     } else if (!pool_ready(node->pool)) {
         pool_mend(node->pool);
+        node_back(node);
         log_info("shard %s: node %s: in use again", node->shard->self->name, node->config->name);
         look(watch);
     }

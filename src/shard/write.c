@@ -120,6 +120,8 @@ static int take_primary(struct shard *shard, const struct op *op, struct node **
         }
         if (i >= 0 && why.err && pool_ready(shard->nodes[i].pool))
             break; /* there is a primary, and no connection to it came free */
+        if (i < 0 && node_give_up(shard, NEED_PRIMARY))
+            break;
     } while (shard_pause(op, ROUND_PAUSE_MS) == 0 && op_left_ms(op) > 0);
     if (why.err == 0 || node_find_primary(shard) < 0) {
         why = (struct fail){.err = 0};

@@ -256,12 +256,13 @@ static int commit_copy(struct tree *tree, const struct caller *caller, struct no
                         .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
     struct put_result result = {0};
     bool was_refused = draft->refused != 0;
+    bool was_written = draft->dirty || draft->creates; /* else a time alone: no text to be kept */
     struct process refused_by = draft->refused_by;
     draft->committing = true;
     pthread_mutex_unlock(&node->lock);
     r = save_commit(tree, caller, &save, &result, f);
     if (r < 0 && f->err)
-        save_refused(tree, caller, &save.key, text.data, text.len, f);
+        save_refused(tree, caller, &save.key, text.data, was_written ? text.len : 0, f);
     else if (r == 0 && was_refused)
         refused_forget(tree, &save.key, refused_by);
     pthread_mutex_lock(&node->lock);

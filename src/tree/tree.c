@@ -543,6 +543,19 @@ static bool getattr_told(struct tree *tree, const struct caller *caller, const s
     return told;
 }
 
+/*
+ * What the kernel asks before it reads from an open file (stat() and fstat() come without a handle): the snapshot's,
+ * and no server is asked. It is believed only while nothing newer is known, so that the next stat() finds that.
+ */
+static void getattr_handle(struct tree *tree, const struct place *place, const struct document *document,
+                           struct stat *attr, int64_t *attr_ms)
+{
+    struct revision known;
+    attr_revision(tree, &place->key, &document->revision, attr);
+    bool newest = store_peek(tree->store, &place->key, &known) && known.rev == document->revision.rev;
+    *attr_ms = newest ? tree->kernel_ms : 0;
+}
+
 static int getattr_row(struct tree *tree, const struct caller *caller, const struct place *place,
                        uint64_t nodeid, struct stat *attr, int64_t *attr_ms)
 {
@@ -579,9 +592,12 @@ int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
 {
     struct place place;
     struct entry entry;
-    (void)handle;
     if (!address_parse(nodeid, &place))
         return -ESTALE;
+    if (place.kind == PLACE_ROW && handle && handle_document(handle)) {
+        getattr_handle(tree, &place, handle_document(handle), attr, attr_ms);
+        return 0;
+    }
     if (place.kind == PLACE_ROW)
         return getattr_row(tree, caller, &place, nodeid, attr, attr_ms);
     if (place.kind == PLACE_NODE) {

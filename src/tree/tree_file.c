@@ -19,6 +19,11 @@ struct handle {
     bool writes, appends;
 };
 
+const struct document *handle_document(const struct handle *handle)
+{
+    return handle->document;
+}
+
 static int handle_new(struct tree *tree, const struct caller *caller, struct node *node, int flags,
                       struct handle **out)
 {

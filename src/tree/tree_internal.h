@@ -142,6 +142,9 @@ void refused_forget(struct tree *tree, const struct row_key *key, struct process
 /* A refused text was moved away or removed: so is its .error. */
 void refused_left(struct tree *tree, uint64_t folder, const char *name);
 
+/* tree_file.c: the snapshot that a reader has open; NULL for a draft, scratch file or text. */
+const struct document *handle_document(const struct handle *handle);
+
 /* view.c: the generated files. */
 struct view {
     const char *name;
