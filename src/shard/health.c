@@ -95,19 +95,34 @@ static void judge_node(struct probe *p, uint32_t newest)
                  max);
 }
 
-static json_t *pool_json(struct cluster *cluster, const struct config_node *node)
+/* The mount's own pool of a node; NULL without a cluster. */
+static struct pool *pool_of(struct cluster *cluster, const struct config_node *node)
 {
     for (size_t s = 0; cluster && s < cluster_shards(cluster); s++) {
         struct shard *shard = cluster_shard(cluster, s);
-        for (size_t n = 0; n < shard->nnodes; n++) {
-            if (shard->nodes[n].config != node)
-                continue;
-            struct pool_stats stats = pool_stats(shard->nodes[n].pool);
-            return json_pack("{s:i, s:i, s:i}", "open", (int)stats.open, "busy", (int)stats.busy, "max",
-                             (int)stats.max);
-        }
+        for (size_t n = 0; n < shard->nnodes; n++)
+            if (shard->nodes[n].config == node)
+                return shard->nodes[n].pool;
     }
-    return json_null();
+    return NULL;
+}
+
+static json_t *pool_json(struct pool *pool)
+{
+    if (!pool)
+        return json_null();
+    struct pool_stats stats = pool_stats(pool);
+    return json_pack("{s:i, s:i, s:i}", "open", (int)stats.open, "busy", (int)stats.busy, "max",
+                     (int)stats.max);
+}
+
+/* A node that answers us here, and that the mount does not use yet: it comes to that within a second. */
+static void judge_use(struct probe *p, struct cluster *cluster)
+{
+    struct fail why = {.err = 0};
+    struct pool *pool = pool_of(cluster, &p->config->nodes[p->node]);
+    if (p->reachable && p->why.err == 0 && pool && pool_why_not(pool, &why) < 0)
+        fail_set(&p->why, EIO, "not in use yet again: %.1000s", why.message);
 }
 
 static json_t *node_json(const struct probe *p, const struct probe *primary, struct cluster *cluster)
@@ -125,7 +140,7 @@ static json_t *node_json(const struct probe *p, const struct probe *primary, str
     json_object_set_new(json, "lag_bytes",
                         behind || (p->reachable && !p->role.standby) ? json_integer(bytes) : json_null());
     json_object_set_new(json, "latency_ms", p->reachable ? json_real(p->latency_ms) : json_null());
-    json_object_set_new(json, "pool", pool_json(cluster, node));
+    json_object_set_new(json, "pool", pool_json(pool_of(cluster, node)));
     json_object_set_new(json, "schema_version", p->schema ? json_integer(p->schema) : json_null());
     json_object_set_new(json, "error", p->why.err ? json_string(p->why.message) : json_null());
     return json;
@@ -162,6 +177,7 @@ static json_t *shard_json(struct probe *probes, size_t shard, struct cluster *cl
         if (config->nodes[i].shard != shard)
             continue;
         judge_node(&probes[i], newest);
+        judge_use(&probes[i], cluster);
         json_array_append_new(nodes, node_json(&probes[i], primary, cluster));
     }
     *status = judge_shard(probes, shard);

@@ -66,15 +66,22 @@ int node_connect(struct node *node, bool strict, struct conn_role *role, struct 
     return r;
 }
 
-int node_find_primary(struct shard *shard)
+/* Under the lock: a node that is in use; the primary on the newest timeline, or any. -1 = none. */
+static int find_ready(const struct shard *shard, enum need need)
 {
-    int found = -1;
-    pthread_mutex_lock(&shard->lock);
     for (size_t i = 0; i < shard->nnodes; i++) {
         const struct node *node = &shard->nodes[i];
-        if (node->role == NODE_PRIMARY && node->timeline == shard->timeline && pool_ready(node->pool))
-            found = (int)i;
+        bool fits = need == NEED_NODE || (node->role == NODE_PRIMARY && node->timeline == shard->timeline);
+        if (fits && pool_ready(node->pool))
+            return (int)i;
     }
+    return -1;
+}
+
+int node_find_primary(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+    int found = find_ready(shard, NEED_PRIMARY);
     pthread_mutex_unlock(&shard->lock);
     return found;
 }
@@ -105,9 +112,11 @@ bool node_give_up(struct shard *shard, enum need need)
     int64_t now = clock_now_ms();
     pthread_mutex_lock(&shard->lock);
     int64_t *since = &shard->away_since[need];
-    if (*since == 0)
+    if (find_ready(shard, need) >= 0)
+        *since = 0;
+    else if (*since == 0)
         *since = now;
-    bool late = now - *since >= shard->config->timeout_ms;
+    bool late = *since != 0 && now - *since >= shard->config->timeout_ms;
     pthread_mutex_unlock(&shard->lock);
     return late;
 }

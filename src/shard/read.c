@@ -196,7 +196,7 @@ static int read_rounds(struct read *r, enum verdict (*round)(struct read *, cons
 {
     enum verdict verdict;
     while ((verdict = round(r, op)) == READ_ELSEWHERE && op_left_ms(op) > 0) {
-        if (count_ready(r->shard) == 0 && node_give_up(r->shard, NEED_NODE))
+        if (node_give_up(r->shard, NEED_NODE))
             break;
         if (shard_pause(op, ROUND_PAUSE_MS) < 0) {
             r->why = (struct fail){.err = EINTR};

@@ -194,7 +194,9 @@ static int64_t changed_us(struct tree *tree, const struct caller *caller, unsign
         op.deadline = now + CHANGED_WAIT_MS;
     if (store_changed_us(tree->store, collection, region, &op, &us, NULL) == 0) {
         pthread_mutex_lock(&tree->lock);
-        known->us = us;
+        if (us > known->us) /* another replica may not have come so far */
+            known->us = us;
+        us = known->us;
         pthread_mutex_unlock(&tree->lock);
     }
     return us;
