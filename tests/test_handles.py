@@ -1,5 +1,6 @@
 """Open files: every way to open, write and close a row's file does what it does on a disk, and commits once."""
 
+import contextlib
 import errno
 import json
 import mmap
@@ -593,3 +594,16 @@ def test_a_draft_has_the_rows_number_and_time(mnt, new_user):
     os.close(fd)
     after = row.path.stat()
     assert after.st_ino == status.st_ino and after.st_mtime_ns > status.st_mtime_ns
+
+
+def test_a_daemon_that_is_stopped_saves_what_is_open(new_mount, new_user, mnt, sql):
+    """The end of the daemon closes the files of the mount, as the end of a process closes its own."""
+    row, mount = new_user(), new_mount()
+    path = mount.directory / row.path.relative_to(mnt)
+    fds = [os.open(path, os.O_WRONLY | os.O_TRUNC), os.open(path.with_name('new.tmp'), os.O_WRONLY | os.O_CREAT)]
+    os.write(fds[0], edited(row, first_name='Stopped').encode())
+    os.kill(mount.pid(), signal.SIGTERM)
+    assert eventually(lambda: name_in(sql, row) == 'Stopped')
+    for fd in fds:
+        with contextlib.suppress(OSError):  # the mount is gone
+            os.close(fd)

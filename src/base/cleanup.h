@@ -4,9 +4,9 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include <errno.h>
 
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
 
@@ -21,12 +21,12 @@ static inline void *steal_pointer(void *p)
 }
 
 /* Defines the cleanup helper NAMEp() for a destructor NAME(TYPE *). */
-#define DEFINE_CLEANUP(type, name)                                                                             \
-    static inline void name##p(type **p)                                                                       \
-    {                                                                                                          \
-        int saved = errno;                                                                                     \
-        name(*p);                                                                                              \
-        errno = saved;                                                                                         \
+#define DEFINE_CLEANUP(type, name)                                                                           \
+    static inline void name##p(type **p)                                                                     \
+    {                                                                                                        \
+        int saved = errno;                                                                                   \
+        name(*p);                                                                                            \
+        errno = saved;                                                                                       \
     }
 
 static inline void freep(void *p)

@@ -1,7 +1,7 @@
 /*
- * An error in words. The error law: 0 succeeds, -errno propagates untouched; a function that can say more than
- * an errno also takes a struct fail, fills it once where the error is born, and nobody overwrites it. Libraries
- * never log: the boundary (fuse/, command/) logs a failure once, with its context.
+ * An error in words. The error law: 0 succeeds, -errno propagates untouched; a function that can say more
+ * than an errno also takes a struct fail, fills it once where the error is born, and nobody overwrites it.
+ * Libraries never log: the boundary (fuse/, command/) logs a failure once, with its context.
  *
  * The DETAIL of a database error is never copied: it prints whole rows, password hashes included.
  */
@@ -13,7 +13,7 @@ struct fail {
     int err;          /* errno, positive; 0 = nothing failed */
     char sqlstate[6]; /* "" when no database said it */
     char constraint[64];
-    char column[64]; /* the column or field it is about, "" if not known */
+    char column[64];    /* the column or field it is about, "" if not known */
     char message[2048]; /* several lines when several nodes have their say */
     char hint[256];
 };

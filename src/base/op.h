@@ -1,6 +1,6 @@
 /*
- * What bounds one operation: every wait below the boundary takes its deadline from here, and asks here whether
- * the caller has been interrupted. Borrowed for the length of a call.
+ * What bounds one operation: every wait below the boundary takes its deadline from here, and asks here
+ * whether the caller has been interrupted. Borrowed for the length of a call.
  */
 #pragma once
 
@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 struct op {
-    int64_t deadline;              /* clock_now_ms() when to give up with -EIO; 0 = never allowed */
-    bool (*interrupted)(void *);   /* NULL = cannot be; true makes reads give up with -EINTR */
+    int64_t deadline;            /* clock_now_ms() when to give up with -EIO; 0 = never allowed */
+    bool (*interrupted)(void *); /* NULL = cannot be; true makes reads give up with -EINTR */
     void *arg;
 };
 

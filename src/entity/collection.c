@@ -38,10 +38,11 @@ templates[STATEMENT_KINDS] = {
              "SELECT outcome, id, rev, updated_us, content_us, body FROM put_%s($1::smallint, $2::bigint, "
              "$3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8::text)",
              8},
-    [PUT_EXISTING] = {"put_existing_%s",
-                      "SELECT put.* FROM (SELECT FROM doc_%s WHERE region = $1::smallint AND id = $2) AS row, LATERAL "
-                      "put_%s($1, $2, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8) AS put",
-                      8},
+    [PUT_EXISTING] =
+        {"put_existing_%s",
+         "SELECT put.* FROM (SELECT FROM doc_%s WHERE region = $1::smallint AND id = $2) AS row, LATERAL "
+         "put_%s($1, $2, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8) AS put",
+         8},
     [DELETE] = {"delete_%s", "SELECT delete_%s($1::smallint, $2::bigint, $3::uuid, $4::text)", 4},
     [MOVE] = {"move_%s",
               "SELECT outcome, id, rev, updated_us, content_us, body "

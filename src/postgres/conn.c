@@ -238,7 +238,8 @@ static enum conn_outcome pipeline_read(struct conn *conn, struct pipeline *p, co
         if (r < 0 && !ended)
             return outcome == CONN_DONE ? CONN_LOST : outcome;
         if (r < 0) {
-            outcome = CONN_REFUSED; /* what follows is read nevertheless, so that the connection can be kept */
+            outcome =
+                CONN_REFUSED; /* what follows is read nevertheless, so that the connection can be kept */
             continue;
         }
         for (size_t i = first; i < at; i++)

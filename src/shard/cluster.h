@@ -4,8 +4,8 @@
  * Reads go to a replica that is reachable and has replayed the shard's token (below), else to the primary;
  * with no primary, reads go on. Writes go to the primary, on the newest timeline seen. A node's role is asked
  * (pg_is_in_recovery()), never configured: a watcher a node asks it twice a second. A node that does not
- * answer is out of use until it does; what waits there goes on elsewhere. Once a shard has been without any node, or
- * without a primary, for a whole timeout, operations that need one fail at once.
+ * answer is out of use until it does; what waits there goes on elsewhere. Once a shard has been without any
+ * node, or without a primary, for a whole timeout, operations that need one fail at once.
  *
  * Token: (timeline, flush LSN) of the primary, taken after each of our commits and by shard_sync_read(). A
  * later read is answered by a node that has replayed it, checked in an earlier statement than the read; so

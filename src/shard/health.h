@@ -11,8 +11,9 @@ enum health_status { HEALTH_OK = 0, HEALTH_DEGRADED = 1, HEALTH_DOWN = 2 };
 /*
  * Probes all nodes in parallel, each on a connection of its own, so that a frozen one delays nobody.
  * Healthy: every shard has a primary and every node answers within the allowed lag. Degraded: reads work
- * everywhere, something is missing, or a node that answers is not in use by the cluster yet. Down: some shard cannot be read. *out is a new object; what is not known
- * is null, so is "pool" without a cluster (NULL). 0, or -ENOMEM.
+ * everywhere, something is missing, or a node that answers is not in use by the cluster yet. Down: some shard
+ * cannot be read. *out is a new object; what is not known is null, so is "pool" without a cluster (NULL). 0,
+ * or -ENOMEM.
  *
  *   {"status": "ok" | "degraded" | "down",
  *    "shards": [{"name", "number", "status",

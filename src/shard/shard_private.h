@@ -49,7 +49,8 @@ struct shard {
     uint32_t timeline;     /* newest seen on any node */
     struct position token; /* what reads must not be older than */
     uint64_t lost;         /* how often the token after a commit could not be learned */
-    int64_t away_since[2]; /* clock_now_ms() when an operation first found the shard away, by enum need; 0 = it is not */
+    int64_t away_since[2]; /* clock_now_ms() when an operation first found the shard away, by enum need; 0 =
+                              it is not */
     bool token_lost;       /* such a commit is not covered by the token yet: only the primary may be read */
 };
 
@@ -73,8 +74,8 @@ int node_find_standby(struct shard *shard, uint64_t tried, bool lagging);
 /* What an operation waits for. */
 enum need { NEED_NODE, NEED_PRIMARY };
 /*
- * For one who found none. True when the shard has been without for a whole timeout, found by others before: then who
- * comes late is told at once, else a walk of a folder would wait for every file of it.
+ * For one who found none. True when the shard has been without for a whole timeout, found by others before:
+ * then who comes late is told at once, else a walk of a folder would wait for every file of it.
  */
 bool node_give_up(struct shard *shard, enum need need);
 /* The node is in use again, or is the primary now: nobody has waited yet. */

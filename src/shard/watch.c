@@ -44,8 +44,9 @@ static int connect_and_ask(struct node *node, struct fail *why)
 }
 
 /*
- * Asks, or connects first. 0 when the node is as it should be. A connection that was ended (by an administrator, by a
- * firewall) says nothing against the node as long as a new one is to be had; silence does.
+ * Asks, or connects first. 0 when the node is as it should be. A connection that was ended (by an
+ * administrator, by a firewall) says nothing against the node as long as a new one is to be had; silence
+ * does.
  */
 static int ask(struct node *node, struct fail *why)
 {

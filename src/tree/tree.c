@@ -79,10 +79,18 @@ int tree_open(const struct config *config, struct cluster *cluster,
     return 0;
 }
 
+static void tell_nobody(void *arg, uint64_t nodeid)
+{
+    (void)arg;
+    (void)nodeid;
+}
+
 void tree_close(struct tree *tree)
 {
     if (!tree)
         return;
+    tree->invalidate = tell_nobody; /* the session is over */
+    handles_close(tree);
     refused_free(tree, tree->refused);
     notes_free(tree->notes);
     scratch_free(tree->scratch);
@@ -546,8 +554,9 @@ static bool getattr_told(struct tree *tree, const struct caller *caller, const s
 }
 
 /*
- * What the kernel asks before it reads from an open file (stat() and fstat() come without a handle): the snapshot's,
- * and no server is asked. It is believed only while nothing newer is known, so that the next stat() finds that.
+ * What the kernel asks before it reads from an open file (stat() and fstat() come without a handle): the
+ * snapshot's, and no server is asked. It is believed only while nothing newer is known, so that the next
+ * stat() finds that.
  */
 static void getattr_handle(struct tree *tree, const struct place *place, const struct document *document,
                            struct stat *attr, int64_t *attr_ms)

@@ -50,9 +50,10 @@ struct tree {
     int64_t kernel_ms;  /* constant: how long the kernel may believe what the database said */
     int64_t started_at; /* clock_now_ms() */
 
-    pthread_mutex_t lock; /* guards the three below */
-    struct map revisions; /* struct open_revision by nodeid */
-    struct map pending;   /* struct node: drafts of rows that do not exist yet, by row */
+    pthread_mutex_t lock;   /* guards the four below */
+    struct handle *handles; /* all that are open, a list */
+    struct map revisions;   /* struct open_revision by nodeid */
+    struct map pending;     /* struct node: drafts of rows that do not exist yet, by row */
     struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 
     uint64_t requests[TREE_REQUESTS], errors[TREE_REQUESTS]; /* atomic */
@@ -142,7 +143,13 @@ void refused_forget(struct tree *tree, const struct row_key *key, struct process
 /* A refused text was moved away or removed: so is its .error. */
 void refused_left(struct tree *tree, uint64_t folder, const char *name);
 
-/* tree_file.c: the snapshot that a reader has open; NULL for a draft, scratch file or text. */
+/*
+ * tree_file.c: closes what is still open when the mount ends (a file that is open at a lazy unmount, one
+ * whose release was still on its way), and saves what was written to it, as the close would have done. Nobody
+ * else is in the tree any more.
+ */
+void handles_close(struct tree *tree);
+/* The snapshot that a reader has open; NULL for a draft, scratch file or text. */
 const struct document *handle_document(const struct handle *handle);
 
 /* view.c: the generated files. */
