@@ -43,31 +43,38 @@ static uint64_t start_of(pid_t tgid)
     return p ? strtoull(p + 1, NULL, 10) : 0;
 }
 
-/*
- * Tells processes of one id apart: the inode of its pidfd, which a kernel since 6.9 never uses again, else
- * when it started. The order matters: a process that executes another program closes its files while it holds
- * the very lock that newer kernels take for /proc/PID/stat, and its flush would wait for us, who wait for it.
- */
-static uint64_t identity_of(pid_t tgid)
+/* The inode of a pidfd, which a kernel since 6.9 never uses again; 0 = an older kernel. */
+static uint64_t pidfd_inode(int fd)
 {
     enum { PIDFS_MAGIC = 0x50494446 };
-    int fd CLEANUP(closep) = pidfd_open(tgid, 0);
     struct statfs filesystem;
     struct stat status;
-    if (fd >= 0 && fstatfs(fd, &filesystem) == 0 && filesystem.f_type == PIDFS_MAGIC &&
-        fstat(fd, &status) == 0)
+    if (fstatfs(fd, &filesystem) == 0 && filesystem.f_type == PIDFS_MAGIC && fstat(fd, &status) == 0)
         return status.st_ino;
-    return start_of(tgid);
+    return 0;
 }
 
+/*
+ * A pidfd is to be had of a process's first thread only, which tells without the many lines of
+ * /proc/TID/status that the thread is its process. What tells processes of one id apart is the pidfd's inode,
+ * else when it started. The order matters: a process that executes another program closes its files while it
+ * holds the very lock that newer kernels take for /proc/PID/stat, and its flush would wait for us, who wait
+ * for it.
+ */
 struct process process_of_thread(pid_t tid)
 {
     struct process process = {0};
     if (tid <= 0)
         return process;
-    process.tgid = tgid_of(tid);
-    if (process.tgid)
-        process.identity = identity_of(process.tgid);
+    int fd CLEANUP(closep) = pidfd_open(tid, 0);
+    process.tgid = fd >= 0 ? tid : tgid_of(tid);
+    if (process.tgid == 0)
+        return process;
+    int leader CLEANUP(closep) = fd >= 0 ? -1 : pidfd_open(process.tgid, 0);
+    if (fd >= 0 || leader >= 0)
+        process.identity = pidfd_inode(fd >= 0 ? fd : leader);
+    if (process.identity == 0)
+        process.identity = start_of(process.tgid);
     return process;
 }
 

@@ -91,6 +91,7 @@ void tree_close(struct tree *tree)
         return;
     tree->invalidate = tell_nobody; /* the session is over */
     handles_close(tree);
+    listings_close(tree);
     refused_free(tree, tree->refused);
     notes_free(tree->notes);
     scratch_free(tree->scratch);

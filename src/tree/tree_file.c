@@ -17,32 +17,12 @@ struct handle {
     uid_t uid; /* the opener's: a release does not say whose it is */
     gid_t gid;
     bool writes, appends;
-    struct handle *next, **at; /* in tree->handles; under tree->lock */
+    struct list_entry open; /* in tree->handles; under tree->lock */
 };
 
 const struct document *handle_document(const struct handle *handle)
 {
     return handle->document;
-}
-
-static void link_handle(struct tree *tree, struct handle *handle)
-{
-    pthread_mutex_lock(&tree->lock);
-    handle->next = tree->handles;
-    handle->at = &tree->handles;
-    if (handle->next)
-        handle->next->at = &handle->next;
-    tree->handles = handle;
-    pthread_mutex_unlock(&tree->lock);
-}
-
-static void unlink_handle(struct tree *tree, struct handle *handle)
-{
-    pthread_mutex_lock(&tree->lock);
-    *handle->at = handle->next;
-    if (handle->next)
-        handle->next->at = handle->at;
-    pthread_mutex_unlock(&tree->lock);
 }
 
 static int handle_new(struct tree *tree, const struct caller *caller, struct node *node, int flags,
@@ -70,7 +50,9 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
             return r;
         }
     }
-    link_handle(tree, handle);
+    pthread_mutex_lock(&tree->lock);
+    list_add(&tree->handles, &handle->open);
+    pthread_mutex_unlock(&tree->lock);
     *out = handle;
     return 0;
 }
@@ -595,7 +577,9 @@ void tree_release(struct tree *tree, const struct caller *caller, struct handle 
             draft_set_pending(tree, node, false);
         node_unref(tree->nodes, node);
     }
-    unlink_handle(tree, handle);
+    pthread_mutex_lock(&tree->lock);
+    list_remove(&handle->open);
+    pthread_mutex_unlock(&tree->lock);
     free(handle);
 }
 
@@ -603,7 +587,7 @@ void handles_close(struct tree *tree)
 {
     struct caller caller = {.op = op_within(tree->config->timeout_ms)};
     while (tree->handles)
-        tree_release(tree, &caller, tree->handles);
+        tree_release(tree, &caller, MAP_ELEMENT(tree->handles, struct handle, open));
 }
 
 /* setattr: here because a size or a time by path is a save of its own */

@@ -1,6 +1,7 @@
 /* What the files of the tree share; nobody else includes it. */
 #pragma once
 
+#include "base/list.h"
 #include "entity/store.h"
 #include "tree/address.h"
 #include "tree/memory.h"
@@ -50,10 +51,10 @@ struct tree {
     int64_t kernel_ms;  /* constant: how long the kernel may believe what the database said */
     int64_t started_at; /* clock_now_ms() */
 
-    pthread_mutex_t lock;   /* guards the four below */
-    struct handle *handles; /* all that are open, a list */
-    struct map revisions;   /* struct open_revision by nodeid */
-    struct map pending;     /* struct node: drafts of rows that do not exist yet, by row */
+    pthread_mutex_t lock;                  /* guards the five below */
+    struct list_entry *handles, *listings; /* struct handle, struct listing: all that are open */
+    struct map revisions;                  /* struct open_revision by nodeid */
+    struct map pending;                    /* struct node: drafts of rows that do not exist yet, by row */
     struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 
     uint64_t requests[TREE_REQUESTS], errors[TREE_REQUESTS]; /* atomic */
@@ -149,7 +150,9 @@ void refused_left(struct tree *tree, uint64_t folder, const char *name);
  * else is in the tree any more.
  */
 void handles_close(struct tree *tree);
-/* The snapshot that a reader has open; NULL for a draft, scratch file or text. */
+/* tree_list.c: the same for folders. */
+void listings_close(struct tree *tree);
+/* tree_file.c: the snapshot that a reader has open; NULL for a draft, scratch file or text. */
 const struct document *handle_document(const struct handle *handle);
 
 /* view.c: the generated files. */

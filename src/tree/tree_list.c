@@ -46,6 +46,7 @@ struct listing {
     size_t nitems;
     bool listed;
     char name[NAME_MAX_BYTES + 1];
+    struct list_entry open; /* in tree->listings; under tree->lock */
 };
 
 int tree_open_folder(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct listing **out)
@@ -62,6 +63,9 @@ int tree_open_folder(struct tree *tree, const struct caller *caller, uint64_t no
     }
     listing->nodeid = nodeid;
     listing->place = place;
+    pthread_mutex_lock(&tree->lock);
+    list_add(&tree->listings, &listing->open);
+    pthread_mutex_unlock(&tree->lock);
     *out = listing;
     return 0;
 }
@@ -142,10 +146,19 @@ void tree_close_folder(struct tree *tree, struct listing *listing)
 {
     if (!listing)
         return;
+    pthread_mutex_lock(&tree->lock);
+    list_remove(&listing->open);
+    pthread_mutex_unlock(&tree->lock);
     ahead_drop(&listing->ahead);
     items_free(tree, listing);
     free(listing->page);
     free(listing);
+}
+
+void listings_close(struct tree *tree)
+{
+    while (tree->listings)
+        tree_close_folder(tree, MAP_ELEMENT(tree->listings, struct listing, open));
 }
 
 /* The folder above; for a scratch folder, whose way up is the kernel's, its own number. */
