@@ -87,6 +87,7 @@ struct config {
     /* [campusfs]: the mount */
     bool read_only;
     bool conflicts_overwrite; /* conflicts = refuse | overwrite */
+    bool credentials;         /* credentials = off | on: whether the tree has the collection */
     uid_t uid;                /* owner of every file, default: who mounts */
     gid_t gid;
     mode_t file_mode;     /* 0640 */

@@ -97,6 +97,7 @@ static int serve_tree(const struct config *config, struct cluster *cluster, stru
             fail_set(f, -r, "%s: the connection to the kernel failed", options->directory);
         log_info("unmounting %s", options->directory);
     }
+    tree_quiet(tree);
     session_end(session);
     tree_close(tree);
     return code;

@@ -7,6 +7,7 @@
 static struct collection collections[] = {
     {.number = 8, .folder = "categories", .suffix = "categories", .global = true},
     {.number = 1, .folder = "users", .suffix = "users", .movable = true},
+    {.number = 9, .folder = "credentials", .suffix = "credentials", .secret = true},
     {.number = 2, .folder = "courses", .suffix = "courses"},
     {.number = 3, .folder = "enrollments", .suffix = "enrollments"},
     {.number = 4, .folder = "reviews", .suffix = "reviews"},
@@ -92,6 +93,11 @@ const struct collection *collection_of_folder(const char *folder)
         if (strcmp(collections[i].folder, folder) == 0)
             return &collections[i];
     return NULL;
+}
+
+bool collection_shown(const struct collection *collection, const struct config *config)
+{
+    return !collection->secret || config->credentials;
 }
 
 const struct collection *collection_next(const struct collection *previous)

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/config.h"
 #include "postgres/statement.h"
 
 enum { COLLECTIONS_MAX = 16 }; /* 4 bits of an inode number */
@@ -26,6 +27,7 @@ struct collection {
     const char *folder; /* its name in the tree */
     const char *suffix; /* its name in SQL: doc_<suffix>, put_<suffix>, delete_<suffix> */
     bool global;        /* the same on every shard; the first configured shard is the authority */
+    bool secret;        /* only where the configuration says credentials = on; files of mode 0400 */
     bool movable;       /* move_<suffix> takes a row to another region of its shard */
 
     /* Built from the suffix by collections_prepare(). */
@@ -48,6 +50,9 @@ void collections_prepare(void);
 /* NULL when there is none of that number or folder. */
 const struct collection *collection_numbered(unsigned number);
 const struct collection *collection_of_folder(const char *folder);
+
+/* Whether the tree has it: a secret one only where the configuration says so. */
+bool collection_shown(const struct collection *collection, const struct config *config);
 
 /* Walks the collections in the order of the listing: start with NULL. */
 const struct collection *collection_next(const struct collection *previous);

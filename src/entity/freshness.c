@@ -24,7 +24,12 @@ struct freshness {
     char *snapshot; /* owned; of the last answer, NULL before the first. Used by who set `asking`, without the
                        lock */
 
-    pthread_mutex_t lock;    /* guards all below */
+    uint32_t timeline; /* of the shard when that was answered; likewise */
+
+    pthread_mutex_t lock; /* guards all below */
+    void (*noted)(void *arg, const struct row_key *key);
+    void *noted_arg;
+    int64_t used_at;         /* clock_now_ms() of the last freshness_ensure() */
     pthread_cond_t answered; /* signalled when `asking` falls */
     bool asking;             /* somebody is asking; the others wait */
     int64_t asked_at;        /* clock_now_ms() when the last answered question began; INT64_MIN before */
@@ -47,7 +52,8 @@ struct freshness *freshness_new(struct shard *shard, struct cache *cache, struct
                                 .runs = runs,
                                 .config = config,
                                 .limit_ms = limit_ms,
-                                .asked_at = INT64_MIN / 2};
+                                .asked_at = INT64_MIN / 2,
+                                .used_at = INT64_MIN / 2};
     fresh->changes = (struct pg_statement){"changes", sql_text("queries/changes.sql"), 2};
     pthread_mutex_init(&fresh->lock, NULL);
     pthread_condattr_t attr;
@@ -74,16 +80,40 @@ static void drop_folders(struct freshness *fresh, unsigned collection, unsigned 
     cache_drop_all(fresh->cache, collection, region);
 }
 
-static void forget_shard(struct freshness *fresh)
+void freshness_each_folder(struct freshness *fresh, void (*noted)(void *arg, const struct row_key *key),
+                           void *arg)
 {
     const struct config *config = fresh->config;
     for (size_t i = 0; i < config->nregions; i++)
         if (config->regions[i].shard == shard_index(fresh->shard))
-            drop_folders(fresh, 0, config->regions[i].number);
+            noted(arg, &(struct row_key){.region = (uint8_t)config->regions[i].number});
     if (shard_index(fresh->shard) == 0) /* the authority of what belongs to no region */
         for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
             if (c->global)
-                drop_folders(fresh, c->number, 0);
+                noted(arg, &(struct row_key){.collection = (uint8_t)c->number});
+}
+
+/* Under no lock: who listens is set before the first question and taken away after the last. */
+static void pass_on(struct freshness *fresh, const struct row_key *key)
+{
+    pthread_mutex_lock(&fresh->lock);
+    void (*noted)(void *arg, const struct row_key *key) = fresh->noted;
+    void *arg = fresh->noted_arg;
+    pthread_mutex_unlock(&fresh->lock);
+    if (noted)
+        noted(arg, key);
+}
+
+static void forget_folder(void *arg, const struct row_key *key)
+{
+    struct freshness *fresh = arg;
+    drop_folders(fresh, key->collection, key->region);
+    pass_on(fresh, key);
+}
+
+static void forget_shard(struct freshness *fresh)
+{
+    freshness_each_folder(fresh, forget_folder, fresh);
 }
 
 /* The changes that an answer names; a first answer, and one that was cut, name everything. */
@@ -108,6 +138,7 @@ static void forget_changed(struct freshness *fresh, const struct pg_rows *rows)
             cache_drop_all(fresh->cache, key.collection, key.region);
         else
             cache_drop(fresh->cache, &key, (uint64_t)pg_rows_i64(rows, i, CHANGES_REV, 0));
+        pass_on(fresh, &key);
     }
 }
 
@@ -129,6 +160,10 @@ static void note_told(struct freshness *fresh)
 static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
 {
     int64_t begun = clock_now_ms();
+    /* Transactions of a former timeline may be lost, and their numbers used again by others. */
+    uint32_t timeline = shard_timeline(fresh->shard);
+    if (timeline != fresh->timeline)
+        free(STEAL(fresh->snapshot));
     const char *params[] = {fresh->snapshot, CHANGES_MAX_TEXT};
     struct pg_rows *rows = NULL;
     int r = shard_sync_read(fresh->shard, &fresh->changes, params, op, &rows, f);
@@ -136,7 +171,8 @@ static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
         return r;
     const char *snapshot = pg_rows_count(rows) ? pg_rows_text(rows, 0, CHANGES_SNAPSHOT) : NULL;
     char *copy = snapshot ? strdup(snapshot) : NULL;
-    if (!copy) {
+    if (!copy || shard_timeline(fresh->shard) != timeline) {
+        free(copy);
         pg_rows_free(rows);
         return fail_set(f, EIO, "the shard %s did not say what has changed", shard_name(fresh->shard));
     }
@@ -151,6 +187,7 @@ static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
     pg_rows_free(rows);
     free(fresh->snapshot);
     fresh->snapshot = copy;
+    fresh->timeline = timeline;
     pthread_mutex_lock(&fresh->lock);
     fresh->asked_at = begun;
     fresh->epoch++;
@@ -203,14 +240,52 @@ static int ensure(struct freshness *fresh, int64_t limit_ms, const struct op *op
     return r == -EIO ? fail_set(f, EIO, "the shard %s did not answer in time", shard_name(fresh->shard)) : r;
 }
 
+static void note_use(struct freshness *fresh)
+{
+    pthread_mutex_lock(&fresh->lock);
+    fresh->used_at = clock_now_ms();
+    pthread_mutex_unlock(&fresh->lock);
+}
+
 int freshness_ensure(struct freshness *fresh, const struct op *op, struct fail *f)
 {
+    note_use(fresh);
     return ensure(fresh, fresh->limit_ms, op, f);
 }
 
 int freshness_renew(struct freshness *fresh, const struct op *op, struct fail *f)
 {
+    note_use(fresh);
     return ensure(fresh, 0, op, f);
+}
+
+int freshness_renew_unused(struct freshness *fresh, const struct op *op, struct fail *f)
+{
+    return ensure(fresh, 0, op, f);
+}
+
+int64_t freshness_used_at(struct freshness *fresh)
+{
+    pthread_mutex_lock(&fresh->lock);
+    int64_t used = fresh->used_at;
+    pthread_mutex_unlock(&fresh->lock);
+    return used;
+}
+
+int64_t freshness_asked_at(struct freshness *fresh)
+{
+    pthread_mutex_lock(&fresh->lock);
+    int64_t asked = fresh->asked_at;
+    pthread_mutex_unlock(&fresh->lock);
+    return asked;
+}
+
+void freshness_listen(struct freshness *fresh, void (*noted)(void *arg, const struct row_key *key), void *arg)
+{
+    pthread_mutex_lock(&fresh->lock);
+    fresh->noted = noted;
+    fresh->noted_arg = arg;
+    pthread_mutex_unlock(&fresh->lock);
 }
 
 uint64_t freshness_epoch(struct freshness *fresh)

@@ -39,6 +39,24 @@ int freshness_ensure(struct freshness *freshness, const struct op *op, struct fa
 /* The same however young the last answer is: what was committed before the call is seen behind it. */
 int freshness_renew(struct freshness *freshness, const struct op *op, struct fail *f);
 
+/* The same, and nobody is taken to have read anything: for the feed. */
+int freshness_renew_unused(struct freshness *freshness, const struct op *op, struct fail *f);
+/* clock_now_ms() when somebody last asked whether he may believe, and when the last answered question began.
+ */
+int64_t freshness_used_at(struct freshness *freshness);
+int64_t freshness_asked_at(struct freshness *freshness);
+
+/*
+ * Who is told of each change that an answer names, after the caches have forgotten it; NULL for nobody.
+ * Called from whichever thread asked, and may not block. A key of id 0: any row of the collection and region;
+ * of collection 0: of any.
+ */
+void freshness_listen(struct freshness *freshness, void (*noted)(void *arg, const struct row_key *key),
+                      void *arg);
+/* Calls it with a key of id 0 for each folder group of the shard: all of it. */
+void freshness_each_folder(struct freshness *freshness, void (*noted)(void *arg, const struct row_key *key),
+                           void *arg);
+
 uint64_t freshness_epoch(struct freshness *freshness);
 /* False when any change has been noted since that epoch. */
 bool freshness_unchanged_since(struct freshness *freshness, uint64_t epoch);

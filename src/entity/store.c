@@ -55,10 +55,35 @@ int store_open(const struct config *config, struct cluster *cluster, struct stor
     return 0;
 }
 
+int store_listen(struct store *store, void (*changed)(void *arg, const struct row_key *key), void *arg)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && store->config->cache_ttl_ms > 0 && i < cluster_shards(store->cluster); i++)
+        r = feed_start(store->fresh[i], store->config, changed, arg, &store->feeds[i]);
+    return r;
+}
+
+void store_quiet(struct store *store)
+{
+    for (size_t i = 0; i < CONFIG_MAX_SHARDS; i++)
+        feed_stop(STEAL(store->feeds[i]));
+}
+
+int64_t store_believed_ms(struct store *store, const struct row_key *key, uint64_t rev)
+{
+    struct revision known;
+    const struct shard *shard = store_shard(store, key->collection, key->region);
+    int64_t kept = shard ? feed_kept_ms(store->feeds[shard_index(shard)]) : 0;
+    if (kept > 0 && (rev == 0 || (cache_stat(store->cache, key, &known) && known.rev == rev)))
+        return kept;
+    return store_kernel_timeout_ms(store);
+}
+
 void store_close(struct store *store)
 {
     if (!store)
         return;
+    store_quiet(store);
     for (size_t i = 0; i < CONFIG_MAX_SHARDS; i++)
         freshness_free(store->fresh[i]);
     cache_free(store->cache);
@@ -172,20 +197,21 @@ static int query_page(struct shard *shard, unsigned collection, unsigned region,
     return shard_read(shard, &collection_numbered(collection)->page, params, op, rows, f);
 }
 
-/* A page whose keys and documents are all still known; NULL when any is not. */
-static struct page *page_remembered(struct store *store, const struct run_key *key)
+/* A page whose keys are still known, and its documents too unless names will do; else NULL. */
+static struct page *page_remembered(struct store *store, const struct run_key *key, bool names_only)
 {
     size_t n;
     int64_t *ids CLEANUP(freep) = runs_get(store->runs, key, &n);
-    struct page *page CLEANUP(freep) = ids ? malloc(sizeof *page + n * sizeof page->rows[0]) : NULL;
+    struct page *page CLEANUP(freep) = ids ? calloc(1, sizeof *page + n * sizeof page->rows[0]) : NULL;
     if (!page)
         return NULL;
     struct row_key row = {.collection = (uint8_t)key->collection, .region = (uint8_t)key->region};
     for (size_t i = 0; i < n; i++) {
         row.id = page->rows[i].id = ids[i];
-        if (!cache_stat(store->cache, &row, &page->rows[i].revision))
+        if (!names_only && !cache_stat(store->cache, &row, &page->rows[i].revision))
             return NULL;
     }
+    page->names_only = names_only;
     page->count = n;
     return STEAL(page);
 }
@@ -215,6 +241,7 @@ static int page_asked(struct store *store, struct shard *shard, const struct run
     struct page *page CLEANUP(freep) = malloc(sizeof *page + pg_rows_count(rows) * sizeof page->rows[0]);
     if (!page)
         return fail_set(f, ENOMEM, "out of memory");
+    page->names_only = false;
     r = admit_page(store, shard, key->collection, key->region, rows, epoch, page, f);
     if (r < 0)
         return r;
@@ -224,7 +251,7 @@ static int page_asked(struct store *store, struct shard *shard, const struct run
 }
 
 int store_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
-               const struct op *op, struct page **out, struct fail *f)
+               bool names_only, const struct op *op, struct page **out, struct fail *f)
 {
     const struct run_key key = {.collection = collection, .region = region, .after = after, .limit = limit};
     struct shard *shard = store_shard(store, collection, region);
@@ -235,7 +262,7 @@ int store_page(struct store *store, unsigned collection, unsigned region, int64_
     int r = after == 0 ? freshness_renew(fresh, op, f) : freshness_ensure(fresh, op, f);
     if (r < 0)
         return r;
-    *out = page_remembered(store, &key);
+    *out = page_remembered(store, &key, names_only);
     return *out ? 0 : page_asked(store, shard, &key, op, out, f);
 }
 

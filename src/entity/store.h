@@ -22,6 +22,20 @@ struct store;
 int store_open(const struct config *config, struct cluster *cluster, struct store **out, struct fail *f);
 void store_close(struct store *store);
 
+/*
+ * From here on what changes is told (entity/feed.h), until store_quiet(). -errno. Nothing is told with a
+ * cache_ttl of 0, which believes nothing.
+ */
+int store_listen(struct store *store, void (*changed)(void *arg, const struct row_key *key), void *arg);
+void store_quiet(struct store *store);
+
+/*
+ * How long the kernel may believe this revision of a row, or, with a rev of 0, what it was told of the folder
+ * of the key: minutes while the feed is up and the cache vouches that nothing newer has been noted, else half
+ * of cache_ttl.
+ */
+int64_t store_believed_ms(struct store *store, const struct row_key *key, uint64_t rev);
+
 /* Half of cache_ttl: the other half is what the kernel may believe (timeouts of entries and attributes). */
 int64_t store_kernel_timeout_ms(const struct store *store);
 
@@ -41,14 +55,18 @@ struct page_row {
     struct revision revision;
 };
 struct page {
-    size_t count; /* less than asked for: the listing has ended */
+    size_t count;    /* less than asked for: the listing has ended */
+    bool names_only; /* the ids alone are known: the revisions are all zero */
     struct page_row rows[];
 };
 
-/* The rows behind `after` (0 = from the start), at most `limit`; their documents enter the cache. free() the
- * page. */
+/*
+ * The rows behind `after` (0 = from the start), at most `limit`; their documents enter the cache. free() the
+ * page. `names_only`: the caller needs no more than the ids, which a page that was listed before may give
+ * without a query.
+ */
 int store_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
-               const struct op *op, struct page **out, struct fail *f);
+               bool names_only, const struct op *op, struct page **out, struct fail *f);
 
 /* When a collection last changed, µs since the epoch; 0 = never. */
 int store_changed_us(struct store *store, unsigned collection, unsigned region, const struct op *op,

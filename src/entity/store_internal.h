@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "entity/feed.h"
 #include "entity/freshness.h"
 #include "entity/runs.h"
 #include "entity/store.h"
@@ -19,6 +20,7 @@ struct store {
     struct cache *cache;
     struct runs *runs;
     struct freshness *fresh[CONFIG_MAX_SHARDS]; /* by shard_index() */
+    struct feed *feeds[CONFIG_MAX_SHARDS];      /* likewise; NULL before store_listen() */
     uint64_t schema;                            /* hash of what renders documents */
     pthread_mutex_t lock;                       /* guards ahead */
     struct read_ahead ahead[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];

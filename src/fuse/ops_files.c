@@ -159,7 +159,7 @@ static ssize_t fill(fuse_req_t req, struct listing *listing, char *buffer, size_
     struct listed listed;
     size_t used = 0;
     int r;
-    while ((r = tree_listing_at(tree, &caller, listing, offset, &listed)) > 0) {
+    while ((r = tree_listing_at(tree, &caller, listing, offset, plus, &listed)) > 0) {
         size_t n = add_entry(req, buffer + used, size - used, &listed, plus);
         if (n > size - used)
             break;

@@ -9,14 +9,20 @@
 #include "base/json.h"
 #include "tree/tree_internal.h"
 
+void folder_changed(struct tree *tree, unsigned collection, unsigned region)
+{
+    pthread_mutex_lock(&tree->lock);
+    tree->changed[collection][region].asked_at = 0;
+    pthread_mutex_unlock(&tree->lock);
+    tree->invalidate(tree->invalidate_arg, address_place(PLACE_COLLECTION, collection, region));
+}
+
 void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev)
 {
     if (former_rev != 0)
         tree->invalidate(tree->invalidate_arg, address_revision(key, former_rev));
-    pthread_mutex_lock(&tree->lock);
-    tree->changed[key->collection][key->region].asked_at = 0;
-    pthread_mutex_unlock(&tree->lock);
-    tree->invalidate(tree->invalidate_arg, address_place(PLACE_COLLECTION, key->collection, key->region));
+    told_outdated(tree->told, key);
+    folder_changed(tree, key->collection, key->region);
 }
 
 int save_commit(struct tree *tree, const struct caller *caller, const struct save *save,

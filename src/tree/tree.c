@@ -15,6 +15,7 @@ enum {
     FIXED_MS = 3600 * 1000, /* names that cannot change while the mount lasts */
     CHANGED_WAIT_MS = 500,  /* a folder's time is not worth more: the last known one is shown then */
     ENTRY_BYTES = 4096,     /* st_size of a folder */
+    TOLD_CHUNKS = 16384,    /* 9 MiB, four million rows */
 };
 
 /* Fixed places have no time of their own; the same one over remounts lets backups see that nothing changed.
@@ -43,6 +44,22 @@ static void access_prepare(struct tree *tree)
     }
 }
 
+static void tell_kernel(void *arg, uint64_t nodeid)
+{
+    struct tree *tree = arg;
+    tree->invalidate(tree->invalidate_arg, nodeid);
+}
+
+/* Something has changed, and perhaps not here: the kernel believes it no longer. In a feed's thread. */
+static void told_of_change(void *arg, const struct row_key *key)
+{
+    struct tree *tree = arg;
+    told_outdated(tree->told, key);
+    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
+        if (c->global == (key->region == 0) && (key->collection == 0 || key->collection == c->number))
+            folder_changed(tree, c->number, key->region);
+}
+
 int tree_open(const struct config *config, struct cluster *cluster,
               void (*invalidate)(void *arg, uint64_t nodeid), void *arg, struct tree **out, struct fail *f)
 {
@@ -61,6 +78,7 @@ int tree_open(const struct config *config, struct cluster *cluster,
         return r;
     }
     tree->kernel_ms = store_kernel_timeout_ms(tree->store);
+    tree->told = told_new(TOLD_CHUNKS, tell_kernel, tree);
     tree->nodes = nodes_new((struct node_limits){config->scratch_size, config->scratch_files});
     tree->scratch = tree->nodes ? scratch_new(tree->nodes) : NULL;
     tree->notes = tree->nodes ? notes_new(tree->nodes, config->timeout_ms) : NULL;
@@ -69,12 +87,17 @@ int tree_open(const struct config *config, struct cluster *cluster,
     tree->refused = refused_new();
     access_prepare(tree);
     if (!tree->nodes || !tree->scratch || !tree->notes || !tree->memory || !tree->report || !tree->refused ||
-        view_readme(tree, &tree->readme) < 0) {
+        !tree->told || view_readme(tree, &tree->readme) < 0) {
         tree_close(tree);
         return fail_set(f, ENOMEM, "out of memory");
     }
     tree->readme->mtime = tree->readme->ctime = FIXED_TIME;
     tree->readme->shown_ino = address_place(PLACE_README, 0, 0);
+    r = store_listen(tree->store, told_of_change, tree);
+    if (r < 0) {
+        tree_close(tree);
+        return fail_set(f, -r, "cannot start a thread: %s", strerrordesc_np(-r));
+    }
     *out = tree;
     return 0;
 }
@@ -85,10 +108,17 @@ static void tell_nobody(void *arg, uint64_t nodeid)
     (void)nodeid;
 }
 
+void tree_quiet(struct tree *tree)
+{
+    if (tree && tree->store)
+        store_quiet(tree->store);
+}
+
 void tree_close(struct tree *tree)
 {
     if (!tree)
         return;
+    tree_quiet(tree);
     tree->invalidate = tell_nobody; /* the session is over */
     handles_close(tree);
     listings_close(tree);
@@ -107,6 +137,7 @@ void tree_close(struct tree *tree)
     map_clear(&tree->revisions);
     memory_free(tree->memory);
     report_free(tree->report);
+    told_free(tree->told);
     store_close(tree->store);
     pthread_mutex_destroy(&tree->lock);
     free(tree);
@@ -167,13 +198,20 @@ void attr_node(struct node *node, struct stat *attr)
     pthread_mutex_unlock(&node->lock);
 }
 
-void entry_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
+/* How long the kernel may believe a revision. Noted first: a change that is told from now on finds it. */
+static int64_t believed_ms(struct tree *tree, const struct row_key *key, const struct revision *revision)
+{
+    if (told_add(tree->told, key, revision->rev) < 0)
+        return 0;
+    return store_believed_ms(tree->store, key, revision->rev);
+}
+
+void entry_revision(struct tree *tree, const struct row_key *key, const struct revision *revision,
                     struct entry *entry)
 {
-    *entry = (struct entry){.nodeid = address_revision(key, revision->rev),
-                            .generation = revision->generation,
-                            .name_ms = tree->kernel_ms,
-                            .attr_ms = tree->kernel_ms};
+    *entry =
+        (struct entry){.nodeid = address_revision(key, revision->rev), .generation = revision->generation};
+    entry->name_ms = entry->attr_ms = believed_ms(tree, key, revision);
     attr_revision(tree, key, revision, &entry->attr);
 }
 
@@ -192,7 +230,8 @@ static int64_t changed_us(struct tree *tree, const struct caller *caller, unsign
     int64_t now = clock_now_ms();
     pthread_mutex_lock(&tree->lock);
     int64_t us = known->us;
-    bool recent = known->asked_at != 0 && now - known->asked_at < tree->kernel_ms;
+    struct row_key folder = {.collection = (uint8_t)collection, .region = (uint8_t)region};
+    bool recent = known->asked_at != 0 && now - known->asked_at < store_believed_ms(tree->store, &folder, 0);
     if (!recent)
         known->asked_at = now; /* one asks, the others are content with what is known */
     pthread_mutex_unlock(&tree->lock);
@@ -237,7 +276,8 @@ void entry_place(struct tree *tree, const struct caller *caller, enum place_kind
     attr_time(&entry->attr, FIXED_TIME);
     if (kind == PLACE_COLLECTION) {
         int64_t us = changed_us(tree, caller, collection, region);
-        entry->attr_ms = tree->kernel_ms;
+        struct row_key folder = {.collection = (uint8_t)collection, .region = (uint8_t)region};
+        entry->attr_ms = store_believed_ms(tree->store, &folder, 0);
         entry->attr.st_uid = tree->access[collection].uid;
         entry->attr.st_gid = tree->access[collection].gid;
         if (us != 0)
@@ -565,7 +605,7 @@ static void getattr_handle(struct tree *tree, const struct place *place, const s
     struct revision known;
     attr_revision(tree, &place->key, &document->revision, attr);
     bool newest = store_peek(tree->store, &place->key, &known) && known.rev == document->revision.rev;
-    *attr_ms = newest ? tree->kernel_ms : 0;
+    *attr_ms = newest ? believed_ms(tree, &place->key, &document->revision) : 0;
 }
 
 static int getattr_row(struct tree *tree, const struct caller *caller, const struct place *place,
@@ -574,9 +614,10 @@ static int getattr_row(struct tree *tree, const struct caller *caller, const str
     struct revision revision;
     struct fail f = {0};
     int r = store_stat(tree->store, &place->key, &caller->op, &revision, &f);
-    *attr_ms = tree->kernel_ms;
+    *attr_ms = 0;
     if (r == 0 && (revision.rev & 0xffff) == place->rev) {
         attr_revision(tree, &place->key, &revision, attr);
+        *attr_ms = believed_ms(tree, &place->key, &revision);
         return 0;
     }
     if (getattr_open(tree, place, nodeid, attr) || getattr_told(tree, caller, place, attr))

@@ -44,6 +44,8 @@ struct entry {
  */
 int tree_open(const struct config *config, struct cluster *cluster,
               void (*invalidate)(void *arg, uint64_t nodeid), void *arg, struct tree **out, struct fail *f);
+/* Tells the kernel nothing any more; before the session ends. Takes NULL. */
+void tree_quiet(struct tree *tree);
 void tree_close(struct tree *tree);
 
 int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
@@ -116,9 +118,10 @@ struct listed {
     struct entry entry;
     bool counted; /* has to be tree_listing_took()n when it was given to the kernel with its attributes */
 };
-/* The first entry behind an offset (0 = the start): 1, 0 at the end, -errno. */
+/* The first entry behind an offset (0 = the start): 1, 0 at the end, -errno. `plus`: with all attributes,
+ * else with st_ino and the kind of file alone. */
 int tree_listing_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
-                    struct listed *listed);
+                    bool plus, struct listed *listed);
 void tree_listing_took(struct tree *tree, const struct listed *listed);
 void tree_close_folder(struct tree *tree, struct listing *listing);
 

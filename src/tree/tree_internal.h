@@ -10,6 +10,7 @@
 #include "tree/notes.h"
 #include "tree/report.h"
 #include "tree/scratch.h"
+#include "tree/told.h"
 #include "tree/tree.h"
 
 /* Owner and mode of a collection's files. */
@@ -43,6 +44,7 @@ struct tree {
     struct notes *notes;
     struct memory *memory;
     struct report *report;
+    struct told *told;
     struct refused *refused;
     struct node *readme; /* a reference; never changes */
     void (*invalidate)(void *arg, uint64_t nodeid);
@@ -64,7 +66,7 @@ struct tree {
 void attr_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
                    struct stat *attr);
 void attr_node(struct node *node, struct stat *attr);
-void entry_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
+void entry_revision(struct tree *tree, const struct row_key *key, const struct revision *revision,
                     struct entry *entry);
 /* Also counts the node as looked up. */
 void entry_node(struct tree *tree, struct node *node, struct entry *entry);
@@ -102,7 +104,9 @@ struct save {
  * reported. */
 int save_commit(struct tree *tree, const struct caller *caller, const struct save *save,
                 struct put_result *result, struct fail *f);
-/* The kernel's attributes of a former revision (0 = none is known) and of the folder are outdated. */
+/* What the kernel knows of the folder is outdated; of a row, its former revision (0 = none is known), and its
+ * folder. */
+void folder_changed(struct tree *tree, unsigned collection, unsigned region);
 void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev);
 /* A draft of a row: a copy of the document (NULL = the row does not exist yet), with one reference. */
 int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key,

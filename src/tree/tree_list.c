@@ -27,6 +27,7 @@ struct read_ahead {
     struct row_key folder;
     int64_t after;
     size_t limit;
+    bool names_only;
     struct op op;      /* deadline of the request that began it */
     struct page *page; /* owned, the answer, once joined */
     struct fail f;
@@ -45,6 +46,7 @@ struct listing {
     struct scratch_item *items; /* owned, with references; listed once */
     size_t nitems;
     bool listed;
+    bool plus; /* the kernel wants attributes, too */
     char name[NAME_MAX_BYTES + 1];
     struct list_entry open; /* in tree->listings; under tree->lock */
 };
@@ -89,7 +91,7 @@ static void *ahead_run(void *arg)
 {
     struct read_ahead *ahead = arg;
     ahead->r = store_page(ahead->tree->store, ahead->folder.collection, ahead->folder.region, ahead->after,
-                          ahead->limit, &ahead->op, &ahead->page, &ahead->f);
+                          ahead->limit, ahead->names_only, &ahead->op, &ahead->page, &ahead->f);
     return NULL;
 }
 
@@ -101,6 +103,7 @@ static void ahead_begin(struct tree *tree, const struct caller *caller, struct l
     *ahead = (struct read_ahead){.tree = tree,
                                  .folder = listing->place.key,
                                  .limit = limit,
+                                 .names_only = !listing->plus,
                                  .after = page->rows[page->count - 1].id,
                                  .op = caller->op};
     ahead->op.interrupted = ahead_cancelled;
@@ -137,6 +140,10 @@ static bool ahead_take(struct listing *listing, int64_t after)
     ahead_join(ahead);
     if (ahead->r < 0)
         return false;
+    if (ahead->page->names_only && listing->plus) {
+        free(STEAL(ahead->page));
+        return false;
+    }
     listing->page = STEAL(ahead->page);
     listing->limit = ahead->limit;
     return true;
@@ -249,8 +256,8 @@ static int ask_page(struct tree *tree, const struct caller *caller, struct listi
 {
     struct fail f = {0};
     const struct row_key *key = &listing->place.key;
-    int r =
-        store_page(tree->store, key->collection, key->region, after, limit, &caller->op, &listing->page, &f);
+    int r = store_page(tree->store, key->collection, key->region, after, limit, !listing->plus, &caller->op,
+                       &listing->page, &f);
     if (r == 0)
         listing->limit = limit;
     if (f.err && r < 0 && r != -EINTR) {
@@ -309,8 +316,9 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
 {
     /* Later than the kernel may believe it, the page is asked for again: a slow reader sees what has changed.
      */
-    bool here =
-        listing->page && listing->after <= after && clock_now_ms() - listing->loaded <= tree->kernel_ms;
+    bool here = listing->page && listing->after <= after &&
+                clock_now_ms() - listing->loaded <= tree->kernel_ms &&
+                !(listing->plus && listing->page->names_only);
     size_t i = here ? page_find(listing, after) : 0;
     bool ended = here && listing->page->count < listing->limit;
     if (!here || (i == listing->page->count && !ended)) {
@@ -327,7 +335,10 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
     key.id = row->id;
     snprintf(listing->name, sizeof listing->name, "%lld.json", (long long)row->id);
     *listed = (struct listed){.name = listing->name, .next = row->id + DOTS};
-    entry_revision(tree, &key, &row->revision, &listed->entry);
+    if (listing->plus)
+        entry_revision(tree, &key, &row->revision, &listed->entry);
+    else
+        listed->entry.attr = (struct stat){.st_ino = address_row(&key), .st_mode = S_IFREG};
     return 1;
 }
 
@@ -361,8 +372,9 @@ static void rewind_listing(struct tree *tree, struct listing *listing)
 }
 
 int tree_listing_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
-                    struct listed *listed)
+                    bool plus, struct listed *listed)
 {
+    listing->plus = plus;
     if (offset < DOTS) {
         if (offset == 0)
             rewind_listing(tree, listing);

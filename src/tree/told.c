@@ -1,0 +1,179 @@
+#include "tree/told.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/map.h"
+#include "tree/address.h"
+
+/* Ids of one sequence are that far apart: each shard's begin with its number. */
+enum { ID_STEP = 1000, CHUNK_ROWS = 256, WORD = 64 };
+
+struct chunk {
+    struct map_entry entry;
+    struct chunk *newer; /* made after this one */
+    uint64_t key;
+    uint64_t present[CHUNK_ROWS / WORD];
+    uint16_t revs[CHUNK_ROWS];
+};
+
+struct told {
+    void (*outdated)(void *arg, uint64_t nodeid);
+    void *arg;
+    size_t max;
+    pthread_mutex_t lock; /* guards what follows; innermost */
+    struct map chunks;
+    struct chunk *oldest, **end;
+};
+
+/* collection 4 bits, region 6, rest of the id 10, number of the chunk 20 */
+static uint64_t chunk_key(const struct row_key *key)
+{
+    return (uint64_t)key->collection << 36 | (uint64_t)key->region << 30 |
+           (uint64_t)(key->id % ID_STEP) << 20 | (uint64_t)(key->id / ID_STEP / CHUNK_ROWS);
+}
+
+static unsigned chunk_index(const struct row_key *key)
+{
+    return (unsigned)(key->id / ID_STEP % CHUNK_ROWS);
+}
+
+static struct row_key row_of(uint64_t chunk, unsigned index)
+{
+    int64_t number = (int64_t)(chunk & 0xfffff) * CHUNK_ROWS + index;
+    return (struct row_key){.collection = (uint8_t)(chunk >> 36 & 0xf),
+                            .region = (uint8_t)(chunk >> 30 & 0x3f),
+                            .id = number * ID_STEP + (int64_t)(chunk >> 20 & 0x3ff)};
+}
+
+struct told *told_new(size_t chunks_max, void (*outdated)(void *arg, uint64_t nodeid), void *arg)
+{
+    struct told *told = calloc(1, sizeof *told);
+    if (!told)
+        return NULL;
+    *told = (struct told){.outdated = outdated, .arg = arg, .max = chunks_max};
+    told->end = &told->oldest;
+    pthread_mutex_init(&told->lock, NULL);
+    return told;
+}
+
+void told_free(struct told *told)
+{
+    if (!told)
+        return;
+    for (struct chunk *chunk = told->oldest, *next; chunk; chunk = next) {
+        next = chunk->newer;
+        free(chunk);
+    }
+    map_clear(&told->chunks);
+    pthread_mutex_destroy(&told->lock);
+    free(told);
+}
+
+static bool chunk_equal(const struct map_entry *entry, const void *key)
+{
+    return MAP_ELEMENT(entry, struct chunk, entry)->key == *(const uint64_t *)key;
+}
+
+static struct chunk *chunk_find(const struct told *told, uint64_t key)
+{
+    struct map_entry *entry = map_find(&told->chunks, map_hash_number(key), chunk_equal, &key);
+    return entry ? MAP_ELEMENT(entry, struct chunk, entry) : NULL;
+}
+
+static void chunk_outdated(const struct told *told, const struct chunk *chunk)
+{
+    for (unsigned i = 0; i < CHUNK_ROWS; i++) {
+        if (!(chunk->present[i / WORD] >> i % WORD & 1))
+            continue;
+        struct row_key key = row_of(chunk->key, i);
+        told->outdated(told->arg, address_revision(&key, chunk->revs[i]));
+    }
+}
+
+/* Under the lock: makes a chunk; the one that has to go for it, if any, in *gone, the caller's. */
+static struct chunk *chunk_new(struct told *told, uint64_t key, struct chunk **gone)
+{
+    struct chunk *chunk = calloc(1, sizeof *chunk);
+    if (!chunk)
+        return NULL;
+    chunk->key = key;
+    if (map_add(&told->chunks, &chunk->entry, map_hash_number(key)) < 0) {
+        free(chunk);
+        return NULL;
+    }
+    *told->end = chunk;
+    told->end = &chunk->newer;
+    if (told->chunks.count > told->max) {
+        *gone = told->oldest;
+        told->oldest = told->oldest->newer;
+        map_remove(&told->chunks, &(*gone)->entry);
+    }
+    return chunk;
+}
+
+int told_add(struct told *told, const struct row_key *key, uint64_t rev)
+{
+    struct chunk *gone CLEANUP(freep) = NULL;
+    uint64_t wanted = chunk_key(key);
+    unsigned index = chunk_index(key);
+    pthread_mutex_lock(&told->lock);
+    struct chunk *chunk = chunk_find(told, wanted);
+    if (!chunk)
+        chunk = chunk_new(told, wanted, &gone);
+    if (chunk) {
+        chunk->present[index / WORD] |= UINT64_C(1) << index % WORD;
+        chunk->revs[index] = (uint16_t)(rev & 0xffff);
+    }
+    pthread_mutex_unlock(&told->lock);
+    if (gone)
+        chunk_outdated(told, gone);
+    return chunk ? 0 : -ENOMEM;
+}
+
+static void row_outdated(struct told *told, const struct row_key *key)
+{
+    unsigned index = chunk_index(key);
+    uint64_t nodeid = 0;
+    pthread_mutex_lock(&told->lock);
+    const struct chunk *chunk = chunk_find(told, chunk_key(key));
+    if (chunk && chunk->present[index / WORD] >> index % WORD & 1)
+        nodeid = address_revision(key, chunk->revs[index]);
+    pthread_mutex_unlock(&told->lock);
+    if (nodeid)
+        told->outdated(told->arg, nodeid);
+}
+
+/* The keys of the chunks of a folder, to be freed; NULL when there are none, or memory is out. */
+static uint64_t *chunks_of(struct told *told, const struct row_key *key, size_t *n)
+{
+    *n = 0;
+    pthread_mutex_lock(&told->lock);
+    uint64_t *keys = malloc((told->chunks.count + 1) * sizeof *keys);
+    for (const struct chunk *chunk = told->oldest; keys && chunk; chunk = chunk->newer) {
+        struct row_key row = row_of(chunk->key, 0);
+        if ((key->collection == 0 || key->collection == row.collection) && key->region == row.region)
+            keys[(*n)++] = chunk->key;
+    }
+    pthread_mutex_unlock(&told->lock);
+    return keys;
+}
+
+void told_outdated(struct told *told, const struct row_key *key)
+{
+    if (key->id) {
+        row_outdated(told, key);
+        return;
+    }
+    size_t n;
+    uint64_t *keys CLEANUP(freep) = chunks_of(told, key, &n);
+    for (size_t i = 0; i < n; i++) {
+        pthread_mutex_lock(&told->lock);
+        const struct chunk *chunk = chunk_find(told, keys[i]);
+        struct chunk copy = chunk ? *chunk : (struct chunk){.key = keys[i]};
+        pthread_mutex_unlock(&told->lock);
+        chunk_outdated(told, &copy);
+    }
+}
