@@ -65,6 +65,8 @@ def test_a_change_by_sql_is_told(own_root, new_user, sql):
 def test_a_part_in_another_table_is_told(own_root, new_user, sql):
     row = new_user()
     path = path_in(own_root, row)
+    os.stat(path)
+    time.sleep(1)  # from now on it is kept for long
     before = os.stat(path)
     sql(row.region, "UPDATE user_profiles SET bio = 'told' WHERE user_id = %s", (row.id,))
     assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, LATE + SLACK)
@@ -73,6 +75,8 @@ def test_a_part_in_another_table_is_told(own_root, new_user, sql):
 def test_a_deletion_by_sql_is_told(own_root, new_user, sql):
     row = new_user()
     path = path_in(own_root, row)
+    os.stat(path)
+    time.sleep(1)
     os.stat(path)
     sql(row.region, "SELECT delete_users(%s::smallint, %s, gen_random_uuid(), 'test')",
         (region_number(row.region), row.id))
