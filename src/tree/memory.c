@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/list.h"
 #include "base/map.h"
 #include "base/op.h"
 
@@ -22,18 +23,20 @@ struct remembered {
     bool used;
     bool has_saved;
     int64_t content_us;
-    uint64_t saved_at;   /* memory_now() of the save */
-    uint64_t deleted_at; /* memory_now() of its rm; 0 = never */
-    int64_t away_until;  /* clock_now_ms(); 0 = not away */
+    uint64_t saved_at;        /* memory_now() of the save */
+    uint64_t deleted_at;      /* memory_now() of its rm; 0 = never */
+    int64_t away_until;       /* clock_now_ms(); 0 = not away */
+    struct list_entry listed; /* in memory->away_rows, while away */
 };
 
 struct memory {
     pthread_mutex_t lock; /* guards all below */
     struct map map;
     uint64_t now;
-    size_t next;        /* the slot that is used again next */
-    int64_t away_until; /* the latest of the entries'; read without the lock, too */
-    unsigned away;      /* entries that are away, perhaps overdue; also read without the lock */
+    size_t next;                  /* the slot that is used again next */
+    int64_t away_until;           /* the latest of the entries'; read without the lock, too */
+    unsigned away;                /* entries that are away, perhaps overdue; also read without the lock */
+    struct list_entry *away_rows; /* these entries */
     struct remembered slots[MEMORIES];
 };
 
@@ -83,8 +86,13 @@ static struct remembered *find(struct memory *memory, const struct memory_key *k
 /* Under the lock. */
 static void set_away(struct memory *memory, struct remembered *r, bool away)
 {
-    if ((r->away_until != 0) != away)
+    if ((r->away_until != 0) != away) {
         __atomic_store_n(&memory->away, memory->away + (away ? 1 : -1u), __ATOMIC_RELAXED);
+        if (away)
+            list_add(&memory->away_rows, &r->listed);
+        else
+            list_remove(&r->listed);
+    }
     r->away_until = away ? clock_now_ms() + AWAY_MS : 0;
     if (away)
         __atomic_store_n(&memory->away_until, r->away_until, __ATOMIC_RELAXED);
@@ -170,10 +178,31 @@ void memory_set_away(struct memory *memory, const struct row_key *key, struct pr
     pthread_mutex_unlock(&memory->lock);
 }
 
+/* Whether any row can be away; without the lock. */
+static bool may_be_away(const struct memory *memory)
+{
+    return __atomic_load_n(&memory->away, __ATOMIC_RELAXED) != 0 &&
+           __atomic_load_n(&memory->away_until, __ATOMIC_RELAXED) >= clock_now_ms();
+}
+
+bool memory_is_away_for_somebody(struct memory *memory, const struct row_key *key)
+{
+    bool away = false;
+    if (!may_be_away(memory))
+        return false;
+    pthread_mutex_lock(&memory->lock);
+    for (struct list_entry *e = memory->away_rows; e && !away; e = e->next) {
+        const struct remembered *r = MAP_ELEMENT(e, struct remembered, listed);
+        away = r->key.row.id == key->id && r->key.row.region == key->region &&
+               r->key.row.collection == key->collection && r->away_until >= clock_now_ms();
+    }
+    pthread_mutex_unlock(&memory->lock);
+    return away;
+}
+
 bool memory_is_away(struct memory *memory, const struct row_key *key, pid_t tid)
 {
-    if (__atomic_load_n(&memory->away, __ATOMIC_RELAXED) == 0 ||
-        __atomic_load_n(&memory->away_until, __ATOMIC_RELAXED) < clock_now_ms())
+    if (!may_be_away(memory))
         return false;
     struct memory_key wanted = {*key, process_of_thread(tid)};
     if (wanted.process.tgid == 0)

@@ -36,3 +36,6 @@ void memory_set_away(struct memory *memory, const struct row_key *key, struct pr
 /* Whether that thread's process moved it away within the last minute; cheap while nobody did so with any row.
  */
 bool memory_is_away(struct memory *memory, const struct row_key *key, pid_t tid);
+/* Whether any process did: what the kernel is told of the name may not be kept for others then. Cheap, too.
+ */
+bool memory_is_away_for_somebody(struct memory *memory, const struct row_key *key);

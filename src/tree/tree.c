@@ -212,6 +212,8 @@ void entry_revision(struct tree *tree, const struct row_key *key, const struct r
     *entry =
         (struct entry){.nodeid = address_revision(key, revision->rev), .generation = revision->generation};
     entry->name_ms = entry->attr_ms = believed_ms(tree, key, revision);
+    if (memory_is_away_for_somebody(tree->memory, key))
+        entry->name_ms = 0; /* who moved it away is answered otherwise */
     attr_revision(tree, key, revision, &entry->attr);
 }
 
@@ -274,7 +276,7 @@ void entry_place(struct tree *tree, const struct caller *caller, enum place_kind
                                 .st_nlink = 2 + folders_in(tree, kind)};
     attr_size(&entry->attr, ENTRY_BYTES);
     attr_time(&entry->attr, FIXED_TIME);
-    if (kind == PLACE_COLLECTION) {
+    if (kind == PLACE_COLLECTION || kind == PLACE_DELETED) {
         int64_t us = changed_us(tree, caller, collection, region);
         struct row_key folder = {.collection = (uint8_t)collection, .region = (uint8_t)region};
         entry->attr_ms = store_believed_ms(tree->store, &folder, 0);
@@ -497,6 +499,9 @@ static int lookup_collection(struct tree *tree, const struct caller *caller, uin
     case NAME_REFUSED:
         entry_place(tree, caller, PLACE_REFUSED, key.collection, key.region, entry);
         return 0;
+    case NAME_DELETED:
+        entry_place(tree, caller, PLACE_DELETED, key.collection, key.region, entry);
+        return 0;
     case NAME_SCRATCH:
         return lookup_scratch(tree, parent, name, entry);
     default:
@@ -531,6 +536,8 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
         return lookup_collection(tree, caller, parent, &place.key, name, entry);
     case PLACE_CONTROL:
         return lookup_control(tree, caller, name, entry);
+    case PLACE_DELETED:
+        return deleted_lookup(tree, caller, &place.key, name, entry);
     case PLACE_REFUSED:
     case PLACE_NODE:
         return lookup_scratch(tree, parent, name, entry);
@@ -653,6 +660,8 @@ int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
     }
     if (place.kind == PLACE_ROW)
         return getattr_row(tree, caller, &place, nodeid, attr, attr_ms);
+    if (place.kind == PLACE_DELETED_ROW)
+        return deleted_getattr(tree, caller, &place, handle ? handle_document(handle) : NULL, attr, attr_ms);
     if (place.kind == PLACE_NODE) {
         struct node *node = node_get(tree->nodes, nodeid);
         if (!node)
