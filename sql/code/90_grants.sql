@@ -115,3 +115,5 @@ END $$;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA campusfs TO campusfs_rw;
 GRANT SELECT ON change_log TO campusfs_repl;
 REVOKE ALL ON user_credentials FROM campusfs_rw, campusfs_ro, campusfs_repl;
+-- The mount may be told to show them (credentials = on).
+REVOKE ALL ON doc_credentials FROM campusfs_ro, campusfs_repl;

@@ -49,19 +49,19 @@ static char next_char(const char *text, size_t len, size_t *at)
     return text[(*at)++];
 }
 
-/* The place behind `"password"` at text[at], in any case of letters; 0 when something else stands there. */
+/* The place behind `"password"` or `"password_hash"` at text[at], in any case of letters; 0 when something
+ * else stands there. */
 static size_t password_key_end(const char *text, size_t len, size_t at)
 {
-    static const char key[] = "password";
-    at++;
-    for (size_t i = 0; i < sizeof key - 1; i++) {
-        if (at >= len)
-            return 0;
+    static const char key[] = "password_hash";
+    enum { WORD = 8 }; /* of the first word */
+    size_t i = 0;
+    for (at++; i < sizeof key - 1 && at < len && text[at] != '"'; i++) {
         char c = next_char(text, len, &at);
-        if ((c | 0x20) != key[i])
+        if ((c | (c == '_' ? 0 : 0x20)) != key[i])
             return 0;
     }
-    return at < len && text[at] == '"' ? at + 1 : 0;
+    return (i == WORD || i == sizeof key - 1) && at < len && text[at] == '"' ? at + 1 : 0;
 }
 
 /* Blanks the string that opens at text[at], up to its end or that of the text. Returns the place behind it.
@@ -172,8 +172,29 @@ static void scrub_cards(char *text, size_t len)
     }
 }
 
+static bool is_hash_char(char c)
+{
+    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '/';
+}
+
+/* bcrypt's "$2b$10$" and what follows, whole or cut off, under whatever key it stands: all but the head. */
+static void scrub_hashes(char *text, size_t len)
+{
+    enum { HEAD = 7 };
+    for (size_t at = 0; at + HEAD < len; at++) {
+        const char *h = text + at;
+        if (h[0] != '$' || h[1] != '2' || h[3] != '$' || !is_digit(h[4]) || !is_digit(h[5]) || h[6] != '$')
+            continue;
+        at += HEAD;
+        while (at < len && is_hash_char(text[at]))
+            text[at++] = '*';
+        at--; /* what ended it may begin the next one */
+    }
+}
+
 void scrub_secrets(char *text, size_t len)
 {
     scrub_passwords(text, len);
+    scrub_hashes(text, len);
     scrub_cards(text, len);
 }

@@ -29,6 +29,9 @@ static void access_prepare(struct tree *tree)
     const struct config *config = tree->config;
     for (size_t i = 0; i < COLLECTIONS_MAX; i++)
         tree->access[i] = (struct access){config->uid, config->gid, config->file_mode};
+    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
+        if (c->secret)
+            tree->access[c->number].file_mode = 0400;
     for (size_t i = 0; i < config->naccess; i++) {
         const struct config_access *a = &config->access[i];
         const struct collection *c = collection_of_folder(a->collection);
@@ -529,9 +532,10 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
         return region ? 0 : -ENOENT;
     case PLACE_REGION:
         c = collection_of_folder(name);
-        if (c && !c->global)
-            entry_place(tree, caller, PLACE_COLLECTION, c->number, place.key.region, entry);
-        return c && !c->global ? 0 : -ENOENT;
+        if (!c || c->global || !collection_shown(c, tree->config))
+            return -ENOENT;
+        entry_place(tree, caller, PLACE_COLLECTION, c->number, place.key.region, entry);
+        return 0;
     case PLACE_COLLECTION:
         return lookup_collection(tree, caller, parent, &place.key, name, entry);
     case PLACE_CONTROL:

@@ -220,7 +220,7 @@ static bool fixed_name(struct tree *tree, const struct place *place, size_t n, c
     }
     n -= place->kind == PLACE_ROOT ? sizeof root / sizeof root[0] : 0;
     for (const struct collection *c = collection_next(NULL); c; c = collection_next(c)) {
-        if (c->global != (place->kind == PLACE_ROOT))
+        if (c->global != (place->kind == PLACE_ROOT) || !collection_shown(c, tree->config))
             continue;
         if (i++ == n) {
             snprintf(name, size, "%s", c->folder);
