@@ -368,6 +368,9 @@ DECLARE
     region text;
 BEGIN
     PERFORM check_fields(p_doc, p_known, '', 'a ' || p_noun);
+    -- Its own id and its own time: if the row is new, it comes out of a backup (51_sequences.sql).
+    PERFORM set_config('campusfs.restoring', CASE WHEN p_id IS NOT NULL AND p_at IS NOT NULL THEN 'on' ELSE '' END,
+                       true);
     PERFORM check_moment(p_at, 'updated_at'), field_moment(p_doc, 'updated_at', ''),
             field_moment(p_doc, 'created_at', '');
     id := field_id(p_doc, 'id', '');
