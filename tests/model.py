@@ -146,6 +146,9 @@ class Model:
             refused += (errno.EEXIST,)
         if refused:
             return refusal(*refused)
+        whole = {'id': row_id, 'region': self.region, **document}  # a file's name and folder say them as well
+        if row and same(whole, row.document) and at_us in (None, row.updated_us):
+            return Outcome((None,), 'unchanged')
         document = {k: v for k, v in document.items() if k not in TIMES or (k == 'created_at' and not row)}
         return Outcome((None,), 'updated' if row else 'created', document, at_us)
 

@@ -134,7 +134,7 @@ def kill_again_and_again(times, new_mount, new_user, sql, unique, tmp_path):
         mount.kill()
         errors = {writer.error() for writer in writers}
         assert errors <= DEAD, {errno.errorcode[code] for code in errors}
-        eventually(lambda: sql('europe', "SELECT 1 FROM pg_stat_activity WHERE usename = 'campusfs_rw'&
+        eventually(lambda: sql('europe', "SELECT 1 FROM pg_stat_activity WHERE usename = 'campusfs_rw' "
                                          "AND state <> 'idle'") == [])
         saves = [writer.judge(sql) for writer in writers]
         start = time.monotonic()
