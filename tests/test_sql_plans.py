@@ -85,6 +85,11 @@ FILL = [
      SELECT gen_random_uuid(), 'committed', timestamptz '2020-01-01' + i * interval '1 second'"""),
     ('id_claims', PEOPLE // 3, """
      (collection, id, shard) SELECT 1 + i % 8, i, 3"""),
+    ('deleted_rows', PEOPLE, """
+     (collection, region, id, rev, created_at, updated_at, content_at, user_id, body, parts, actor, deleted_at)
+     SELECT 1 + i % 7, {r}, i, i, '2026-01-01', '2026-01-01', '2026-01-01', {base} + (i - {base}) / 2,
+            '{{"id":' || i || ',"region":"old"}}', '{{}}', 'campusfs_rw',
+            clock_timestamp() - (i - {base}) * interval '1 second'"""),
 ]
 CATEGORIES = """INSERT INTO course_categories (id, parent_id, name, slug)
     SELECT i, CASE WHEN i > 40 THEN 1 + i % 40 END, 'Category ' || i, 'category-' || i FROM generate_series(1, 900) i"""

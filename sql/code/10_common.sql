@@ -429,14 +429,16 @@ BEGIN
     LOOP
         id := nextval(tab || '_id_seq');
         EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE id = $1)
-                            OR EXISTS (SELECT FROM id_claims WHERE collection = $2 AND id = $1)', tab)
+                            OR EXISTS (SELECT FROM id_claims WHERE collection = $2 AND id = $1)
+                            OR is_id_kept($2, $1)', tab)
             INTO taken USING id, p_collection;
         EXIT WHEN NOT taken;
     END LOOP;
     RETURN id;
 END $$;
 COMMENT ON FUNCTION next_id IS
-    'A fresh id of a collection: of this shard''s numbers, not taken here nor claimed elsewhere';
+    'A fresh id of a collection: of this shard''s numbers, not taken here, nor claimed elsewhere, nor that of '
+    'a row deleted within the last day';
 
 CREATE OR REPLACE FUNCTION next_child_id(p_table name) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
@@ -623,6 +625,6 @@ BEGIN
     WHERE c.collection = last.collection AND c.region = last.region AND (c.xid, c.id) <> (last.xid, last.id)
         AND c.changed_at < clock_timestamp() - p_changes;
     GET DIAGNOSTICS changes = ROW_COUNT;
-    RETURN requests + changes;
+    RETURN requests + changes + purge_deleted(NULL);
 END $$;
-COMMENT ON FUNCTION prune_logs IS 'Forgets old requests and changes; how many rows went';
+COMMENT ON FUNCTION prune_logs IS 'Forgets old requests, changes and deleted rows; how many rows went';

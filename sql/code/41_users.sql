@@ -155,6 +155,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_tem
 DECLARE
     shown doc_users;
     was users;
+    kept deleted_rows;
     want users;
     want_profile user_profiles;
     password text;
@@ -180,7 +181,8 @@ BEGIN
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(1::smallint, p_id, p_claimed);
         want.updated_at := coalesce(p_at, clock_timestamp());
-        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
+        kept := take_deleted(1::smallint, p_region, p_id);
+        want.created_at := field_moment(p_doc, 'created_at', '', coalesce(kept.created_at, want.updated_at));
         PERFORM check_user_names(want);
         INSERT INTO users (region, id, email, username, first_name, last_name, role, status, email_verified,
                            last_login_at, created_at, updated_at, content_at)
@@ -190,6 +192,9 @@ BEGIN
         IF FOUND THEN
             result := 'created';
             PERFORM put_profile(p_region, want.id, want_profile);
+            IF kept.id IS NOT NULL THEN
+                PERFORM restore_parts(kept, 'user_credentials');
+            END IF;
             EXIT;
         END IF;
         PERFORM check_id_elsewhere(1::smallint, p_region, want.id);
@@ -248,11 +253,20 @@ BEGIN
         counted((SELECT count(*) FROM transactions WHERE user_id = p_id), 'transaction'),
         counted((SELECT count(*) FROM invoices i JOIN transactions t ON t.id = i.transaction_id
                  WHERE t.user_id = p_id), 'invoice'));
+    PERFORM keep_deleted(1::smallint, 'users', to_jsonb(u), u.id,
+                         (SELECT body FROM doc_users WHERE region = p_region AND id = p_id),
+                         jsonb_build_object(
+                             'user_profiles', ARRAY(SELECT to_jsonb(p) FROM user_profiles p
+                                                    WHERE p.region = u.region AND p.user_id = u.id),
+                             'user_credentials', ARRAY(SELECT to_jsonb(c) FROM user_credentials c
+                                                       WHERE c.region = u.region AND c.user_id = u.id)))
+    FROM users u WHERE u.region = p_region AND u.id = p_id;
     DELETE FROM users WHERE region = p_region AND id = p_id;
     PERFORM note_request(p_request);
     RETURN 'deleted';
 END $$;
-COMMENT ON FUNCTION delete_users IS 'Deletes a user whom nothing refers to, profile and password included';
+COMMENT ON FUNCTION delete_users IS
+    'Deletes a user whom nothing refers to, profile and password included; kept for a day, as every deleted row';
 
 CREATE OR REPLACE FUNCTION move_users(p_region smallint, p_id bigint, p_to smallint, p_request uuid, p_actor text)
 RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
@@ -274,6 +288,7 @@ BEGIN
                        'Who teaches does not move: give the courses to somebody else first.');
     ELSIF p_to <> p_region THEN
         UPDATE users u SET region = p_to WHERE u.region = p_region AND u.id = p_id;
+        PERFORM move_deleted(p_id, p_to);
         PERFORM note_request(p_request);
         result := 'updated';
     END IF;
@@ -281,3 +296,24 @@ BEGIN
                  FROM doc_users d WHERE d.region = p_to AND d.id = p_id;
 END $$;
 COMMENT ON FUNCTION move_users IS 'Moves a user, with all that the user owns, to another region of this shard';
+
+CREATE OR REPLACE FUNCTION undelete_users(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    kept deleted_rows := find_deleted(1::smallint, p_region, p_id);
+    want users := jsonb_populate_record(NULL::users, kept.parts -> 'users' -> 0);
+BEGIN
+    IF kept.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM note_actor(p_actor);
+    PERFORM check_user_names(want);
+    PERFORM restore_parts(kept, 'users', 'user_profiles', 'user_credentials');
+    PERFORM take_deleted(1::smallint, p_region, p_id);
+    PERFORM note_request(p_request);
+    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
+                 FROM doc_users d WHERE d.region = p_region AND d.id = p_id;
+END $$;
+COMMENT ON FUNCTION undelete_users IS
+    'Takes a user deleted within the last day back, as it was, times and ids included; no row when there is none';

@@ -258,6 +258,7 @@ DECLARE
     computed CONSTANT text[] := ARRAY['duration_minutes', 'average_rating', 'rating_count', 'enrollment_count'];
     shown doc_courses;
     was courses;
+    kept deleted_rows;
     want courses;
     want_modules course_modules[];
     want_lessons course_lessons[];
@@ -290,7 +291,8 @@ BEGIN
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(2::smallint, p_id, p_claimed);
         want.updated_at := coalesce(p_at, clock_timestamp());
-        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
+        kept := take_deleted(2::smallint, p_region, p_id);
+        want.created_at := field_moment(p_doc, 'created_at', '', coalesce(kept.created_at, want.updated_at));
         PERFORM check_course_references(was, want);
         INSERT INTO courses (region, id, instructor_id, category_id, title, slug, description, level, language, price,
                              currency, status, duration_minutes, published_at, created_at, updated_at, content_at)
@@ -345,8 +347,38 @@ BEGIN
         counted((SELECT count(*) FROM enrollments WHERE course_id = p_id), 'enrollment'),
         counted((SELECT count(*) FROM course_reviews WHERE course_id = p_id), 'review'),
         counted((SELECT count(*) FROM transactions WHERE course_id = p_id), 'transaction'));
+    PERFORM keep_deleted(2::smallint, 'courses', to_jsonb(c), c.instructor_id,
+                         (SELECT body FROM doc_courses WHERE region = p_region AND id = p_id),
+                         jsonb_build_object(
+                             'course_modules', ARRAY(SELECT to_jsonb(m) FROM course_modules m WHERE m.course_id = c.id),
+                             'course_lessons', ARRAY(SELECT to_jsonb(l) FROM course_modules m
+                                                     JOIN course_lessons l ON l.module_id = m.id
+                                                     WHERE m.course_id = c.id)))
+    FROM courses c WHERE c.region = p_region AND c.id = p_id;
     DELETE FROM courses WHERE region = p_region AND id = p_id;
     PERFORM note_request(p_request);
     RETURN 'deleted';
 END $$;
 COMMENT ON FUNCTION delete_courses IS 'Deletes a course that nothing refers to, with its modules and lessons';
+
+CREATE OR REPLACE FUNCTION undelete_courses(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    kept deleted_rows := find_deleted(2::smallint, p_region, p_id);
+    want courses := jsonb_populate_record(NULL::courses, kept.parts -> 'courses' -> 0);
+BEGIN
+    IF kept.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM note_actor(p_actor);
+    PERFORM check_course_references(NULL, want);
+    PERFORM check_curriculum_ids(p_id, modules_of(kept.body::jsonb, true), lessons_of(kept.body::jsonb, true));
+    PERFORM restore_parts(kept, 'courses', 'course_modules', 'course_lessons');
+    PERFORM take_deleted(2::smallint, p_region, p_id);
+    PERFORM note_request(p_request);
+    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
+                 FROM doc_courses d WHERE d.region = p_region AND d.id = p_id;
+END $$;
+COMMENT ON FUNCTION undelete_courses IS
+    'Takes a course deleted within the last day back, as it was, times and ids included; no row when there is none';

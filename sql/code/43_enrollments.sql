@@ -159,6 +159,7 @@ DECLARE
     computed CONSTANT text[] := ARRAY['progress_percent'];
     shown doc_enrollments;
     was enrollments;
+    kept deleted_rows;
     want enrollments;
     entries lesson_progress[];
     changed boolean;
@@ -183,7 +184,8 @@ BEGIN
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(3::smallint, p_id, p_claimed);
         want.updated_at := coalesce(p_at, clock_timestamp());
-        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
+        kept := take_deleted(3::smallint, p_region, p_id);
+        want.created_at := field_moment(p_doc, 'created_at', '', coalesce(kept.created_at, want.updated_at));
         PERFORM check_enrollment_references(was, want);
         entries := coalesce(entries, fresh_entries(want.course_id));
         INSERT INTO enrollments (region, id, user_id, course_id, status, progress_percent, enrolled_at, completed_at,
@@ -228,11 +230,56 @@ CREATE OR REPLACE FUNCTION delete_enrollments(p_region smallint, p_id bigint, p_
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM note_actor(p_actor);
-    DELETE FROM enrollments WHERE region = p_region AND id = p_id;
+    PERFORM FROM enrollments WHERE region = p_region AND id = p_id FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 'missing';
     END IF;
+    PERFORM keep_deleted(3::smallint, 'enrollments', to_jsonb(e), e.user_id,
+                         (SELECT body FROM doc_enrollments WHERE region = p_region AND id = p_id),
+                         jsonb_build_object('lesson_progress', ARRAY(
+                             SELECT to_jsonb(p) FROM lesson_progress p WHERE p.enrollment_id = e.id)))
+    FROM enrollments e WHERE e.region = p_region AND e.id = p_id;
+    DELETE FROM enrollments WHERE region = p_region AND id = p_id;
     PERFORM note_request(p_request);
     RETURN 'deleted';
 END $$;
 COMMENT ON FUNCTION delete_enrollments IS 'Deletes an enrollment with its progress; nothing refers to enrollments';
+
+CREATE OR REPLACE FUNCTION check_lessons_there(p_lessons bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    missing bigint;
+BEGIN
+    PERFORM FROM course_lessons WHERE id = ANY (p_lessons) ORDER BY id FOR KEY SHARE;
+    missing := (SELECT min(id) FROM unnest(p_lessons) id WHERE id NOT IN (SELECT l.id FROM course_lessons l
+                                                                          WHERE l.id = ANY (p_lessons)));
+    IF missing IS NOT NULL THEN
+        PERFORM refuse('CF001', 'lessons',
+                       format('lessons has an entry for lesson %s, which is no longer there', missing),
+                       'Create the enrollment anew, without that entry.');
+    END IF;
+END $$;
+COMMENT ON FUNCTION check_lessons_there IS 'Refuses entries for lessons that a course has lost since';
+
+CREATE OR REPLACE FUNCTION undelete_enrollments(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    kept deleted_rows := find_deleted(3::smallint, p_region, p_id);
+    want enrollments := jsonb_populate_record(NULL::enrollments, kept.parts -> 'enrollments' -> 0);
+BEGIN
+    IF kept.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM note_actor(p_actor);
+    PERFORM check_enrollment_references(NULL, want);
+    PERFORM check_lessons_there(ARRAY(SELECT (entry ->> 'lesson_id')::bigint
+                                      FROM jsonb_array_elements(kept.parts -> 'lesson_progress') entry));
+    PERFORM restore_parts(kept, 'enrollments', 'lesson_progress');
+    PERFORM take_deleted(3::smallint, p_region, p_id);
+    PERFORM note_request(p_request);
+    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
+                 FROM doc_enrollments d WHERE d.region = p_region AND d.id = p_id;
+END $$;
+COMMENT ON FUNCTION undelete_enrollments IS
+    'Takes an enrollment deleted within the last day back, as it was, times included; no row when there is none';

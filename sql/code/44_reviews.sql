@@ -59,6 +59,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_tem
 DECLARE
     shown doc_reviews;
     was course_reviews;
+    kept deleted_rows;
     want course_reviews;
     result text := 'unchanged';
 BEGIN
@@ -80,7 +81,8 @@ BEGIN
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(4::smallint, p_id, p_claimed);
         want.updated_at := coalesce(p_at, clock_timestamp());
-        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
+        kept := take_deleted(4::smallint, p_region, p_id);
+        want.created_at := field_moment(p_doc, 'created_at', '', coalesce(kept.created_at, want.updated_at));
         PERFORM check_review_references(was, want);
         INSERT INTO course_reviews (region, id, user_id, course_id, rating, title, body, created_at, updated_at,
                                     content_at)
@@ -120,11 +122,36 @@ CREATE OR REPLACE FUNCTION delete_reviews(p_region smallint, p_id bigint, p_requ
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM note_actor(p_actor);
-    DELETE FROM course_reviews WHERE region = p_region AND id = p_id;
+    PERFORM FROM course_reviews WHERE region = p_region AND id = p_id FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 'missing';
     END IF;
+    PERFORM keep_deleted(4::smallint, 'course_reviews', to_jsonb(r), r.user_id,
+                         (SELECT body FROM doc_reviews WHERE region = p_region AND id = p_id))
+    FROM course_reviews r WHERE r.region = p_region AND r.id = p_id;
+    DELETE FROM course_reviews WHERE region = p_region AND id = p_id;
     PERFORM note_request(p_request);
     RETURN 'deleted';
 END $$;
 COMMENT ON FUNCTION delete_reviews IS 'Deletes a review; nothing refers to reviews';
+
+CREATE OR REPLACE FUNCTION undelete_reviews(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    kept deleted_rows := find_deleted(4::smallint, p_region, p_id);
+    want course_reviews := jsonb_populate_record(NULL::course_reviews, kept.parts -> 'course_reviews' -> 0);
+BEGIN
+    IF kept.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM note_actor(p_actor);
+    PERFORM check_review_references(NULL, want);
+    PERFORM restore_parts(kept, 'course_reviews');
+    PERFORM take_deleted(4::smallint, p_region, p_id);
+    PERFORM note_request(p_request);
+    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
+                 FROM doc_reviews d WHERE d.region = p_region AND d.id = p_id;
+END $$;
+COMMENT ON FUNCTION undelete_reviews IS
+    'Takes a review deleted within the last day back, as it was, times and ids included; no row when there is none';

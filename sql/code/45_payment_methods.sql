@@ -91,6 +91,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_tem
 DECLARE
     shown doc_payment_methods;
     was payment_methods;
+    kept deleted_rows;
     want payment_methods;
     result text := 'unchanged';
 BEGIN
@@ -114,7 +115,8 @@ BEGIN
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(5::smallint, p_id, p_claimed);
         want.updated_at := coalesce(p_at, clock_timestamp());
-        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
+        kept := take_deleted(5::smallint, p_region, p_id);
+        want.created_at := field_moment(p_doc, 'created_at', '', coalesce(kept.created_at, want.updated_at));
         PERFORM check_payment_method_references(was, want);
         INSERT INTO payment_methods (region, id, user_id, kind, brand, last_four, token, expires_on, is_default,
                                      created_at, updated_at, content_at)
@@ -162,8 +164,33 @@ BEGIN
     END IF;
     PERFORM refuse_referred(format('payment method %s', p_id),
         counted((SELECT count(*) FROM transactions WHERE user_id = payer AND payment_method_id = p_id), 'transaction'));
+    PERFORM keep_deleted(5::smallint, 'payment_methods', to_jsonb(p), p.user_id,
+                         (SELECT body FROM doc_payment_methods WHERE region = p_region AND id = p_id))
+    FROM payment_methods p WHERE p.region = p_region AND p.id = p_id;
     DELETE FROM payment_methods WHERE region = p_region AND id = p_id;
     PERFORM note_request(p_request);
     RETURN 'deleted';
 END $$;
 COMMENT ON FUNCTION delete_payment_methods IS 'Deletes a payment method with which nothing was paid';
+
+CREATE OR REPLACE FUNCTION undelete_payment_methods(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    kept deleted_rows := find_deleted(5::smallint, p_region, p_id);
+    want payment_methods := jsonb_populate_record(NULL::payment_methods, kept.parts -> 'payment_methods' -> 0);
+BEGIN
+    IF kept.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM note_actor(p_actor);
+    PERFORM lock_owner_of_default(p_region, kept.body::jsonb);
+    PERFORM check_payment_method_references(NULL, want);
+    PERFORM restore_parts(kept, 'payment_methods');
+    PERFORM take_deleted(5::smallint, p_region, p_id);
+    PERFORM note_request(p_request);
+    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
+                 FROM doc_payment_methods d WHERE d.region = p_region AND d.id = p_id;
+END $$;
+COMMENT ON FUNCTION undelete_payment_methods IS
+    'Takes a payment method deleted within the last day back, as it was, times included; no row when there is none';

@@ -71,6 +71,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_tem
 DECLARE
     shown doc_transactions;
     was transactions;
+    kept deleted_rows;
     want transactions;
     result text := 'unchanged';
 BEGIN
@@ -92,7 +93,8 @@ BEGIN
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(6::smallint, p_id, p_claimed);
         want.updated_at := coalesce(p_at, clock_timestamp());
-        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
+        kept := take_deleted(6::smallint, p_region, p_id);
+        want.created_at := field_moment(p_doc, 'created_at', '', coalesce(kept.created_at, want.updated_at));
         PERFORM check_transaction_references(was, want);
         INSERT INTO transactions (region, id, user_id, course_id, payment_method_id, amount, currency, status, gateway,
                                   gateway_reference, created_at, updated_at, content_at)
@@ -139,8 +141,32 @@ BEGIN
     END IF;
     PERFORM refuse_referred(format('transaction %s', p_id),
         counted((SELECT count(*) FROM invoices WHERE region = p_region AND transaction_id = p_id), 'invoice'));
+    PERFORM keep_deleted(6::smallint, 'transactions', to_jsonb(t), t.user_id,
+                         (SELECT body FROM doc_transactions WHERE region = p_region AND id = p_id))
+    FROM transactions t WHERE t.region = p_region AND t.id = p_id;
     DELETE FROM transactions WHERE region = p_region AND id = p_id;
     PERFORM note_request(p_request);
     RETURN 'deleted';
 END $$;
 COMMENT ON FUNCTION delete_transactions IS 'Deletes a transaction that no invoice is of';
+
+CREATE OR REPLACE FUNCTION undelete_transactions(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    kept deleted_rows := find_deleted(6::smallint, p_region, p_id);
+    want transactions := jsonb_populate_record(NULL::transactions, kept.parts -> 'transactions' -> 0);
+BEGIN
+    IF kept.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM note_actor(p_actor);
+    PERFORM check_transaction_references(NULL, want);
+    PERFORM restore_parts(kept, 'transactions');
+    PERFORM take_deleted(6::smallint, p_region, p_id);
+    PERFORM note_request(p_request);
+    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
+                 FROM doc_transactions d WHERE d.region = p_region AND d.id = p_id;
+END $$;
+COMMENT ON FUNCTION undelete_transactions IS
+    'Takes a transaction deleted within the last day back, as it was, times included; no row when there is none';

@@ -90,6 +90,7 @@ DECLARE
     computed CONSTANT text[] := ARRAY['total'];
     shown doc_invoices;
     was invoices;
+    kept deleted_rows;
     want invoices;
     result text := 'unchanged';
 BEGIN
@@ -111,7 +112,8 @@ BEGIN
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(7::smallint, p_id, p_claimed);
         want.updated_at := coalesce(p_at, clock_timestamp());
-        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
+        kept := take_deleted(7::smallint, p_region, p_id);
+        want.created_at := field_moment(p_doc, 'created_at', '', coalesce(kept.created_at, want.updated_at));
         PERFORM check_invoice_references(was, want);
         INSERT INTO invoices (region, id, transaction_id, number, status, issued_on, due_on, subtotal, tax, currency,
                               created_at, updated_at, content_at)
@@ -153,11 +155,37 @@ CREATE OR REPLACE FUNCTION delete_invoices(p_region smallint, p_id bigint, p_req
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM note_actor(p_actor);
-    DELETE FROM invoices WHERE region = p_region AND id = p_id;
+    PERFORM FROM invoices WHERE region = p_region AND id = p_id FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 'missing';
     END IF;
+    PERFORM keep_deleted(7::smallint, 'invoices', to_jsonb(i),
+                         (SELECT user_id FROM transactions WHERE id = i.transaction_id),
+                         (SELECT body FROM doc_invoices WHERE region = p_region AND id = p_id))
+    FROM invoices i WHERE i.region = p_region AND i.id = p_id;
+    DELETE FROM invoices WHERE region = p_region AND id = p_id;
     PERFORM note_request(p_request);
     RETURN 'deleted';
 END $$;
 COMMENT ON FUNCTION delete_invoices IS 'Deletes an invoice; nothing refers to invoices';
+
+CREATE OR REPLACE FUNCTION undelete_invoices(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    kept deleted_rows := find_deleted(7::smallint, p_region, p_id);
+    want invoices := jsonb_populate_record(NULL::invoices, kept.parts -> 'invoices' -> 0);
+BEGIN
+    IF kept.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM note_actor(p_actor);
+    PERFORM check_invoice_references(NULL, want);
+    PERFORM restore_parts(kept, 'invoices');
+    PERFORM take_deleted(7::smallint, p_region, p_id);
+    PERFORM note_request(p_request);
+    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
+                 FROM doc_invoices d WHERE d.region = p_region AND d.id = p_id;
+END $$;
+COMMENT ON FUNCTION undelete_invoices IS
+    'Takes an invoice deleted within the last day back, as it was, times and ids included; no row when there is none';

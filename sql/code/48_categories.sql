@@ -60,6 +60,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_tem
 DECLARE
     shown doc_categories;
     was course_categories;
+    kept deleted_rows;
     want course_categories;
     result text := 'unchanged';
 BEGIN
@@ -80,7 +81,8 @@ BEGIN
         EXIT WHEN was.id IS NOT NULL;
         want.id := new_id(8::smallint, p_id, p_claimed);
         want.updated_at := coalesce(p_at, clock_timestamp());
-        want.created_at := field_moment(p_doc, 'created_at', '', want.updated_at);
+        kept := take_deleted(8::smallint, p_region, p_id);
+        want.created_at := field_moment(p_doc, 'created_at', '', coalesce(kept.created_at, want.updated_at));
         PERFORM check_category_references(was, want);
         INSERT INTO course_categories (region, id, parent_id, name, slug, description, created_at, updated_at,
                                        content_at)
@@ -126,8 +128,32 @@ BEGIN
     PERFORM refuse_referred(format('category %s', p_id),
         counted((SELECT count(*) FROM courses WHERE category_id = p_id), 'course'),
         counted((SELECT count(*) FROM course_categories WHERE parent_id = p_id), 'narrower category'));
+    PERFORM keep_deleted(8::smallint, 'course_categories', to_jsonb(c), NULL,
+                         (SELECT body FROM doc_categories WHERE region = p_region AND id = p_id))
+    FROM course_categories c WHERE c.region = p_region AND c.id = p_id;
     DELETE FROM course_categories WHERE region = p_region AND id = p_id;
     PERFORM note_request(p_request);
     RETURN 'deleted';
 END $$;
 COMMENT ON FUNCTION delete_categories IS 'Deletes a category that has neither courses nor narrower ones';
+
+CREATE OR REPLACE FUNCTION undelete_categories(p_region smallint, p_id bigint, p_request uuid, p_actor text)
+RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    kept deleted_rows := find_deleted(8::smallint, p_region, p_id);
+    want course_categories := jsonb_populate_record(NULL::course_categories, kept.parts -> 'course_categories' -> 0);
+BEGIN
+    IF kept.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM note_actor(p_actor);
+    PERFORM check_category_references(NULL, want);
+    PERFORM restore_parts(kept, 'course_categories');
+    PERFORM take_deleted(8::smallint, p_region, p_id);
+    PERFORM note_request(p_request);
+    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
+                 FROM doc_categories d WHERE d.region = p_region AND d.id = p_id;
+END $$;
+COMMENT ON FUNCTION undelete_categories IS
+    'Takes a category deleted within the last day back, as it was, times and ids included; no row when there is none';

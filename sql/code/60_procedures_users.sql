@@ -253,7 +253,11 @@ DECLARE
 BEGIN
     SELECT * INTO account FROM users WHERE id = p_user_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM refuse_missing('user', p_user_id);
+        DELETE FROM deleted_rows WHERE user_id = p_user_id;
+        IF NOT FOUND THEN
+            PERFORM refuse_missing('user', p_user_id);
+        END IF;
+        RETURN 'removed';
     ELSIF EXISTS (SELECT FROM courses WHERE region = account.region AND instructor_id = account.id) THEN
         PERFORM refuse('CF002', 'instructor_id', format('user %s teaches %s', p_user_id,
                            counted((SELECT count(*) FROM courses WHERE region = account.region
@@ -276,6 +280,7 @@ BEGIN
     UPDATE transactions SET payment_method_id = NULL WHERE user_id = p_user_id AND payment_method_id IS NOT NULL;
     DELETE FROM payment_methods WHERE user_id = p_user_id;
     DELETE FROM user_credentials WHERE region = account.region AND user_id = account.id;
+    DELETE FROM deleted_rows WHERE user_id = p_user_id;
     IF NOT EXISTS (SELECT FROM transactions WHERE user_id = p_user_id) THEN
         DELETE FROM users WHERE region = account.region AND id = account.id;
         RETURN 'removed';
@@ -288,8 +293,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION erase_user(bigint) IS
 'Erases a person: reviews, enrollments with their progress, payment methods, password, draft invoices, payments without
-an invoice, and the account. Where invoices were handed out, those stay with their payments, and the account stays for
-them without anything that tells whose it was, deleted for good. Returns removed or anonymised; can be repeated.
+an invoice, the account, and what was deleted within the last day and is still kept, an account too. Where invoices were
+handed out, those stay with their payments, and the account stays for them without anything that tells whose it was,
+deleted for good. Returns removed or anonymised; can be repeated.
 Preferences in MongoDB, backups and logs are outside of it.
 p_user_id: the user.
 Errors: CF001 no such user; CF002 the user teaches courses.';

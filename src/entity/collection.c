@@ -17,7 +17,7 @@ static struct collection collections[] = {
 };
 
 enum { NCOLLECTIONS = sizeof collections / sizeof collections[0] };
-enum statement_kind { GET, PAGE, PUT, PUT_EXISTING, DELETE, MOVE, STATEMENT_KINDS };
+enum statement_kind { GET, PAGE, PUT, PUT_EXISTING, DELETE, UNDELETE, MOVE, STATEMENT_KINDS };
 
 /* %s is the suffix, which is from the table above and from nowhere else. */
 static const struct template
@@ -45,6 +45,10 @@ templates[STATEMENT_KINDS] = {
          "put_%s($1, $2, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8) AS put",
          8},
     [DELETE] = {"delete_%s", "SELECT delete_%s($1::smallint, $2::bigint, $3::uuid, $4::text)", 4},
+    [UNDELETE] = {"undelete_%s",
+                  "SELECT outcome, id, rev, updated_us, content_us, body "
+                  "FROM undelete_%s($1::smallint, $2::bigint, $3::uuid, $4::text)",
+                  4},
     [MOVE] = {"move_%s",
               "SELECT outcome, id, rev, updated_us, content_us, body "
               "FROM move_%s($1::smallint, $2::bigint, $3::smallint, $4::uuid, $5::text)",
@@ -75,6 +79,7 @@ void collections_prepare(void)
         collections[i].put = statement_build(i, PUT);
         collections[i].put_existing = statement_build(i, PUT_EXISTING);
         collections[i].delete = statement_build(i, DELETE);
+        collections[i].undelete = statement_build(i, UNDELETE);
         collections[i].move = statement_build(i, MOVE);
     }
 }

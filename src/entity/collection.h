@@ -36,6 +36,7 @@ struct collection {
     struct pg_statement put;          /* see sql/code: region, id, doc, at, base, claimed, request, actor */
     struct pg_statement put_existing; /* the same; no row comes back when there is none of that id */
     struct pg_statement delete;       /* region, id, request, actor → 'deleted' | 'missing' */
+    struct pg_statement undelete;     /* region, id, request, actor → as put, no row when none is kept */
     struct pg_statement move;         /* region, id, to, request, actor → as put */
 };
 

@@ -68,6 +68,12 @@ struct page {
 int store_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
                bool names_only, const struct op *op, struct page **out, struct fail *f);
 
+/* store_deleted.c: the same of rows deleted within the last day. Nothing of them is cached. */
+int store_deleted_get(struct store *store, const struct row_key *key, const struct op *op,
+                      struct document **out, struct fail *f);
+int store_deleted_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
+                       const struct op *op, struct page **out, struct fail *f);
+
 /* When a collection last changed, µs since the epoch; 0 = never. */
 int store_changed_us(struct store *store, unsigned collection, unsigned region, const struct op *op,
                      int64_t *us, struct fail *f);
@@ -102,6 +108,13 @@ struct put_result {
 int store_put(struct store *store, const struct put *put, const struct op *op, struct put_result *result,
               struct fail *f);
 int store_delete(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
+                 struct fail *f);
+/* A row deleted within the last day becomes one again, as it was, its time included. -ENOENT when there is none,
+ * -EEXIST when its id or a unique value is taken now. */
+int store_undelete(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
+                   struct put_result *result, struct fail *f);
+/* Forgets a deleted row before its day is over; -ENOENT. */
+int store_forget(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
                  struct fail *f);
 /* To another region of the same shard: -EXDEV when it is not, -EPERM for what cannot move. */
 int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor,

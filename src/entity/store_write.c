@@ -295,6 +295,93 @@ int store_delete(struct store *store, const struct row_key *key, const char *act
     return outcome && strcmp(outcome, "missing") == 0 ? fail_set(f, ENOENT, "no such row") : 0;
 }
 
+/* A global row is saved again on every shard, its text and time as they were: no document has less than that.
+ */
+static int undelete_everywhere(struct store *store, const struct row_key *key, const char *actor,
+                               const struct op *op, struct put_result *result, struct fail *f)
+{
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    struct revision there;
+    int r = store_deleted_get(store, key, op, &document, f);
+    if (r < 0)
+        return r;
+    r = store_stat(store, key, op, &there, NULL);
+    if (r == 0)
+        return fail_set(f, EEXIST, "there is such a row again");
+    if (r != -ENOENT)
+        return r;
+    struct put put = {.key = *key,
+                      .text = document->text,
+                      .at_us = document->revision.mtime_us,
+                      .base_us = STORE_TIME_NONE,
+                      .actor = actor};
+    return store_put(store, &put, op, result, f);
+}
+
+int store_undelete(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
+                   struct put_result *result, struct fail *f)
+{
+    const struct collection *collection = collection_numbered(key->collection);
+    struct shard *shard = store_shard(store, key->collection, key->region);
+    *result = (struct put_result){0};
+    if (!shard)
+        return fail_set(f, ENOENT, "no such region");
+    if (store->config->read_only)
+        return fail_set(f, EROFS, "the mount is read-only");
+    if (collection->global)
+        return undelete_everywhere(store, key, actor, op, result, f);
+    uint64_t epoch = freshness_epoch(store_fresh(store, shard));
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    int r = call_delete(shard, &collection->undelete, key, actor, op, &rows, f);
+    if (r < 0)
+        return r;
+    if (rows && pg_rows_count(rows) == 0)
+        return fail_set(f, ENOENT, "no such row was deleted within the last day");
+    freshness_note_change(store_fresh(store, shard));
+    runs_drop(store->runs, key->collection, key->region);
+    if (rows)
+        take_result(store, shard, epoch, key->collection, key->region, rows, result);
+    else
+        cache_drop(store->cache, key, 0);
+    return 0;
+}
+
+int store_forget(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
+                 struct fail *f)
+{
+    static const struct pg_statement statement = {
+        "forget_deleted", "SELECT forget_deleted($1::smallint, $2::smallint, $3::bigint, $4::uuid, $5::text)",
+        5};
+    const struct collection *collection = collection_numbered(key->collection);
+    struct shard *home = store_shard(store, key->collection, key->region);
+    const char *outcome = NULL;
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    if (!home)
+        return fail_set(f, ENOENT, "no such region");
+    if (store->config->read_only)
+        return fail_set(f, EROFS, "the mount is read-only");
+    /* A global row was deleted on every shard, on the one that is asked for it last. */
+    for (size_t i = cluster_shards(store->cluster); i-- > 0;) {
+        char request[REQUEST_TEXT], number[NUMBER_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT];
+        struct shard *shard = cluster_shard(store->cluster, i);
+        if (shard != home && !collection->global)
+            continue;
+        int r = request_new(request);
+        if (r < 0)
+            return r;
+        snprintf(number, sizeof number, "%u", key->collection);
+        snprintf(region, sizeof region, "%u", key->region);
+        snprintf(id, sizeof id, "%lld", (long long)key->id);
+        const char *params[] = {number, region, id, request, actor};
+        pg_rows_free(STEAL(rows));
+        r = shard_write(shard, &statement, params, request, op, &rows, f);
+        if (r < 0)
+            return r;
+        outcome = rows && pg_rows_count(rows) ? pg_rows_text(rows, 0, 0) : "deleted";
+    }
+    return outcome && strcmp(outcome, "missing") == 0 ? fail_set(f, ENOENT, "no such row was deleted") : 0;
+}
+
 int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor,
                const struct op *op, struct put_result *result, struct fail *f)
 {

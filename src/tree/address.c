@@ -1,6 +1,7 @@
 #include "tree/address.h"
 
 enum { COLLECTION_SHIFT = 60, REGION_SHIFT = 54, ID_SHIFT = 16 };
+enum { DELETED = 0x8000, DELETED_SHIFT = 11, DELETED_REVS = 1 << DELETED_SHIFT }; /* in the lowest bits */
 #define ID_MASK ((UINT64_C(1) << 38) - 1)
 
 static uint64_t pack(unsigned collection, unsigned region, uint64_t id, unsigned low)
@@ -17,6 +18,12 @@ uint64_t address_revision(const struct row_key *key, uint64_t rev)
 uint64_t address_row(const struct row_key *key)
 {
     return address_revision(key, 0);
+}
+
+uint64_t address_deleted(const struct row_key *key, uint64_t rev)
+{
+    return pack(0, key->region, (uint64_t)key->id,
+                DELETED | (unsigned)key->collection << DELETED_SHIFT | (unsigned)(rev % DELETED_REVS));
 }
 
 uint64_t address_place(enum place_kind kind, unsigned collection, unsigned region)
@@ -40,6 +47,13 @@ bool address_parse(uint64_t nodeid, struct place *place)
         place->key.id = (int64_t)id;
         place->rev = (uint16_t)low;
         return collection_numbered(collection) != NULL;
+    }
+    if (low & DELETED) {
+        place->kind = PLACE_DELETED_ROW;
+        place->key.collection = (uint8_t)(low >> DELETED_SHIFT & 0xf);
+        place->key.id = (int64_t)id;
+        place->rev = (uint16_t)(low % DELETED_REVS);
+        return collection_numbered(place->key.collection) != NULL;
     }
     if (low < PLACE_ROOT || low > PLACE_NODE)
         return false;

@@ -16,25 +16,30 @@ enum place_kind {
     PLACE_ROOT = 1, /* FUSE_ROOT_ID */
     PLACE_README,
     PLACE_REGIONS,
-    PLACE_REGION,     /* region */
-    PLACE_COLLECTION, /* collection, region (0 for a global one) */
-    PLACE_CONTROL,    /* .campusfs */
-    PLACE_REFUSED,    /* collection, region: its .refused */
-    PLACE_NEXT_ID,    /* collection, region: its .next-id */
-    PLACE_NODE,       /* a node, by number */
-    PLACE_ROW,        /* a revision of a row */
+    PLACE_REGION,      /* region */
+    PLACE_COLLECTION,  /* collection, region (0 for a global one) */
+    PLACE_CONTROL,     /* .campusfs */
+    PLACE_REFUSED,     /* collection, region: its .refused */
+    PLACE_NEXT_ID,     /* collection, region: its .next-id */
+    PLACE_DELETED,     /* collection, region: its .deleted */
+    PLACE_NODE,        /* a node, by number */
+    PLACE_ROW,         /* a revision of a row */
+    PLACE_DELETED_ROW, /* a row in .deleted */
 };
 
 struct place {
     enum place_kind kind;
     struct row_key key; /* collection and region where the kind has them; id and rev for a row */
-    uint16_t rev;       /* the lowest 16 bits */
+    uint16_t rev;       /* the lowest 16 bits; of a deleted row 11 */
     uint64_t number;    /* of a node */
 };
 
 /* The nodeid of a revision, and the st_ino of its row. */
 uint64_t address_revision(const struct row_key *key, uint64_t rev);
 uint64_t address_row(const struct row_key *key);
+/* The nodeid of a deleted row, its st_ino with a rev of 0. They lie beside the fixed places: collection 0,
+ * and in the lowest 16 bits a 1, the collection and 11 of rev. */
+uint64_t address_deleted(const struct row_key *key, uint64_t rev);
 /* The nodeid (and st_ino) of a fixed place. */
 uint64_t address_place(enum place_kind kind, unsigned collection, unsigned region);
 /* The nodeid of a node: 1 <= number < 2^38. */

@@ -8,7 +8,8 @@ enum name_kind {
     NAME_NEW,      /* new.json: a row under the next id */
     NAME_NEXT_ID,  /* .next-id */
     NAME_REFUSED,  /* .refused */
-    NAME_RESERVED, /* .deleted, .by, .export.jsonl: the contract's names, nothing may be made under them */
+    NAME_DELETED,  /* .deleted */
+    NAME_RESERVED, /* .by, .export.jsonl: the contract's names, nothing may be made under them */
     NAME_MISTAKEN, /* looks like a row's but is not one (01.json, +1.json, 1.JSON): never exists, cannot be
                       made */
     NAME_SCRATCH,  /* anything else */

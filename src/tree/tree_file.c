@@ -276,6 +276,17 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
     return r;
 }
 
+/* A deleted row is read only; what would change it goes through its name (mv, rm). */
+static int open_deleted(struct tree *tree, const struct caller *caller, const struct place *place,
+                        uint64_t nodeid, int flags, struct handle **handle, struct open_hints *hints)
+{
+    struct document *document CLEANUP(document_unrefp) = NULL;
+    if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
+        return -EACCES;
+    int r = deleted_open(tree, caller, place, &document);
+    return r < 0 ? r : open_revision(tree, caller, place, nodeid, document, handle, hints);
+}
+
 int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t nodeid, int flags,
                    struct handle **handle, struct open_hints *hints)
 {
@@ -286,6 +297,8 @@ int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t node
         return open_node(tree, caller, nodeid, flags, handle, hints);
     if (place.kind == PLACE_NEXT_ID)
         return open_next_id(tree, caller, &place, flags, handle, hints);
+    if (place.kind == PLACE_DELETED_ROW)
+        return open_deleted(tree, caller, &place, nodeid, flags, handle, hints);
     if (place.kind != PLACE_ROW)
         return -EISDIR;
     if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC))
@@ -672,6 +685,8 @@ int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
         return set_revision(tree, caller, &place, nodeid, handle != NULL, change, attr, attr_ms);
     if (place.kind == PLACE_NEXT_ID && change->size)
         return -EACCES;
+    if (place.kind == PLACE_DELETED_ROW)
+        return -EPERM;
     if (place.kind != PLACE_NODE && place.kind != PLACE_ROW) /* a folder's times and modes are its own */
         return tree_getattr(tree, caller, nodeid, NULL, attr, attr_ms);
     struct node *node = handle && handle->node ? handle->node : node_get(tree->nodes, nodeid);

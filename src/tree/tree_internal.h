@@ -159,6 +159,26 @@ void listings_close(struct tree *tree);
 /* tree_file.c: the snapshot that a reader has open; NULL for a draft, scratch file or text. */
 const struct document *handle_document(const struct handle *handle);
 
+/*
+ * tree_deleted.c: what a collection's .deleted has, rows deleted within the last day. Their nodeids say all, so
+ * that any number of them can be listed; the kernel believes nothing of them, since they come and go with rows.
+ */
+int deleted_lookup(struct tree *tree, const struct caller *caller, const struct row_key *folder,
+                   const char *name, struct entry *entry);
+/* `document`: of an open handle, else NULL. */
+int deleted_getattr(struct tree *tree, const struct caller *caller, const struct place *place,
+                    const struct document *document, struct stat *attr, int64_t *attr_ms);
+/* The very document that the place stands for, a reference; -ESTALE. */
+int deleted_open(struct tree *tree, const struct caller *caller, const struct place *place,
+                 struct document **out);
+void entry_deleted(const struct tree *tree, const struct row_key *key, const struct revision *revision,
+                   struct entry *entry);
+int deleted_unlink(struct tree *tree, const struct caller *caller, const struct row_key *folder,
+                   const char *name);
+/* Takes a row back: onto its own name in its collection's folder, and nowhere else (-EPERM). */
+int deleted_rename(struct tree *tree, const struct caller *caller, const struct row_key *folder,
+                   const char *name, uint64_t to, const char *new_name);
+
 /* view.c: the generated files. */
 struct view {
     const char *name;

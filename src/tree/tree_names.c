@@ -90,6 +90,9 @@ static int unlink_scratch(struct tree *tree, const struct target *target)
 int tree_unlink(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name)
 {
     struct target target;
+    struct place place;
+    if (address_parse(parent, &place) && place.kind == PLACE_DELETED)
+        return deleted_unlink(tree, caller, &place.key, name);
     int r = target_parse(tree, parent, name, &target);
     if (r < 0)
         return r;
@@ -100,6 +103,7 @@ int tree_unlink(struct tree *tree, const struct caller *caller, uint64_t parent,
         return unlink_scratch(tree, &target);
     case NAME_NEXT_ID:
     case NAME_REFUSED:
+    case NAME_DELETED:
         return -EPERM;
     default:
         return -ENOENT;
@@ -360,8 +364,11 @@ int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_fo
                 uint64_t to_folder, const char *new_name, unsigned flags)
 {
     struct target from, to;
+    struct place place;
     if (flags & ~(unsigned)RENAME_NOREPLACE)
         return -EINVAL;
+    if (address_parse(from_folder, &place) && place.kind == PLACE_DELETED)
+        return deleted_rename(tree, caller, &place.key, name, to_folder, new_name);
     int r = target_parse(tree, from_folder, name, &from);
     if (r == 0)
         r = target_parse(tree, to_folder, new_name, &to);
