@@ -100,7 +100,7 @@ class Model:
         self.rows = {}     # id: Row
         self.saves = {}    # (process, id): (when, content_us)
         self.removals = {}  # (process, id): when
-        self.away = {}     # (process, id): operation at which it was moved away
+        self.away = {}     # (process, id): when, by the clock
         self.pending = {}  # (process, id or None): Node, while it has it open
 
     def tick(self):

@@ -29,7 +29,7 @@ FOLDERS = ['folder', 'other']
 LINK = 'nowhere/nothing'  # where symbolic links lead
 OPENED = {os.O_WRONLY | os.O_TRUNC: 'O_WRONLY|O_TRUNC', os.O_WRONLY: 'O_WRONLY', os.O_RDWR: 'O_RDWR',
           os.O_RDWR | os.O_APPEND: 'O_RDWR|O_APPEND', os.O_RDWR | os.O_TRUNC: 'O_RDWR|O_TRUNC'}
-AWAY_OPERATIONS = 1500  # a process that has moved a row away for longer is replaced: the mount forgets after a minute
+AWAY_SECONDS = 40       # a process that has moved a row away for longer is replaced: the mount forgets after a minute
 STALE_SECONDS = 3       # by then every mount shows what others have changed: one, and what a busy machine takes
 
 
@@ -274,8 +274,14 @@ class Walk:
 
     # ---- operations on rows; each gives False when there is nothing to do it to
 
+    def is_making(self, process, row_id):
+        """It has the row away and makes it anew, and so sees what it makes: too rare to be told of further."""
+        return (process, row_id) in self.model.away and (process, row_id) in self.model.pending
+
     def reader(self, process):
         row_id = self.row_id()
+        if self.is_making(process, row_id):
+            return False
         self.tell(f'{process} reader({row_id})')
         code, fd = self.attempt(process, 'open', self.path(process, row_id), os.O_RDONLY)
         if not self.sees_row(process, row_id):
@@ -305,7 +311,7 @@ class Walk:
         if row_id in self.stale[process[0]]:
             self.settle(process[0], row_id)
         sees, pending = self.sees_row(process, row_id), self.model.pending.get((process, row_id))
-        if row_id in self.model.rows:
+        if sees:
             pending = None
         code, fd = self.attempt(process, 'open', self.path(process, name), flags | create, 0o600)
         others = row_id is not None and row_id not in self.model.rows and any(
@@ -440,6 +446,8 @@ class Walk:
         if len(self.model.rows) < 4:
             return False
         row_id = self.row_id()
+        if self.is_making(process, row_id):
+            return False
         self.tell(f'{process} unlink({row_id})')
         if row_id in self.stale[process[0]]:
             self.settle(process[0], row_id)
@@ -640,6 +648,8 @@ class Walk:
         """A row to a scratch name, as editors do before they write; it stays for all others."""
         row_id, name = self.row_id(), self.name()
         names = self.scratch[process[0]]
+        if self.is_making(process, row_id):
+            return False
         if row_id in self.stale[process[0]]:
             self.settle(process[0], row_id)
         self.tell(f'{process} move_away({row_id}, {name!r})')
@@ -654,7 +664,7 @@ class Walk:
         self.expect(code, None)
         row = self.model.rows[row_id]
         names[name] = Node(self.model.tick(), bytearray(row.text))
-        self.model.away[process, row_id] = self.operations
+        self.model.away[process, row_id] = time.monotonic()
 
     # ---- the walk
 
@@ -680,7 +690,7 @@ class Walk:
 
     def replace_the_absent(self):
         for (process, _), since in list(self.model.away.items()):
-            if self.operations - since > AWAY_OPERATIONS:
+            if time.monotonic() - since > AWAY_SECONDS:
                 while any(h.process == process for h in self.handles):
                     self.close(process)
                 with self.actors[process]:
