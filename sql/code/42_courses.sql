@@ -351,9 +351,10 @@ BEGIN
                          (SELECT body FROM doc_courses WHERE region = p_region AND id = p_id),
                          jsonb_build_object(
                              'course_modules', ARRAY(SELECT to_jsonb(m) FROM course_modules m WHERE m.course_id = c.id),
-                             'course_lessons', ARRAY(SELECT to_jsonb(l) FROM course_modules m
-                                                     JOIN course_lessons l ON l.module_id = m.id
-                                                     WHERE m.course_id = c.id)))
+                             'course_lessons', ARRAY(SELECT to_jsonb(l) FROM course_lessons l
+                                                     WHERE l.module_id = ANY (ARRAY( -- not a join: by index, always
+                                                         SELECT m.id FROM course_modules m
+                                                         WHERE m.course_id = c.id)))))
     FROM courses c WHERE c.region = p_region AND c.id = p_id;
     DELETE FROM courses WHERE region = p_region AND id = p_id;
     PERFORM note_request(p_request);
