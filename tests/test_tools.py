@@ -39,6 +39,8 @@ EDITORS = {
     'ex': 'printf "%%s/$2/$3/\\nwq\\n" | ex --clean -i NONE -s "$1"',
     'emacs': EMACS % ('', ''),
     'emacs, by copying, twice': EMACS % ('backup-by-copying t', '(set-buffer-modified-p t) (save-buffer)'),
+    'vim, :w !tee': VIM + WORDS + ' -c "w !tee % > /dev/null" -c "q!" "$1"',
+    'emacs, auto-saved before': EMACS % ('', '(set-buffer-modified-p t) (do-auto-save) (save-buffer)'),
     'ed': 'printf "%s\\n" "g/$2/s//$3/" w q | ed -s "$1"',
     'sed -i': 'sed -i "s/$2/$3/" "$1"',
     'sed -i, backup': 'sed -i.bak "s/$2/$3/" "$1"',
@@ -46,10 +48,23 @@ EDITORS = {
     'perl -i': 'perl -pi -e "s/$2/$3/" "$1"',
     'perl -i, backup': 'perl -pi.orig -e "s/$2/$3/" "$1"',
     'jq and mv': 'jq . "$1" | sed "s/$2/$3/" > "$1.tmp" && mv "$1.tmp" "$1"',
+    'sponge': 'sed "s/$2/$3/" "$1" | sponge "$1"',
+    'a group of commands': 't=$(sed "s/$2/$3/" "$1"); { printf "%s\\n" "$t" | head -n 3; '
+                           'printf "%s\\n" "$t" | tail -n +4; } > "$1"',
     'awk and mv in the folder': 'cd "${1%/*}" && awk "{sub(/$2/, \\"$3\\")} 1" "${1##*/}" > tmp && mv tmp "${1##*/}"',
     'mktemp and mv': 't=$(mktemp "${1%/*}/XXXXXX") && sed "s/$2/$3/" "$1" > "$t" && mv "$t" "$1"',
     'python, in place': '''$PYTHON -c "import sys; f = open(sys.argv[1], 'r+'); t = f.read().replace(*sys.argv[2:4])
 f.seek(0); f.write(t); f.truncate(); f.close()" "$@"''',
+    'python, mmap': '''$PYTHON -c "import mmap, sys; f = open(sys.argv[1], 'r+b')
+t = f.read().decode().replace(*sys.argv[2:4]).encode(); f.truncate(len(t))
+m = mmap.mmap(f.fileno(), 0); m[:] = t; m.flush(); m.close(); f.close()" "$@"''',
+    'python, fileinput': '''$PYTHON -c "import fileinput, sys
+for line in fileinput.input(sys.argv[1], inplace=True, backup='.bak'): print(line.replace(*sys.argv[2:4]), end='')
+" "$@"''',
+    'node, writeFile': '''node -e "const fs = require('fs').promises, [p, a, b] = process.argv.slice(1);
+fs.readFile(p, 'utf8').then(t => fs.writeFile(p, t.replace(a, b)))" "$@"''',
+    'node, writeFile and rename': '''node -e "const fs = require('fs'), [p, a, b] = process.argv.slice(1);
+fs.writeFileSync(p + '.tmp', fs.readFileSync(p, 'utf8').replace(a, b)); fs.renameSync(p + '.tmp', p)" "$@"''',
     'python, os.replace': '''$PYTHON -c "import os, sys; p = sys.argv[1]; t = open(p).read().replace(*sys.argv[2:4])
 open(p + '.new', 'w').write(t); os.replace(p + '.new', p)" "$@"''',
     'python, write_text': '''$PYTHON -c "import sys, pathlib; p = pathlib.Path(sys.argv[1])
@@ -65,6 +80,7 @@ COPIERS = {
     'cp -f': SOURCE + 'cp -f "$n" "$1"',
     'cp -b': SOURCE + 'cp -b "$n" "$1"',
     'install': SOURCE + 'install -m 640 "$n" "$1"',
+    'unzip': SOURCE + 'zip -q a.zip "${n##*/}"; unzip -DDoq a.zip -d "${1%/*}"',
     'mv from a disk': SOURCE + 'mv "$n" "$1"',
     'cp and mv': SOURCE + 'cp "$n" "${1%/*}/tmp.json" && mv "${1%/*}/tmp.json" "$1"',
 }
@@ -77,6 +93,7 @@ KEEP_TIME = {
     'rsync --inplace': SOURCE + 'rsync -a --inplace "$n" "$1"',
     'rsync --inplace --no-whole-file': SOURCE + 'rsync -a --inplace --no-whole-file "$n" "$1"',
     'rsync --checksum': SOURCE + 'rsync -a --checksum "$n" "$1"',
+    'rsync --partial-dir': SOURCE + 'rsync -a --partial-dir=.part "$n" "$1"',
     'rsync --backup': SOURCE + 'rsync -a --backup "$n" "$1"',
     'rsync --delay-updates': SOURCE + 'rsync -a --delay-updates "$n" "$1"',
     'tar': SOURCE + 'tar --format=posix -cf - "${n##*/}" | tar -C "${1%/*}" -xf -',
@@ -87,9 +104,9 @@ TOOLS = {**EDITORS, **COPIERS, **KEEP_TIME}
 # Not asked what they say to a refusal: others fail in the same call.
 ALIKE = {'vim, :w twice, backup', 'sed -i, two files', 'sed -i, backup', 'perl -i, backup', 'mktemp and mv', 'cp -f',
          'cp -b', 'cp -p', 'cp and mv', 'dd, small blocks', 'rsync --checksum', 'rsync --backup', 'rsync, whole folder',
-         'rsync --inplace --no-whole-file'}
+         'rsync --inplace --no-whole-file', 'rsync --partial-dir', 'python, fileinput'}
 # These remove the row before they make it anew, as they do with files: what is refused then is not there any more.
-UNLINK = {'tar', 'cp --remove-destination', 'install', 'install -p', 'mv from a disk'}
+UNLINK = {'tar', 'unzip', 'cp --remove-destination', 'install', 'install -p', 'mv from a disk'}
 
 
 @pytest.fixture
