@@ -97,7 +97,8 @@ void freshness_each_folder(struct freshness *fresh, void (*noted)(void *arg, con
 static void pass_on(struct freshness *fresh, const struct row_key *key)
 {
     pthread_mutex_lock(&fresh->lock);
-    void (*noted)(void *arg, const struct row_key *key) = fresh->noted;
+    /* Before the first answer nobody has been told anything that could be outdated. */
+    void (*noted)(void *arg, const struct row_key *key) = fresh->questions > 0 ? fresh->noted : NULL;
     void *arg = fresh->noted_arg;
     pthread_mutex_unlock(&fresh->lock);
     if (noted)

@@ -102,7 +102,9 @@ static struct caller committer_of(fuse_req_t req)
 void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct caller caller = committer_of(req);
-    reply_result(req, TREE_FLUSH, tree_flush(tree_of(req), &caller, handle_of(fi)));
+    int r = tree_flush(tree_of(req), &caller, handle_of(fi));
+    tree_lock_drop(tree_of(req), handle_of(fi), fi->lock_owner);
+    reply_result(req, TREE_FLUSH, r);
 }
 
 void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

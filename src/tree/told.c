@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/map.h"
+#include "base/op.h"
 #include "tree/address.h"
 
 /* Ids of one sequence are that far apart: each shard's begin with its number. */
@@ -15,7 +17,9 @@ struct chunk {
     struct map_entry entry;
     struct chunk *newer; /* made after this one */
     uint64_t key;
+    int64_t until; /* clock_now_ms(): none of the chunk is taken to be believed any more */
     uint64_t present[CHUNK_ROWS / WORD];
+    uint64_t believed[CHUNK_ROWS / WORD];
     uint16_t revs[CHUNK_ROWS];
 };
 
@@ -38,6 +42,11 @@ static uint64_t chunk_key(const struct row_key *key)
 static unsigned chunk_index(const struct row_key *key)
 {
     return (unsigned)(key->id / ID_STEP % CHUNK_ROWS);
+}
+
+static uint64_t bit_of(unsigned index)
+{
+    return UINT64_C(1) << index % WORD;
 }
 
 static struct row_key row_of(uint64_t chunk, unsigned index)
@@ -86,7 +95,7 @@ static struct chunk *chunk_find(const struct told *told, uint64_t key)
 static void chunk_outdated(const struct told *told, const struct chunk *chunk)
 {
     for (unsigned i = 0; i < CHUNK_ROWS; i++) {
-        if (!(chunk->present[i / WORD] >> i % WORD & 1))
+        if (!(chunk->present[i / WORD] & bit_of(i)))
             continue;
         struct row_key key = row_of(chunk->key, i);
         told->outdated(told->arg, address_revision(&key, chunk->revs[i]));
@@ -124,7 +133,8 @@ int told_add(struct told *told, const struct row_key *key, uint64_t rev)
     if (!chunk)
         chunk = chunk_new(told, wanted, &gone);
     if (chunk) {
-        chunk->present[index / WORD] |= UINT64_C(1) << index % WORD;
+        chunk->present[index / WORD] |= bit_of(index);
+        chunk->believed[index / WORD] &= ~bit_of(index);
         chunk->revs[index] = (uint16_t)(rev & 0xffff);
     }
     pthread_mutex_unlock(&told->lock);
@@ -133,14 +143,52 @@ int told_add(struct told *told, const struct row_key *key, uint64_t rev)
     return chunk ? 0 : -ENOMEM;
 }
 
+void told_believed(struct told *told, const struct row_key *key, int64_t ms)
+{
+    unsigned index = chunk_index(key);
+    int64_t now = clock_now_ms();
+    pthread_mutex_lock(&told->lock);
+    struct chunk *chunk = chunk_find(told, chunk_key(key));
+    if (chunk &&
+        now >= chunk->until) { /* one end for all that is told until then: the first one's, with a margin */
+        memset(chunk->believed, 0, sizeof chunk->believed);
+        chunk->until = now + ms / 2;
+    }
+    if (chunk)
+        chunk->believed[index / WORD] |= bit_of(index);
+    pthread_mutex_unlock(&told->lock);
+}
+
+void told_forgotten(struct told *told, const struct row_key *key, uint16_t rev)
+{
+    unsigned index = chunk_index(key);
+    pthread_mutex_lock(&told->lock);
+    struct chunk *chunk = chunk_find(told, chunk_key(key));
+    if (chunk && chunk->revs[index] == rev)
+        chunk->believed[index / WORD] &= ~bit_of(index);
+    pthread_mutex_unlock(&told->lock);
+}
+
+bool told_believes(struct told *told, const struct row_key *key)
+{
+    unsigned index = chunk_index(key);
+    pthread_mutex_lock(&told->lock);
+    const struct chunk *chunk = chunk_find(told, chunk_key(key));
+    bool believes = chunk && chunk->believed[index / WORD] & bit_of(index) && clock_now_ms() < chunk->until;
+    pthread_mutex_unlock(&told->lock);
+    return believes;
+}
+
 static void row_outdated(struct told *told, const struct row_key *key)
 {
     unsigned index = chunk_index(key);
     uint64_t nodeid = 0;
     pthread_mutex_lock(&told->lock);
-    const struct chunk *chunk = chunk_find(told, chunk_key(key));
-    if (chunk && chunk->present[index / WORD] >> index % WORD & 1)
+    struct chunk *chunk = chunk_find(told, chunk_key(key));
+    if (chunk && chunk->present[index / WORD] & bit_of(index)) {
         nodeid = address_revision(key, chunk->revs[index]);
+        chunk->believed[index / WORD] &= ~bit_of(index);
+    }
     pthread_mutex_unlock(&told->lock);
     if (nodeid)
         told->outdated(told->arg, nodeid);
@@ -171,7 +219,9 @@ void told_outdated(struct told *told, const struct row_key *key)
     uint64_t *keys CLEANUP(freep) = chunks_of(told, key, &n);
     for (size_t i = 0; i < n; i++) {
         pthread_mutex_lock(&told->lock);
-        const struct chunk *chunk = chunk_find(told, keys[i]);
+        struct chunk *chunk = chunk_find(told, keys[i]);
+        if (chunk)
+            memset(chunk->believed, 0, sizeof chunk->believed);
         struct chunk copy = chunk ? *chunk : (struct chunk){.key = keys[i]};
         pthread_mutex_unlock(&told->lock);
         chunk_outdated(told, &copy);

@@ -15,6 +15,7 @@ enum {
     FIXED_MS = 3600 * 1000, /* names that cannot change while the mount lasts */
     CHANGED_WAIT_MS = 500,  /* a folder's time is not worth more: the last known one is shown then */
     ENTRY_BYTES = 4096,     /* st_size of a folder */
+    LOCKS_MAX = 65536,      /* locks held and waited for */
     TOLD_CHUNKS = 16384,    /* 9 MiB, four million rows */
 };
 
@@ -86,11 +87,12 @@ int tree_open(const struct config *config, struct cluster *cluster,
     tree->scratch = tree->nodes ? scratch_new(tree->nodes) : NULL;
     tree->notes = tree->nodes ? notes_new(tree->nodes, config->timeout_ms) : NULL;
     tree->memory = memory_new();
+    tree->locks = locks_new(LOCKS_MAX);
     tree->report = report_new(config->errors_size);
     tree->refused = refused_new();
     access_prepare(tree);
     if (!tree->nodes || !tree->scratch || !tree->notes || !tree->memory || !tree->report || !tree->refused ||
-        !tree->told || view_readme(tree, &tree->readme) < 0) {
+        !tree->told || !tree->locks || view_readme(tree, &tree->readme) < 0) {
         tree_close(tree);
         return fail_set(f, ENOMEM, "out of memory");
     }
@@ -115,6 +117,8 @@ void tree_quiet(struct tree *tree)
 {
     if (tree && tree->store)
         store_quiet(tree->store);
+    if (tree && tree->locks)
+        locks_cancel_all(tree->locks);
 }
 
 void tree_close(struct tree *tree)
@@ -141,6 +145,7 @@ void tree_close(struct tree *tree)
     memory_free(tree->memory);
     report_free(tree->report);
     told_free(tree->told);
+    locks_free(tree->locks);
     store_close(tree->store);
     pthread_mutex_destroy(&tree->lock);
     free(tree);
@@ -206,7 +211,10 @@ static int64_t believed_ms(struct tree *tree, const struct row_key *key, const s
 {
     if (told_add(tree->told, key, revision->rev) < 0)
         return 0;
-    return store_believed_ms(tree->store, key, revision->rev);
+    int64_t ms = store_believed_ms(tree->store, key, revision->rev);
+    if (ms > tree->kernel_ms)
+        told_believed(tree->told, key, ms);
+    return ms;
 }
 
 void entry_revision(struct tree *tree, const struct row_key *key, const struct revision *revision,
@@ -553,8 +561,12 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
 void tree_forget(struct tree *tree, uint64_t nodeid, uint64_t n)
 {
     struct place place;
-    if (address_parse(nodeid, &place) && place.kind == PLACE_NODE)
+    if (!address_parse(nodeid, &place))
+        return;
+    if (place.kind == PLACE_NODE)
         node_forget(tree->nodes, nodeid, n);
+    else if (place.kind == PLACE_ROW)
+        told_forgotten(tree->told, &place.key, place.rev);
 }
 
 bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place)

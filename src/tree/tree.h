@@ -17,6 +17,7 @@
 #include "base/fail.h"
 #include "base/op.h"
 #include "shard/cluster.h"
+#include "tree/locks.h"
 
 struct tree;
 struct handle;
@@ -124,6 +125,17 @@ int tree_listing_at(struct tree *tree, const struct caller *caller, struct listi
                     bool plus, struct listed *listed);
 void tree_listing_took(struct tree *tree, const struct listed *listed);
 void tree_close_folder(struct tree *tree, struct listing *listing);
+
+/*
+ * Locks on what a handle has open (tree/locks.h): of a row, whatever its revision. `ticket` 0: does not wait.
+ * The drop is for a close by `owner`, whose fcntl() locks on the file end with it, whichever descriptor they
+ * were taken by; where the kernel tells nothing of a close (a reader's), they end with the handle.
+ */
+bool tree_lock_find(struct tree *tree, struct handle *handle, const struct lock *wanted, struct lock *held);
+int tree_lock_set(struct tree *tree, struct handle *handle, const struct lock *wanted, uint64_t ticket,
+                  lock_answer answer, void *arg);
+void tree_lock_cancel(struct tree *tree, uint64_t ticket);
+void tree_lock_drop(struct tree *tree, struct handle *handle, uint64_t owner);
 
 /* Space and entries of scratch: total and free. */
 void tree_statfs(struct tree *tree, uint64_t *bytes, uint64_t *bytes_free, uint64_t *files,

@@ -17,6 +17,7 @@ struct handle {
     uid_t uid; /* the opener's: a release does not say whose it is */
     gid_t gid;
     bool writes, appends;
+    uint64_t lock_key;      /* atomic: the file that its locks are on, 0 before the first */
     struct list_entry open; /* in tree->handles; under tree->lock */
 };
 
@@ -568,8 +569,50 @@ int tree_fsync(struct tree *tree, const struct caller *caller, struct handle *ha
     return r;
 }
 
+/* What is locked by a handle: a row, whatever revision or draft of it, and for good, should the draft become
+ * a row. */
+static uint64_t lock_key(struct handle *handle)
+{
+    uint64_t key = __atomic_load_n(&handle->lock_key, __ATOMIC_RELAXED);
+    if (key)
+        return key;
+    struct place place;
+    key = handle->node ? handle->node->nodeid : handle->revision;
+    if (handle->node && handle->node->draft.active)
+        key = handle->node->shown_ino ? handle->node->shown_ino : key;
+    else if (!handle->node && address_parse(handle->revision, &place) && place.kind == PLACE_ROW)
+        key = address_row(&place.key);
+    __atomic_store_n(&handle->lock_key, key, __ATOMIC_RELAXED);
+    return key;
+}
+
+bool tree_lock_find(struct tree *tree, struct handle *handle, const struct lock *wanted, struct lock *held)
+{
+    return locks_find(tree->locks, lock_key(handle), wanted, held);
+}
+
+int tree_lock_set(struct tree *tree, struct handle *handle, const struct lock *wanted, uint64_t ticket,
+                  lock_answer answer, void *arg)
+{
+    struct lock lock = *wanted;
+    lock.through = handle;
+    return locks_set(tree->locks, lock_key(handle), &lock, ticket, answer, arg);
+}
+
+void tree_lock_cancel(struct tree *tree, uint64_t ticket)
+{
+    locks_cancel(tree->locks, ticket);
+}
+
+void tree_lock_drop(struct tree *tree, struct handle *handle, uint64_t owner)
+{
+    locks_drop(tree->locks, lock_key(handle), owner, NULL);
+}
+
 void tree_release(struct tree *tree, const struct caller *caller, struct handle *handle)
 {
+    if (handle->lock_key)
+        locks_drop(tree->locks, handle->lock_key, 0, handle);
     struct node *node = handle->node;
     struct caller opener = *caller;
     opener.uid = handle->uid;

@@ -45,6 +45,7 @@ struct tree {
     struct memory *memory;
     struct report *report;
     struct told *told;
+    struct locks *locks;
     struct refused *refused;
     struct node *readme; /* a reference; never changes */
     void (*invalidate)(void *arg, uint64_t nodeid);

@@ -1,0 +1,51 @@
+/*
+ * flock() and fcntl() locks, by row: whatever revision or draft of it two programs have open, their locks
+ * exclude each other, in this mount. The two kinds do not see each other, as on a disk. Who waits takes no
+ * thread: he is told by a call when it is his turn. First come, first served among those that exclude each
+ * other.
+ *
+ * What is not done: looking for deadlocks (EDEADLK); a wait ends by a signal.
+ * Thread-safe; nobody is called under the lock. Errors: -EAGAIN (held by another), -EINTR, -ENOLCK (too
+ * many), -ENOMEM.
+ */
+#pragma once
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct locks;
+
+enum lock_kind { LOCK_KIND_RANGE, LOCK_KIND_WHOLE }; /* fcntl(), flock() */
+
+struct lock {
+    enum lock_kind kind;
+    short type;          /* F_RDLCK, F_WRLCK, F_UNLCK */
+    uint64_t start, end; /* bytes, both included */
+    uint64_t owner;
+    pid_t pid;           /* of the owner, for F_GETLK */
+    const void *through; /* the handle it was taken by */
+};
+
+/* Called once, from any thread: 0 = held, or -errno. */
+typedef void (*lock_answer)(void *arg, int r);
+
+/* At most `max` locks and waiters, all together. NULL when memory is out. */
+struct locks *locks_new(size_t max);
+/* Nobody may wait any more. */
+void locks_free(struct locks *locks);
+
+/* A lock of another owner that excludes this one, of file `key`; false when there is none. */
+bool locks_find(struct locks *locks, uint64_t key, const struct lock *wanted, struct lock *held);
+/*
+ * Sets or, by F_UNLCK, takes away. 1: `answer` is called later (NULL = does not wait). `ticket` is of the
+ * caller's choice, to cancel by.
+ */
+int locks_set(struct locks *locks, uint64_t key, const struct lock *wanted, uint64_t ticket,
+              lock_answer answer, void *arg);
+/* A wait ends with -EINTR; nothing when it has ended already. */
+void locks_cancel(struct locks *locks, uint64_t ticket);
+void locks_cancel_all(struct locks *locks);
+/* At the close of a file: what an owner has (through = NULL), or what was taken by a handle. */
+void locks_drop(struct locks *locks, uint64_t key, uint64_t owner, const void *through);

@@ -1,0 +1,216 @@
+"""flock() and fcntl() locks on rows: they hold between programs that have different revisions or drafts of a row open."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mount_tools import errno_of, wait_for
+
+pytestmark = pytest.mark.usefixtures('mnt')
+
+HOLDER = '''
+import fcntl, os, sys
+path, kind, how = sys.argv[1:4]
+fd = os.open(path, os.O_RDWR if how == 'write' else os.O_RDONLY)
+if kind == 'flock':
+    fcntl.flock(fd, fcntl.LOCK_EX if how == 'write' else fcntl.LOCK_SH)
+else:
+    fcntl.lockf(fd, fcntl.LOCK_EX if how == 'write' else fcntl.LOCK_SH, *map(int, sys.argv[4:]))
+print('held', flush=True)
+sys.stdin.read()
+'''
+
+
+class Holder:
+    """A process that takes a lock, says so, and keeps it until it is let go."""
+
+    def __init__(self, path, kind, how, *span):
+        self.process = subprocess.Popen([sys.executable, '-c', HOLDER, path, kind, how, *map(str, span)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        assert self.process.stdout.readline() == 'held\n'
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def opened():
+    fds = []
+
+    def open_file(path, flags=os.O_RDWR):
+        fds.append(os.open(path, flags))
+        return fds[-1]
+    yield open_file
+    for fd in fds:
+        os.close(fd)
+
+
+def locked(fd, kind, how=fcntl.LOCK_EX, *span):
+    return errno_of(fcntl.flock if kind == 'flock' else fcntl.lockf, fd, how | fcntl.LOCK_NB, *span)
+
+
+@pytest.mark.parametrize('kind', ['flock', 'fcntl'])
+@pytest.mark.parametrize('held, wanted, both', [('write', 'write', False), ('write', 'read', False),
+                                                ('read', 'write', False), ('read', 'read', True)])
+def test_between_two_programs(new_user, opened, kind, held, wanted, both):
+    """Writers have drafts of their own, readers the revision: all of one row."""
+    path = new_user().path
+    fd = opened(path, os.O_RDWR if wanted == 'write' else os.O_RDONLY)
+    how = fcntl.LOCK_EX if wanted == 'write' else fcntl.LOCK_SH
+    with Holder(path, kind, held):
+        assert locked(fd, kind, how) == (None if both else 'EAGAIN')
+    assert wait_for(lambda: locked(fd, kind, how) is None, 5)
+
+
+@pytest.mark.parametrize('kind', ['flock', 'fcntl'])
+def test_whatever_the_revision(new_user, opened, sql, kind):
+    row = new_user()
+    fd = opened(row.path, os.O_RDONLY)
+    assert locked(fd, kind, fcntl.LOCK_SH) is None
+    sql(row.region, "UPDATE users SET first_name = 'Moved' WHERE id = %s", (row.id,))
+    assert wait_for(lambda: b'Moved' in row.read(), 5)
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run([sys.executable, '-c', HOLDER, row.path, kind, 'write'], stdin=subprocess.DEVNULL, timeout=1,
+                       check=False)
+
+
+def test_other_rows_and_kinds_are_free(new_user, opened):
+    one, two = new_user().path, new_user().path
+    with Holder(one, 'flock', 'write'), Holder(one, 'fcntl', 'write'):
+        fd = opened(two)
+        assert locked(fd, 'flock') is None and locked(fd, 'fcntl') is None
+
+
+def test_ranges(new_user, opened):
+    """fcntl() locks bytes; a lock inside an own one cuts it, and what sticks out stays."""
+    path = new_user().path
+    fd = opened(path)
+    with Holder(path, 'fcntl', 'write', 10, 0):
+        assert locked(fd, 'fcntl', fcntl.LOCK_EX, 10, 10) is None
+        assert locked(fd, 'fcntl', fcntl.LOCK_EX, 1, 9) == 'EAGAIN'
+        assert locked(fd, 'fcntl', fcntl.LOCK_EX, 0, 20) is None
+    fcntl.lockf(fd, fcntl.LOCK_UN)
+    fcntl.lockf(fd, fcntl.LOCK_EX, 30, 0)
+    fcntl.lockf(fd, fcntl.LOCK_UN, 10, 10)
+    for start, free in ((0, False), (9, False), (10, True), (19, True), (20, False), (29, False), (30, True)):
+        probe = subprocess.run([sys.executable, '-c', 'import fcntl, os, sys\nfd = os.open(sys.argv[1], os.O_RDWR)\n'
+                                'fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(sys.argv[2]))', path, str(start)],
+                               capture_output=True, check=False)
+        assert (probe.returncode == 0) == free, (start, probe.stderr)
+
+
+def test_who_holds_it(new_user, opened):
+    import struct
+    path = new_user().path
+    fd = opened(path)
+    with Holder(path, 'fcntl', 'write', 7, 3) as holder:
+        asked = struct.pack('hhqqi4x', fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, start, length, pid = struct.unpack('hhqqi4x', fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        assert (kind, start, length, pid) == (fcntl.F_WRLCK, 3, 7, holder.process.pid)
+
+
+def test_flock_1(new_user, tmp_path):
+    """The command: twenty at once, each adds one under the lock."""
+    path, counter = new_user().path, tmp_path / 'counter'
+    counter.write_text('0')
+    script = f'flock {path} sh -c "n=\\$(cat {counter}); sleep 0.01; echo \\$((n + 1)) > {counter}"'
+    running = [subprocess.Popen(['sh', '-c', script]) for _ in range(20)]
+    assert [process.wait(60) for process in running] == [0] * 20
+    assert counter.read_text() == '20\n'
+
+
+@pytest.mark.parametrize('kind', ['flock', 'fcntl'])
+def test_a_wait_ends_with_the_lock(new_user, kind):
+    path = new_user().path
+    with Holder(path, kind, 'write'):
+        waiting = Holder(path, kind, 'write')
+        time.sleep(0.3)
+        assert waiting.process.poll() is None
+    with waiting:
+        pass
+
+
+@pytest.mark.parametrize('kind', ['flock', 'fcntl'])
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGKILL])
+def test_a_wait_ends_by_a_signal(new_user, opened, kind, signum):
+    path = new_user().path
+    with Holder(path, kind, 'write'):
+        waiting = Holder(path, kind, 'write').process
+        time.sleep(0.5)
+        waiting.send_signal(signum)
+        assert waiting.wait(5) == -signum
+        waiting.stdin.close()
+        waiting.stdout.close()
+    fd = opened(path)
+    assert wait_for(lambda: locked(fd, kind) is None, 5)  # nobody was left in line to get it
+
+
+@pytest.mark.parametrize('kind', ['flock', 'fcntl'])
+@pytest.mark.parametrize('how', ['read', 'write'])
+def test_a_killed_holder_leaves_nothing(new_user, opened, kind, how):
+    path = new_user().path
+    holder = Holder(path, kind, how)
+    with holder:
+        holder.process.kill()
+        holder.process.wait(5)
+    fd = opened(path)
+    assert wait_for(lambda: locked(fd, kind) is None, 5)
+
+
+def test_fcntl_locks_go_with_any_close(new_user, opened):
+    """As POSIX has it: a process that closes one of its descriptors of the file has no locks on it any more."""
+    path = new_user().path
+    fd, other = opened(path), os.open(path, os.O_RDWR)
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    os.close(other)
+    with Holder(path, 'fcntl', 'write'):
+        pass
+
+
+def test_a_lock_survives_a_save(new_user, opened, sql):
+    """What is locked is the row: the writer's own save does not let others in."""
+    row = new_user()
+    fd = opened(row.path)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    text = row.read().replace(b'"Ada"', b'"Eve"')
+    os.pwrite(fd, text, 0)
+    os.fsync(fd)
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run([sys.executable, '-c', HOLDER, row.path, 'flock', 'write'], stdin=subprocess.DEVNULL, timeout=1,
+                       check=False)
+    assert row.json()['first_name'] == 'Eve'
+
+
+def test_scratch_files_are_locked_too(mnt, new_user, opened):
+    path = new_user().path.with_name('lock.tmp')
+    path.write_text('')
+    try:
+        fd = opened(path)
+        with Holder(path, 'flock', 'write'):
+            assert locked(fd, 'flock') == 'EAGAIN'
+        assert wait_for(lambda: locked(fd, 'flock') is None, 5)
+    finally:
+        path.unlink()
+
+
+def test_a_mount_ends_with_somebody_waiting(new_mount, new_user, mnt):
+    mount = new_mount()
+    path = mount.directory / new_user().path.relative_to(mnt)
+    first = Holder(path, 'flock', 'write')
+    with first:
+        waiting = Holder(path, 'flock', 'write')
+        time.sleep(0.3)
+        os.kill(mount.pid(), signal.SIGTERM)
+        assert wait_for(lambda: mount.pid() is None, 5)
+        waiting.process.kill()
+        waiting.process.communicate(timeout=5)
