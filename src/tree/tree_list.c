@@ -27,7 +27,6 @@ struct read_ahead {
     struct row_key folder;
     int64_t after;
     size_t limit;
-    bool names_only;
     struct op op;      /* deadline of the request that began it */
     struct page *page; /* owned, the answer, once joined */
     struct fail f;
@@ -46,7 +45,8 @@ struct listing {
     struct scratch_item *items; /* owned, with references; listed once */
     size_t nitems;
     bool listed;
-    bool plus; /* the kernel wants attributes, too */
+    bool plus;     /* the kernel wants attributes, too */
+    bool was_plus; /* so it did with the last row, and the page has them, or the kernel */
     char name[NAME_MAX_BYTES + 1];
     struct list_entry open; /* in tree->listings; under tree->lock */
 };
@@ -91,7 +91,7 @@ static void *ahead_run(void *arg)
 {
     struct read_ahead *ahead = arg;
     ahead->r = store_page(ahead->tree->store, ahead->folder.collection, ahead->folder.region, ahead->after,
-                          ahead->limit, ahead->names_only, &ahead->op, &ahead->page, &ahead->f);
+                          ahead->limit, true, &ahead->op, &ahead->page, &ahead->f);
     return NULL;
 }
 
@@ -103,7 +103,6 @@ static void ahead_begin(struct tree *tree, const struct caller *caller, struct l
     *ahead = (struct read_ahead){.tree = tree,
                                  .folder = listing->place.key,
                                  .limit = limit,
-                                 .names_only = !listing->plus,
                                  .after = page->rows[page->count - 1].id,
                                  .op = caller->op};
     ahead->op.interrupted = ahead_cancelled;
@@ -140,10 +139,6 @@ static bool ahead_take(struct listing *listing, int64_t after)
     ahead_join(ahead);
     if (ahead->r < 0)
         return false;
-    if (ahead->page->names_only && listing->plus) {
-        free(STEAL(ahead->page));
-        return false;
-    }
     listing->page = STEAL(ahead->page);
     listing->limit = ahead->limit;
     return true;
@@ -253,15 +248,15 @@ static int fixed_at(struct tree *tree, const struct caller *caller, struct listi
 }
 
 static int ask_page(struct tree *tree, const struct caller *caller, struct listing *listing, int64_t after,
-                    size_t limit)
+                    size_t limit, bool names_only)
 {
     struct fail f = {0};
     const struct row_key *key = &listing->place.key;
     int r = listing->place.kind == PLACE_DELETED
                 ? store_deleted_page(tree->store, key->collection, key->region, after, limit, &caller->op,
                                      &listing->page, &f)
-                : store_page(tree->store, key->collection, key->region, after, limit, !listing->plus,
-                             &caller->op, &listing->page, &f);
+                : store_page(tree->store, key->collection, key->region, after, limit, names_only, &caller->op,
+                             &listing->page, &f);
     if (r == 0)
         listing->limit = limit;
     if (f.err && r < 0 && r != -EINTR) {
@@ -270,6 +265,19 @@ static int ask_page(struct tree *tree, const struct caller *caller, struct listi
         report_add(tree->report, path, &f);
     }
     return r;
+}
+
+/* Whether the page has the attributes of its rows, or the kernel has. */
+static bool is_known(struct tree *tree, const struct listing *listing)
+{
+    struct row_key key = listing->place.key;
+    const struct page *page = listing->page;
+    for (size_t i = 0; page->names_only && i < page->count; i++) {
+        key.id = page->rows[i].id;
+        if (!told_believes(tree->told, &key))
+            return false;
+    }
+    return true;
 }
 
 static size_t grow(const struct tree *tree, size_t limit)
@@ -283,11 +291,14 @@ static int load_page(struct tree *tree, const struct caller *caller, struct list
     bool goes_on = listing->page != NULL;
     free(listing->page);
     listing->page = NULL;
-    if (!ahead_take(listing, after)) {
-        int r = ask_page(tree, caller, listing, after, grow(tree, listing->limit));
-        if (r < 0)
-            return r;
+    size_t limit = grow(tree, listing->limit);
+    int r = ahead_take(listing, after) ? 0 : ask_page(tree, caller, listing, after, limit, true);
+    if (r == 0 && listing->plus && !is_known(tree, listing)) {
+        free(STEAL(listing->page));
+        r = ask_page(tree, caller, listing, after, limit, false);
     }
+    if (r < 0)
+        return r;
     listing->after = after;
     listing->index = 0;
     listing->loaded = clock_now_ms();
@@ -323,7 +334,7 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
      */
     bool here = listing->page && listing->after <= after &&
                 clock_now_ms() - listing->loaded <= tree->kernel_ms &&
-                !(listing->plus && listing->page->names_only);
+                !(listing->plus && !listing->was_plus && listing->page->names_only);
     size_t i = here ? page_find(listing, after) : 0;
     bool ended = here && listing->page->count < listing->limit;
     if (!here || (i == listing->page->count && !ended)) {
@@ -332,6 +343,7 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
             return r;
         i = 0;
     }
+    listing->was_plus = listing->plus;
     if (i >= listing->page->count)
         return 0;
     const struct page_row *row = &listing->page->rows[i];
@@ -342,7 +354,7 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
     *listed = (struct listed){.name = listing->name, .next = row->id + DOTS};
     if (listing->place.kind == PLACE_DELETED)
         entry_deleted(tree, &key, &row->revision, &listed->entry);
-    else if (listing->plus)
+    else if (listing->plus && !listing->page->names_only)
         entry_revision(tree, &key, &row->revision, &listed->entry);
     else
         listed->entry.attr = (struct stat){.st_ino = address_row(&key), .st_mode = S_IFREG};
