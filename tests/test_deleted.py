@@ -396,7 +396,7 @@ def test_a_day_later_it_is_gone(sql, mnt, user, new_user, replayed):
     user.path.unlink()
     sql('europe', f'UPDATE deleted_rows SET {DAY_OVER} WHERE id = %s', [user.id])
     new_user().path.unlink()
-    assert not is_kept(sql, user), 'the next deletion purges'
+    assert not is_kept(sql, user), 'the next write purges'
 
 
 def test_pruning_purges_whatever_their_number(sql, new_user):

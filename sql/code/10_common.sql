@@ -589,9 +589,11 @@ BEGIN
         IF NOT FOUND THEN
             PERFORM refuse('CF005', NULL, format('request %s has been used or given up', p_request));
         END IF;
+        PERFORM purge_deleted(); -- here, where a transaction ends: nobody waits for long for what it has locked
     END IF;
 END $$;
-COMMENT ON FUNCTION note_request IS 'Makes the transaction findable by its request id, and exactly once';
+COMMENT ON FUNCTION note_request IS
+    'Makes the transaction findable by its request id, and exactly once; the last that a write does';
 
 CREATE OR REPLACE FUNCTION resolve_request(p_request uuid) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$

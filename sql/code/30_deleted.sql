@@ -3,8 +3,8 @@
 -- take_deleted(), so that a tool that unlinks before it creates loses nothing; undelete_<suffix> brings the row back
 -- as it was. Rows that SQL clients DELETE themselves are not kept.
 --
--- A day is over when it is over: nothing below shows or takes an older row. From the disk they go with the deletions
--- and creations that follow, a hundred at most each, and with prune_logs().
+-- A day is over when it is over: nothing below shows or takes an older row. From the disk they go with the writes that
+-- follow, a hundred at most each (note_request), and with prune_logs().
 
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
@@ -40,7 +40,6 @@ CREATE OR REPLACE FUNCTION keep_deleted(p_collection smallint, p_table name, p_r
                                         p_parts jsonb DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM purge_deleted();
     INSERT INTO deleted_rows AS d (collection, region, id, rev, created_at, updated_at, content_at, user_id, body,
                                    parts, actor)
     VALUES (p_collection, (p_row ->> 'region')::smallint, (p_row ->> 'id')::bigint, (p_row ->> 'rev')::bigint,
@@ -63,7 +62,6 @@ BEGIN
     IF p_id IS NULL THEN
         RETURN NULL; -- the next id: no deleted row has it
     END IF;
-    PERFORM purge_deleted();
     DELETE FROM deleted_rows d WHERE d.collection = p_collection AND d.region = p_region AND d.id = p_id
     RETURNING * INTO kept;
     RETURN CASE WHEN kept.deleted_at > statement_timestamp() - deleted_kept_for() THEN kept END;
