@@ -4,7 +4,6 @@ errno of the table and in words, with the old row whole and the text in .refused
 import errno
 import json
 import os
-import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
