@@ -129,10 +129,11 @@ static int open_revision(struct tree *tree, const struct caller *caller, const s
                          struct open_hints *hints)
 {
     int r = handle_new(tree, caller, NULL, O_RDONLY, handle);
-    if (r == 0)
-        r = revision_opened(tree, nodeid, document);
+    if (r < 0)
+        return r;
+    r = revision_opened(tree, nodeid, document);
     if (r < 0) {
-        free(*handle);
+        tree_release(tree, caller, *handle);
         return r;
     }
     (*handle)->document = document_ref(document);
