@@ -38,9 +38,10 @@ COMMENT ON FUNCTION pass_ids IS 'AFTER INSERT of rows out of a backup: fresh ids
 CREATE OR REPLACE FUNCTION pass_invoice_numbers() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 BEGIN
+    -- INV-002-00000017, and INV-2-17 as older ones are written.
     PERFORM pass_sequence('invoice_number_seq', (
-        SELECT max(substr(number, 9)::bigint) FROM new_rows
-        WHERE number ~ ('^INV-' || to_char(shard_number(), 'FM000') || '-[0-9]{8,12}$')), 900000000000);
+        SELECT max(split_part(number, '-', 3)::bigint) FROM new_rows
+        WHERE number ~ format('^INV-0{0,2}%s-[0-9]{1,12}$', shard_number())), 900000000000);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION pass_invoice_numbers IS 'AFTER INSERT of invoices out of a backup: fresh numbers come behind theirs';

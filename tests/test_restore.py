@@ -1,0 +1,372 @@
+"""mount/restore: a platform comes back from its backup byte for byte, in the tree and in the tables."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import process
+import pytest
+from cluster import SHARDS, Cluster
+from conftest import ROOT, prepare
+from mount_tools import REGIONS
+
+RESTORE = ROOT / 'mount/restore'
+PG_DUMP = Path('/usr/lib/postgresql/15/bin/pg_dump')
+BUSINESS = ('users user_profiles user_credentials course_categories courses course_modules course_lessons enrollments '
+            'lesson_progress course_reviews payment_methods transactions invoices').split()
+TECHNICAL = {'rev', 'content_at'}
+DONE, LEFT, BROKEN, USAGE, INTERRUPTED = 0, 1, 2, 64, 130
+PASSWORD = 'correct horse battery'
+EMAIL = 'restored@example.org'
+
+
+class Platform:
+    """A cluster of the module's own, a mount of it for restores, and its backup."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.mount = None
+        self.settings = {}  # of the mount, besides those of a restore
+        self.backup = cluster.directory / 'backup'
+
+    @property
+    def root(self):
+        return self.mount.directory
+
+    def mounted(self, **settings):
+        """Mounts it, anew if need be."""
+        self.unmount()
+        config = self.cluster.write_config(self.cluster.directory / 'restore.conf', state_dir=None,
+                                           **{'conflicts': 'overwrite', 'credentials': 'on', **settings})
+        self.mount = self.cluster.mount(self.cluster.directory / 'mnt-restore', config=config)
+        self.settings = settings
+        return self.root
+
+    def unmount(self):
+        if self.mount:
+            self.cluster.mounts.remove(self.mount)
+            assert self.mount.stop() == 0
+            self.mount = None
+
+    def sql(self, where, text, params=None):
+        connection = self.cluster.connect(where, options='-c search_path=campusfs,pg_catalog')
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(text, params)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def drop(self):
+        """The bad day: every database is lost, and made anew."""
+        self.unmount()
+        for shard in SHARDS:
+            connection = self.cluster.connect(shard, database='postgres')
+            with connection.cursor() as cursor:
+                cursor.execute('DROP DATABASE campusfs WITH (FORCE)')
+            connection.close()
+        self.cluster.run('init')
+        self.mounted()
+
+    def restore(self, *options, backup=None, root=None):
+        return subprocess.run([RESTORE, *options, backup or self.backup, root or self.root], capture_output=True,
+                              text=True, check=False, timeout=120)
+
+    def differences(self):
+        # What a mount may believe for a moment, the kernel may as well.
+        time.sleep(1.1)
+        return subprocess.run(['rsync', '-anicO', '--delete', f'{self.backup}/', f'{self.root}/'], capture_output=True,
+                              text=True, check=True).stdout
+
+    def dump(self):
+        """{(shard, table): its rows, sorted}, as pg_dump has them, technical columns aside."""
+        found = {}
+        for shard in SHARDS:
+            node = self.cluster.primary(shard)
+            text = subprocess.run(
+                [PG_DUMP, '--data-only', '--schema=campusfs', '-h', node.socket_directory, '-p', str(node.port), '-U',
+                 'postgres', 'campusfs'], env={**os.environ, 'PGPASSFILE': str(self.cluster.passfile)},
+                capture_output=True, text=True, check=True).stdout
+            for table, columns, rows in re.findall(
+                    r'^COPY campusfs\.(\w+) \(([^)\n]*)\) FROM stdin;\n(.*?)^\\\.$', text, re.M | re.S):
+                if table not in BUSINESS:
+                    continue
+                kept = [i for i, name in enumerate(columns.split(', ')) if name not in TECHNICAL]
+                cells = (row.split('\t') for row in rows.splitlines())
+                found[shard, table] = sorted(tuple(row[i] for i in kept) for row in cells)
+        assert len(found) == len(BUSINESS) * len(SHARDS)
+        return found
+
+    def rows(self):
+        return {shard: self.sql(shard, 'SELECT count(*) FROM change_log')[0][0] for shard in SHARDS}
+
+
+def put(platform, region, collection, row_id, document):
+    call = (f'SELECT id FROM put_{collection}(%s::smallint, %s, %s::jsonb, NULL, NULL, false, %s::uuid, %s)')
+    (made,), = platform.sql(region, call, (REGIONS[region], row_id, json.dumps(document), str(uuid.uuid4()), 'test'))
+    return made
+
+
+@pytest.fixture(scope='module')
+def platform(run_directory, campusfs):
+    """A seeded platform, with a user whose password is known and a deep branch of categories whose ids run upwards."""
+    cluster = Cluster(run_directory / f'restore-{uuid.uuid4().hex[:6]}', durable=False, replicas=False, mongodb=False,
+                      program=campusfs)
+    try:
+        cluster.create()
+        prepare(cluster, seed=True)
+        platform = Platform(cluster)
+        put(platform, 'europe', 'users', None, {'email': EMAIL, 'username': 'restored', 'first_name': 'Ada',
+                                                'last_name': 'Lovelace', 'password': PASSWORD})
+        root = platform.mounted()
+        for row_id, parent in ((900001, None), (800001, 900001), (700001, 800001)):
+            (root / f'categories/{row_id}.json').write_text(json.dumps(
+                {'name': f'Level {row_id}', 'slug': f'level-{row_id}', 'parent_id': parent}))
+        time.sleep(1.1)
+        subprocess.run(['rsync', '-a', f'{root}/', f'{platform.backup}/'], check=True)
+        platform.saved = platform.dump()
+        yield platform
+        platform.unmount()
+    finally:
+        cluster.kill()
+
+
+@pytest.fixture
+def whole(platform):
+    """The platform as its backup has it, mounted for a restore."""
+    if platform.settings:
+        platform.mounted()
+    assert platform.restore('--delete').returncode == DONE
+    return platform
+
+
+def backup_rows(platform, collection, region='europe'):
+    return sorted((platform.backup / f'regions/{region}/{collection}').iterdir())
+
+
+# ---- the proof
+
+def check_fresh_ids(platform):
+    """Fresh ids and numbers come behind the restored ones, and nobody had to say so."""
+    for region in ('north_america', 'europe', 'asia'):
+        for collection, table in (('users', 'users'), ('courses', 'courses'), ('enrollments', 'enrollments'),
+                                  ('reviews', 'course_reviews'), ('payment-methods', 'payment_methods'),
+                                  ('transactions', 'transactions'), ('invoices', 'invoices')):
+            (most, number), = platform.sql(region, f'SELECT max(id), (SELECT number FROM shard) FROM {table}')
+            fresh = int((platform.root / f'regions/{region}/{collection}/.next-id').read_text())
+            assert fresh > most and fresh % 1000 == number, (region, collection)
+        for table in ('course_modules', 'course_lessons'):
+            (fresh, most), = platform.sql(region, f"SELECT next_child_id('{table}'), (SELECT max(id) FROM {table})")
+            assert fresh > most, table
+        (fresh, numbers), = platform.sql(region, 'SELECT next_invoice_number(), '
+                                                 '(SELECT array_agg(number) FROM invoices)')
+        running = [int(number.rpartition('-')[2]) for number in (fresh, *numbers)]
+        assert running[0] == max(running[1:]) + 1
+    assert int((platform.root / 'categories/.next-id').read_text()) > 900001
+
+
+def test_round_trip(platform):
+    platform.drop()
+    assert platform.differences() != ''
+    done = platform.restore()
+    assert done.returncode == DONE, done.stdout + done.stderr
+    assert platform.differences() == ''
+    restored = platform.dump()
+    for place, rows in platform.saved.items():
+        assert restored[place] == rows, place
+    check_fresh_ids(platform)
+    (user,), = platform.sql('europe', 'SELECT user_id FROM authenticate_user(%s, %s)', (EMAIL, PASSWORD))
+    moved = platform.root / f'regions/europe/users/{user}.json'
+    assert process.wait_until(lambda: '"last_login_at": null' not in moved.read_text(), 3)
+    assert platform.restore().returncode == DONE
+    assert '"last_login_at": null' in moved.read_text()
+
+
+def test_ids_of_ones_own_move_no_sequence(whole):
+    """The rule that the one above is an exception of: without a time of its own, or near the end of all ids."""
+    before = int((whole.root / 'regions/europe/users/.next-id').read_text())
+    document = {'email': f'{uuid.uuid4().hex}@example.org', 'username': uuid.uuid4().hex, 'first_name': 'A',
+                'last_name': 'B'}
+    path = whole.root / 'regions/europe/users/50000002.json'
+    path.write_text(json.dumps(document))
+    assert int((whole.root / 'regions/europe/users/.next-id').read_text()) == before + 1000
+    path.unlink()
+    stray = whole.cluster.directory / 'stray.json'
+    stray.write_text(json.dumps(document))
+    path = whole.root / 'regions/europe/users/274877906002.json'
+    subprocess.run(['cp', '-p', stray, path], check=True)
+    assert int((whole.root / 'regions/europe/users/.next-id').read_text()) == before + 2000
+    path.unlink()
+
+
+def test_a_second_run_sends_nothing(whole):
+    before = whole.rows()
+    done = whole.restore('--delete')
+    assert (done.returncode, done.stdout) == (DONE, 'MOUNT has all that BACKUP has, and nothing else\n')
+    assert whole.rows() == before
+    assert list((whole.root / 'regions/europe/users').glob('.refused/*')) == []
+
+
+# ---- damage
+
+def test_a_damaged_tree(whole):
+    region = 'regions/europe'
+    users, reviews, enrollments, courses = (backup_rows(whole, name)
+                                            for name in ('users', 'reviews', 'enrollments', 'courses'))
+    changed = whole.root / region / 'users' / users[1].name
+    changed.write_text(re.sub(r'"first_name": ".*"', '"first_name": "Damaged"', changed.read_text()))
+    course = whole.root / region / 'courses' / courses[0].name
+    document = json.loads(course.read_text())
+    document['modules'].append({'title': 'Not in the backup', 'lessons': [{'title': 'Nor this'}]})
+    course.write_text(json.dumps(document))
+    for path in (*reviews[:2], *enrollments[:1]):
+        (whole.root / region / path.parent.name / path.name).unlink()
+    whole.sql('europe', 'UPDATE user_credentials SET password_hash = %s WHERE user_id IN '
+              '(SELECT id FROM users WHERE email = %s)', ('$2a$04$' + 'x' * 53, EMAIL))
+    extra = put(whole, 'europe', 'users', None, {'email': 'extra@example.org', 'username': 'extra', 'first_name': 'E',
+                                                 'last_name': '', 'password': 'extra password'})
+    put(whole, 'europe', 'reviews', None, {'user_id': extra, 'course_id': int(courses[0].stem), 'rating': 1})
+    time.sleep(1.1)
+
+    done = whole.restore('--dry-run', '--delete')
+    assert done.returncode == DONE and 'nothing was changed' in done.stdout
+    assert f'delete {region}/users/{extra}.json' in done.stdout
+    assert f'send {region}/reviews/{reviews[0].name}' in done.stdout
+    assert 'Damaged' in changed.read_text()
+
+    done = whole.restore()
+    assert done.returncode == DONE or f'{courses[0].name}' in done.stdout, done.stdout
+    assert (whole.root / region / f'users/{extra}.json').exists(), 'only --delete deletes'
+    assert '--delete removes them' in done.stdout or 'left:' in done.stdout
+
+    done = whole.restore('--delete')
+    assert done.returncode == DONE, done.stdout + done.stderr
+    assert whole.differences() == ''
+    assert whole.dump() == whole.saved
+
+
+def test_swapped_unique_values_are_listed(whole):
+    first, second = (int(path.stem) for path in backup_rows(whole, 'users')[:2])
+    (one,), (two,) = (whole.sql('europe', 'SELECT email FROM users WHERE id = %s', (row,))[0]
+                      for row in (first, second))
+    whole.sql('europe', "UPDATE users SET email = 'swap@example.org' WHERE id = %s", (first,))
+    whole.sql('europe', 'UPDATE users SET email = %s WHERE id = %s', (one, second))
+    whole.sql('europe', 'UPDATE users SET email = %s WHERE id = %s', (two, first))
+    time.sleep(1.1)
+    done = whole.restore()
+    assert done.returncode == LEFT
+    for row, email in ((first, one), (second, two)):
+        assert re.search(rf'users/{row}\.json: not restored: EEXIST: email "{re.escape(email)}" is taken', done.stdout)
+    whole.sql('europe', "UPDATE users SET email = 'swap@example.org' WHERE id = %s", (first,))
+    time.sleep(1.1)
+    assert whole.restore().returncode == DONE, 'one of them out of the way, the rest restores itself'
+    assert whole.differences() == ''
+
+
+def test_an_interrupted_restore_goes_on(whole):
+    for shard in SHARDS:
+        whole.sql(shard, 'TRUNCATE invoices, course_reviews')
+    reviews = whole.root / 'regions/europe/reviews'
+    assert process.wait_until(lambda: os.listdir(reviews) == [], 3)
+    runner = subprocess.Popen([RESTORE, whole.backup, whole.root], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              text=True, start_new_session=True)
+    assert process.wait_until(lambda: len(os.listdir(reviews)) > 3, 20)
+    os.killpg(runner.pid, signal.SIGINT)
+    words = runner.communicate(timeout=20)[1]
+    assert runner.returncode == INTERRUPTED and 'run it again' in words
+    assert whole.differences() != ''
+    assert whole.restore().returncode == DONE
+    assert whole.differences() == ''
+    assert whole.dump() == whole.saved
+
+
+def test_a_document_that_is_broken_is_listed_and_the_rest_restored(whole, tmp_path):
+    backup = tmp_path / 'backup'
+    subprocess.run(['cp', '-a', whole.backup, backup], check=True)
+    broken, other = sorted((backup / 'regions/asia/reviews').iterdir())[:2]
+    broken.write_bytes(broken.read_bytes()[:-30])
+    (whole.root / 'regions/asia/reviews' / other.name).unlink()
+    done = whole.restore(backup=backup)
+    assert done.returncode == LEFT
+    assert re.search(rf'asia/reviews/{broken.name}: not restored: EINVAL: ', done.stdout)
+    assert (whole.root / 'regions/asia/reviews' / other.name).read_bytes() == other.read_bytes()
+
+
+# ---- an operator's mistakes
+
+def refused(whole, *options, words, code=LEFT, **places):
+    before = whole.rows()
+    done = whole.restore(*options, **places)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert re.search(words, done.stderr), done.stderr
+    assert whole.rows() == before
+    return done
+
+
+def test_places_that_are_none(whole, tmp_path):
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    refused(whole, '--delete', backup=empty, words='is no backup of a campusfs mount')
+    refused(whole, '--delete', backup=tmp_path / 'missing', words='is no backup of a campusfs mount')
+    (empty / 'regions/europe/users').mkdir(parents=True)
+    refused(whole, '--delete', backup=empty, words='it has no README')
+    (empty / 'README').touch()
+    refused(whole, '--delete', backup=empty, words='has no row at all')
+    refused(whole, root=tmp_path, words='is not a mount')
+    refused(whole, root='/proc', words='is not a campusfs mount')
+    refused(whole, backup=whole.root, words='BACKUP lies in MOUNT')
+
+
+def test_a_partial_backup_deletes_nothing_elsewhere(whole, tmp_path):
+    part = tmp_path / 'part'
+    (part / 'regions/europe').mkdir(parents=True)
+    shutil.copy2(whole.backup / 'README', part)
+    subprocess.run(['cp', '-a', whole.backup / 'regions/europe/reviews', part / 'regions/europe/'], check=True)
+    done = whole.restore('--delete', backup=part)
+    assert done.returncode == DONE and 'BACKUP has no regions/europe/users' in done.stderr
+    assert whole.differences() == ''
+
+
+def test_too_much_to_delete(whole, tmp_path):
+    part = tmp_path / 'part'
+    subprocess.run(['cp', '-a', whole.backup, part], check=True)
+    for path in sorted((part / 'regions/asia/reviews').iterdir())[:4]:
+        path.unlink()
+    refused(whole, '--delete', '--max-delete', '3', backup=part, words='would remove 4 rows')
+
+
+def test_mounts_that_cannot_take_it(whole):
+    whole.mounted(conflicts='refuse')
+    refused(whole, words='CAMPUSFS_CONFLICTS=overwrite')
+    whole.mounted(read_only='yes')
+    refused(whole, words='read-only')
+    whole.mounted(credentials='off')
+    refused(whole, words='--without-credentials')
+    done = whole.restore('--without-credentials')
+    assert done.returncode == DONE and 'passwords are not restored' in done.stderr
+
+
+def test_a_backup_without_credentials(whole, tmp_path):
+    part = tmp_path / 'part'
+    subprocess.run(['rsync', '-a', '--exclude=credentials', f'{whole.backup}/', part], check=True)
+    done = whole.restore('--delete', backup=part)
+    assert done.returncode == DONE and 'BACKUP has no credentials/' in done.stderr
+    assert whole.differences() == '', 'what BACKUP does not hold is not deleted'
+
+
+def test_times_that_were_lost_are_told(whole, tmp_path):
+    part = tmp_path / 'part'
+    subprocess.run(['cp', '-r', whole.backup, part], check=True)
+    assert 'have not the times of their documents' in whole.restore('--dry-run', backup=part).stderr
+
+
+@pytest.mark.parametrize('arguments, code', [([], USAGE), (['/x'], USAGE), (['--frob', '/x', '/y'], USAGE),
+                                             (['--jobs', '0', '/x', '/y'], USAGE), (['--help'], DONE)])
+def test_usage(arguments, code):
+    assert subprocess.run([RESTORE, *arguments], capture_output=True, check=False).returncode == code
