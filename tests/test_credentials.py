@@ -9,7 +9,7 @@ import uuid
 import process
 import psycopg2
 import pytest
-from mount_tools import errno_of, write_in_place
+from mount_tools import errno_of
 
 HASHES = ['$2a$06$pXMCEcQWD8gcu3bqBs4RX.iZkOQTNGEV5y5N.HZ0RLT8OJY3e0bNK', '$2b$04$' + 'k' * 53, '$2y$12$' + '/' * 53]
 SECRET = 'correct horse battery'
