@@ -151,6 +151,16 @@ def test_every_form_of_bcrypt_is_taken(shown, new_user, hashed):
     assert path.stat().st_mtime_ns == before.st_mtime_ns, 'an equal document writes nothing'
 
 
+@pytest.mark.parametrize('kind', ['$2a$', '$2b$', '$2y$'])
+def test_hashes_of_other_systems_authenticate(shown, user, sql, kind):
+    path = file_of(shown, user)
+    document = json.loads(path.read_text())
+    document['password_hash'] = kind + document['password_hash'][4:]
+    path.write_text(json.dumps(document))
+    assert json.loads(path.read_text())['password_hash'].startswith(kind)
+    assert authenticates(sql, user, SECRET) and not authenticates(sql, user, SECRET + '.')
+
+
 BAD = [('md5', '5f4dcc3b5aa765d61d8327deb882cf99'), ('plain', 'plain-secret'), ('short', '$2b$10$abc'),
        ('cost', '$2b$99$' + 'x' * 53), ('letter', '$2b$10$' + 'x' * 52 + '!'), ('kind', '$2z$10$' + 'x' * 53),
        ('list', [HASHES[1]]), ('number', 5), ('null', None), ('blanked', '*' * 60)]
@@ -187,6 +197,7 @@ def test_whose_they_are(shown, user, new_user):
     nobody = path.with_name('274877906002.json')
     assert errno_of(nobody.write_text, json.dumps({'password_hash': HASHES[0]})) == 'ENOLINK'
     assert errno_of(path.with_name('new.json').write_text, json.dumps({'password_hash': HASHES[0]})) == 'EINVAL'
+    assert errno_of(path.with_name('.next-id').read_text) == 'EPERM'
     elsewhere = shown / f'regions/africa/credentials/{user.id}.json'
     assert errno_of(elsewhere.write_text, json.dumps({'password_hash': HASHES[0]})) == 'ENOLINK'
 

@@ -423,7 +423,9 @@ DECLARE
     id bigint;
     taken boolean;
 BEGIN
-    IF tab IS NULL THEN
+    IF p_collection = credentials_number() THEN
+        PERFORM refuse('CF005', NULL, 'credentials take no ids of their own: the file is named by its user');
+    ELSIF tab IS NULL THEN
         PERFORM refuse('22023', 'collection', format('there is no collection number %s', p_collection));
     END IF;
     LOOP

@@ -39,10 +39,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION hash_password IS 'bcrypt hash of a password, which must have 1 to 72 bytes';
 
+CREATE OR REPLACE FUNCTION checkable_hash(p_hash text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN regexp_replace(p_hash, '^\$2[by]\$', '$2a$');
+COMMENT ON FUNCTION checkable_hash IS
+    'A bcrypt hash as pgcrypto reads it: what others call $2b$ and $2y$, it only knows as $2a$, and takes for DES';
+
 CREATE OR REPLACE FUNCTION put_password(p_region smallint, p_user_id bigint, p_password text) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
-    hash text := (SELECT password_hash FROM user_credentials WHERE region = p_region AND user_id = p_user_id);
+    hash text := (SELECT checkable_hash(password_hash) FROM user_credentials
+                  WHERE region = p_region AND user_id = p_user_id);
 BEGIN
     IF octet_length(p_password) BETWEEN 1 AND 72 AND crypt(p_password, hash) = hash THEN
         RETURN false; -- an editor saves one buffer many times

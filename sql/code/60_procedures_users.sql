@@ -73,9 +73,10 @@ LANGUAGE plpgsql SET search_path = campusfs, pg_catalog, pg_temp AS $$
 DECLARE
     -- A statement of its own: compared with a NULL in one expression, the planner would not compute it.
     computed text := crypt(coalesce(p_password, ''),
-                           coalesce(p_hash, format('$2a$%s$campusfs.nobody.at.all', to_char(password_cost(), 'FM00'))));
+                           coalesce(checkable_hash(p_hash),
+                                    format('$2a$%s$campusfs.nobody.at.all', to_char(password_cost(), 'FM00'))));
 BEGIN
-    RETURN computed = p_hash AND octet_length(p_password) <= 72; -- bcrypt ignores what is beyond
+    RETURN computed = checkable_hash(p_hash) AND octet_length(p_password) <= 72; -- bcrypt ignores what is beyond
 END $$;
 COMMENT ON FUNCTION password_matches(text, text) IS
 'Part of the procedures: whether a password is the one of a hash. Without a hash it works as long, on a salt that nobody
