@@ -52,6 +52,13 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION log_bulk IS 'One entry a region that says: anything in this collection may have changed';
 
+CREATE OR REPLACE FUNCTION change_time(p_updated_at timestamptz) RETURNS timestamptz
+LANGUAGE sql VOLATILE
+RETURN CASE WHEN p_updated_at BETWEEN transaction_timestamp() AND clock_timestamp() THEN p_updated_at
+            ELSE clock_timestamp() END;
+COMMENT ON FUNCTION change_time IS
+    'When a document changed: its own time, unless that was given; so who saves knows the time of the folder as well';
+
 CREATE OR REPLACE FUNCTION log_documents() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 DECLARE
@@ -67,8 +74,8 @@ BEGIN
         IF (SELECT count(*) FROM new_rows) > most THEN
             PERFORM log_bulk(coll, ARRAY(SELECT DISTINCT region FROM new_rows));
         ELSE
-            INSERT INTO change_log (collection, region, row_id, operation, rev, actor)
-            SELECT coll, region, id, 'insert', rev, change_actor() FROM new_rows;
+            INSERT INTO change_log (collection, region, row_id, operation, rev, actor, changed_at)
+            SELECT coll, region, id, 'insert', rev, change_actor(), change_time(updated_at) FROM new_rows;
         END IF;
     ELSIF TG_OP = 'UPDATE' THEN
         IF (SELECT count(*) FROM new_rows) > most THEN
@@ -76,9 +83,10 @@ BEGIN
                 (SELECT region, id, rev FROM new_rows EXCEPT SELECT region, id, rev FROM old_rows) UNION ALL
                 (SELECT region, id, rev FROM old_rows EXCEPT SELECT region, id, rev FROM new_rows)) changed));
         ELSE
-            INSERT INTO change_log (collection, region, row_id, operation, rev, actor)
-            SELECT coll, region, id, 'update', rev, change_actor()
-            FROM (SELECT region, id, rev FROM new_rows EXCEPT SELECT region, id, rev FROM old_rows) changed;
+            INSERT INTO change_log (collection, region, row_id, operation, rev, actor, changed_at)
+            SELECT coll, region, id, 'update', rev, change_actor(), change_time(updated_at)
+            FROM new_rows n
+            WHERE NOT EXISTS (SELECT FROM old_rows o WHERE (o.region, o.id, o.rev) = (n.region, n.id, n.rev));
         END IF;
     ELSIF TG_OP = 'DELETE' THEN
         IF (SELECT count(*) FROM old_rows) > most THEN

@@ -53,7 +53,7 @@ struct freshness *freshness_new(struct shard *shard, struct cache *cache, struct
                                 .config = config,
                                 .limit_ms = limit_ms,
                                 .asked_at = INT64_MIN / 2,
-                                .used_at = INT64_MIN / 2};
+                                .used_at = clock_now_ms()}; /* the first readers find it fed */
     fresh->changes = (struct pg_statement){"changes", sql_text("queries/changes.sql"), 2};
     pthread_mutex_init(&fresh->lock, NULL);
     pthread_condattr_t attr;

@@ -14,10 +14,10 @@
 
 enum {
     TOKEN_WAIT_US = 5000, /* how long a replica is waited for, in all */
-    TOKEN_POLL_US = 200,
-    ROUND_PAUSE_MS = 25, /* between rounds over all nodes */
-    ATTEMPT_SHARE = 80,  /* percent of the time left for one node while there is another */
-    REFUSALS_MAX = 8,    /* by servers that might answer another time */
+    TOKEN_POLL_US = 300,  /* the first pause; it doubles */
+    ROUND_PAUSE_MS = 25,  /* between rounds over all nodes */
+    ATTEMPT_SHARE = 80,   /* percent of the time left for one node while there is another */
+    REFUSALS_MAX = 8,     /* by servers that might answer another time */
 };
 
 enum verdict { READ_DONE, READ_FAILED, READ_ELSEWHERE };
@@ -92,8 +92,10 @@ static enum verdict run_checked(struct read *r, struct conn *conn, struct positi
 /* Polls a replica until it has the token, for a few milliseconds. */
 static bool wait_for_token(struct conn *conn, struct position token, const struct attempt *attempt)
 {
-    for (int waited = 0; waited < TOKEN_WAIT_US && !op_interrupted(&attempt->op); waited += TOKEN_POLL_US) {
-        nanosleep(&(struct timespec){.tv_nsec = TOKEN_POLL_US * 1000}, NULL);
+    int pause = TOKEN_POLL_US; /* grows: each question takes from what replays */
+    for (int waited = 0; waited < TOKEN_WAIT_US && !op_interrupted(&attempt->op); pause *= 2) {
+        nanosleep(&(struct timespec){.tv_nsec = pause * 1000}, NULL);
+        waited += pause;
         struct conn_step step = {.statement = &position_statement, .commit = true};
         enum conn_outcome outcome = conn_run(conn, &step, 1, &attempt->op, NULL);
         if (pg_rows_count(step.rows) == 1)

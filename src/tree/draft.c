@@ -9,6 +9,9 @@
 #include "base/json.h"
 #include "tree/tree_internal.h"
 
+/* A database's clock may be ahead of ours by so much. */
+enum { CLOCKS_APART_US = 2000000 };
+
 void folder_changed(struct tree *tree, unsigned collection, unsigned region)
 {
     pthread_mutex_lock(&tree->lock);
@@ -17,11 +20,33 @@ void folder_changed(struct tree *tree, unsigned collection, unsigned region)
     tree->invalidate(tree->invalidate_arg, address_place(PLACE_COLLECTION, collection, region));
 }
 
-void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev)
+/* The same by a save of ours, which tells the folder's time (change_time() in sql/): nobody need be asked. */
+static void folder_saved(struct tree *tree, const struct row_key *key, int64_t us)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (us > us_of_timespec(now) + CLOCKS_APART_US) {
+        folder_changed(tree, key->collection, key->region); /* not the commit's own time */
+        return;
+    }
+    pthread_mutex_lock(&tree->lock);
+    struct changed *changed = &tree->changed[key->collection][key->region];
+    if (us > changed->us)
+        changed->us = us;
+    pthread_mutex_unlock(&tree->lock);
+    tree->invalidate(tree->invalidate_arg, address_place(PLACE_COLLECTION, key->collection, key->region));
+}
+
+static void row_outdated(struct tree *tree, const struct row_key *key, uint64_t former_rev)
 {
     if (former_rev != 0)
         tree->invalidate(tree->invalidate_arg, address_revision(key, former_rev));
     told_outdated(tree->told, key);
+}
+
+void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev)
+{
+    row_outdated(tree, key, former_rev);
     folder_changed(tree, key->collection, key->region);
 }
 
@@ -63,11 +88,15 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
         key.id = result->id;
     if (result->document)
         memory_saved(tree->memory, &key, process, result->document->revision.content_us);
-    if (!result->unchanged) {
-        row_changed(tree, &key, result->replaced_rev);
-        if (save->base_rev != result->replaced_rev)
-            row_changed(tree, &key, save->base_rev);
-    }
+    if (result->unchanged)
+        return 0;
+    row_outdated(tree, &key, result->replaced_rev);
+    if (save->base_rev != result->replaced_rev)
+        row_outdated(tree, &key, save->base_rev);
+    if (result->document && save->at_us == STORE_TIME_NONE)
+        folder_saved(tree, &key, result->document->revision.mtime_us);
+    else
+        folder_changed(tree, key.collection, key.region);
     return 0;
 }
 

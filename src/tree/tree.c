@@ -267,7 +267,7 @@ static unsigned folders_in(const struct tree *tree, enum place_kind kind)
 {
     unsigned regional = 0;
     for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
-        regional += !c->global;
+        regional += !c->global && collection_shown(c, tree->config);
     return kind == PLACE_REGIONS  ? (unsigned)tree->config->nregions
            : kind == PLACE_REGION ? regional
            : kind == PLACE_ROOT   ? 2
