@@ -364,6 +364,17 @@ def test_a_backup_without_credentials(whole, tmp_path):
     assert whole.differences() == '', 'what BACKUP does not hold is not deleted'
 
 
+def test_what_the_mount_has_not_is_told(whole, tmp_path):
+    part = tmp_path / 'part'
+    subprocess.run(['cp', '-a', whole.backup, part], check=True)
+    (part / 'regions/europe/wishes').mkdir()
+    subprocess.run(['cp', '-a', part / 'regions/asia', part / 'regions/atlantis'], check=True)
+    done = whole.restore(backup=part)
+    assert done.returncode == LEFT and 'MOUNT has all that BACKUP has' in done.stdout
+    assert 'left out: regions/atlantis: MOUNT has no such region' in done.stdout
+    assert 'left out: regions/europe/wishes: MOUNT has no such collection' in done.stdout
+
+
 def test_times_that_were_lost_are_told(whole, tmp_path):
     part = tmp_path / 'part'
     subprocess.run(['cp', '-r', whole.backup, part], check=True)
