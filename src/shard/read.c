@@ -14,6 +14,7 @@
 
 enum {
     TOKEN_WAIT_US = 5000, /* how long a replica is waited for, in all */
+    REPLAY_US = 700,      /* a commit's way to a replica near by */
     TOKEN_POLL_US = 300,  /* the first pause; it doubles */
     ROUND_PAUSE_MS = 25,  /* between rounds over all nodes */
     ATTEMPT_SHARE = 80,   /* percent of the time left for one node while there is another */
@@ -109,6 +110,14 @@ static bool wait_for_token(struct conn *conn, struct position token, const struc
     return false;
 }
 
+/* What was committed this very moment no replica has yet: asking at once would only be asking twice. */
+static void let_it_replay(struct shard *shard)
+{
+    int64_t age = token_age_us(shard);
+    if (age >= 0 && age < REPLAY_US)
+        nanosleep(&(struct timespec){.tv_nsec = (REPLAY_US - age) * 1000}, NULL);
+}
+
 static enum verdict read_standby(struct read *r, struct node *node, struct conn *conn, bool stale,
                                  const struct attempt *attempt)
 {
@@ -122,6 +131,7 @@ static enum verdict read_standby(struct read *r, struct node *node, struct conn 
     bool behind = conn_role(conn)->timeline < token.timeline || token.lsn == UINT64_MAX;
     if (!behind) {
         bool fresh;
+        let_it_replay(r->shard);
         enum verdict verdict = run_checked(r, conn, token, attempt, &fresh);
         if (verdict != READ_DONE || fresh)
             return verdict;

@@ -45,13 +45,14 @@ struct shard {
     _Atomic unsigned waiting; /* operations in line at the pools */
     _Atomic unsigned turn;    /* so that equally loaded nodes take turns */
 
-    pthread_mutex_t lock;  /* guards what follows and the nodes' state; innermost, never held over a wait */
-    uint32_t timeline;     /* newest seen on any node */
-    struct position token; /* what reads must not be older than */
-    uint64_t lost;         /* how often the token after a commit could not be learned */
-    int64_t away_since[2]; /* clock_now_ms() when an operation first found the shard away, by enum need; 0 =
-                              it is not */
-    bool token_lost;       /* such a commit is not covered by the token yet: only the primary may be read */
+    pthread_mutex_t lock;   /* guards what follows and the nodes' state; innermost, never held over a wait */
+    uint32_t timeline;      /* newest seen on any node */
+    struct position token;  /* what reads must not be older than */
+    int64_t token_moved_us; /* CLOCK_MONOTONIC */
+    uint64_t lost;          /* how often the token after a commit could not be learned */
+    int64_t away_since[2];  /* clock_now_ms() when an operation first found the shard away, by enum need; 0 =
+                               it is not */
+    bool token_lost;        /* such a commit is not covered by the token yet: only the primary may be read */
 };
 
 /* ---- node.c: what the nodes are ---- */
@@ -111,6 +112,8 @@ void attempt_explain(const struct attempt *attempt, struct fail *why);
 
 /* What a read must have; .lsn is UINT64_MAX when no replica can be known to have it. */
 struct position token_read(struct shard *shard);
+/* How long ago it moved, in microseconds. */
+int64_t token_age_us(struct shard *shard);
 /* Begins a write or a synchronous read: what token_move() wants back. */
 uint64_t token_begin(struct shard *shard);
 /* Moves the token to a position asked after the work that began with `begun`. */
