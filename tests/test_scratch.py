@@ -9,6 +9,9 @@ import mmap
 import os
 import random
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -485,3 +488,54 @@ def test_refused_texts_are_their_writers_alone(mnt, new_mount, new_user):
         assert done.returncode != 0, command
     assert '"queen"' in sh('exec "$@"', *AS_STRANGER, 'cat', texts[4243]).stdout
     assert sh('exec "$@"', *AS_STRANGER, 'cat', f'{texts[4243]}.error').stdout
+
+
+# ---- what is left behind
+
+LEAVE = '''
+import os, sys
+open(sys.argv[1], 'w').write('left')
+os.mkdir(sys.argv[1] + '.d')
+open(sys.argv[1] + '.d/inside', 'w').close()
+os.symlink('left', sys.argv[1] + '.l')
+print('made', flush=True)
+sys.stdin.read()
+'''
+
+
+def test_what_a_dead_process_left_is_swept(new_mount):
+    """After scratch_keep; what a living one made, what is open and what was touched meanwhile stays."""
+    root = new_mount(scratch_keep='1s').directory
+    folder = root / 'regions/europe/users'
+    left, kept = folder / 'left.swp', folder / 'kept.swp'
+    makers = [subprocess.Popen([sys.executable, '-c', LEAVE, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True) for path in (left, kept)]
+    for maker in makers:
+        assert maker.stdout.readline() == 'made\n'
+    opened, mine = folder / 'opened.swp', folder / 'mine.swp'
+    subprocess.run(['sh', '-c', f'echo > {opened}'], check=True)
+    mine.write_text('')
+    with open(opened, encoding='utf-8'):
+        makers[0].communicate('')
+        names = {name for name in os.listdir(folder) if 'swp' in name}
+        assert names == {f'{path.name}{end}' for path in (left, kept) for end in ('', '.d', '.l')} | {opened.name,
+                                                                                                      mine.name}
+        assert eventually(lambda: not [name for name in os.listdir(folder) if name.startswith('left')])
+        time.sleep(1.5)
+        assert {kept.name, opened.name, mine.name} <= set(os.listdir(folder))
+    assert eventually(lambda: opened.name not in os.listdir(folder))
+    assert metric(root, 'campusfs_scratch_swept_total') == 5
+    makers[1].communicate('')
+    assert eventually(lambda: not [name for name in os.listdir(folder) if name.startswith('kept')])
+    assert mine.exists()
+
+
+def test_refused_texts_are_not_swept(new_mount, new_user, mnt):
+    root = new_mount(scratch_keep='1s').directory
+    path = root / new_user().path.relative_to(mnt)
+    subprocess.run(['sh', '-c', f'echo "{{}}" > {path}'], check=False, stderr=subprocess.DEVNULL)
+    kept = path.parent / '.refused' / path.name
+    assert kept.exists()
+    time.sleep(2.5)
+    os.listdir(path.parent)
+    assert kept.exists()

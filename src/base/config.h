@@ -90,19 +90,20 @@ struct config {
     bool credentials;         /* credentials = off | on: whether the tree has the collection */
     uid_t uid;                /* owner of every file, default: who mounts */
     gid_t gid;
-    mode_t file_mode;     /* 0640 */
-    mode_t dir_mode;      /* 0750 */
-    int64_t cache_ttl_ms; /* 1000: how long what has been read may be believed unasked */
-    size_t cache_size;    /* bytes of documents kept, 24 MiB */
-    size_t page_rows;     /* rows a keyset page, 1000 */
-    size_t document_max;  /* bytes, 1 MiB */
-    size_t scratch_size;  /* bytes of scratch files, all collections, 256 MiB */
-    size_t scratch_files; /* their number, 100000 */
-    size_t refused_size;  /* bytes kept in .refused/, 16 MiB */
-    size_t refused_files; /* 1000 */
-    size_t errors_size;   /* bytes of errors.jsonl, 1 MiB */
-    char *state_dir;      /* "" = keep none */
-    char *log_level;      /* error, warning, info, debug */
+    mode_t file_mode;        /* 0640 */
+    mode_t dir_mode;         /* 0750 */
+    int64_t cache_ttl_ms;    /* 1000: how long what has been read may be believed unasked */
+    size_t cache_size;       /* bytes of documents kept, 24 MiB */
+    size_t page_rows;        /* rows a keyset page, 1000 */
+    size_t document_max;     /* bytes, 1 MiB */
+    size_t scratch_size;     /* bytes of scratch files, all collections, 256 MiB */
+    size_t scratch_files;    /* their number, 100000 */
+    int64_t scratch_keep_ms; /* 1 day: an untouched scratch name outlives its maker for so long */
+    size_t refused_size;     /* bytes kept in .refused/, 16 MiB */
+    size_t refused_files;    /* 1000 */
+    size_t errors_size;      /* bytes of errors.jsonl, 1 MiB */
+    char *state_dir;         /* "" = keep none */
+    char *log_level;         /* error, warning, info, debug */
 
     struct config_shard *shards;
     size_t nshards;

@@ -59,6 +59,8 @@ const struct config_key config_keys[] = {
      .help = "memory for scratch files, all folders together"},
     {"scratch_files", CONFIG_ROWS, FIELD(scratch_files), "100000", 0, 100000000,
      .help = "number of scratch files"},
+    {"scratch_keep", CONFIG_DURATION, FIELD(scratch_keep_ms), "24h", 0, INT64_C(30) * 24 * 3600 * 1000,
+     .help = "how long an untouched scratch file outlives the process that made it"},
     {"refused_size", CONFIG_SIZE, FIELD(refused_size), "16MB", 0, GIB,
      .help = "memory for refused documents"},
     {"refused_files", CONFIG_ROWS, FIELD(refused_files), "1000", 0, 1000000,

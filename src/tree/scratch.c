@@ -1,5 +1,7 @@
 #include "tree/scratch.h"
 
+#include "base/op.h"
+
 #include <string.h>
 
 struct name {
@@ -7,6 +9,7 @@ struct name {
     struct name *next, *previous; /* in its folder's order */
     struct folder *folder;
     struct node *node; /* a reference */
+    int64_t since;     /* clock_now_ms() */
     char text[];
 };
 
@@ -105,7 +108,7 @@ static int add(struct scratch *scratch, uint64_t folder_id, const char *text, st
             folder_drop_if_empty(scratch, folder);
         return -ENOMEM;
     }
-    *name = (struct name){.folder = folder, .node = node, .previous = folder->last};
+    *name = (struct name){.folder = folder, .node = node, .previous = folder->last, .since = clock_now_ms()};
     memcpy(name->text, text, len + 1);
     if (map_add(&scratch->names, &name->entry, name_hash(folder_id, text)) < 0) {
         free(name);
@@ -222,4 +225,23 @@ int scratch_list(struct scratch *scratch, uint64_t folder_id, struct scratch_ite
     int r = folder && !*items ? -ENOMEM : 0;
     pthread_mutex_unlock(&scratch->lock);
     return r;
+}
+
+int scratch_list_old(struct scratch *scratch, int64_t ms, struct scratch_old **out, size_t *n)
+{
+    int64_t before = clock_now_ms() - ms;
+    *n = 0;
+    pthread_mutex_lock(&scratch->lock);
+    struct scratch_old *old = malloc((scratch->names.count + 1) * sizeof *old);
+    for (struct map_entry *e = map_next(&scratch->names, NULL); old && e; e = map_next(&scratch->names, e)) {
+        const struct name *name = MAP_ELEMENT(e, struct name, entry);
+        char *text = name->since < before ? strdup(name->text) : NULL;
+        if (!text)
+            continue;
+        node_ref(scratch->nodes, name->node);
+        old[(*n)++] = (struct scratch_old){name->folder->nodeid, text, name->node};
+    }
+    pthread_mutex_unlock(&scratch->lock);
+    *out = old;
+    return old ? 0 : -ENOMEM;
 }

@@ -31,3 +31,12 @@ struct scratch_item {
     struct node *node;
 };
 int scratch_list(struct scratch *scratch, uint64_t folder, struct scratch_item **items, size_t *n);
+
+/* The names of all folders that have been there for longer than that; free() the list and the names, unref
+ * the nodes. */
+struct scratch_old {
+    uint64_t folder;
+    char *name;
+    struct node *node;
+};
+int scratch_list_old(struct scratch *scratch, int64_t ms, struct scratch_old **old, size_t *n);

@@ -334,6 +334,7 @@ static int create_scratch(struct tree *tree, const struct caller *caller, uint64
 static int open_or_create_scratch(struct tree *tree, const struct caller *caller, uint64_t parent,
                                   const char *name, mode_t mode, int flags, struct node **out)
 {
+    tree_sweep(tree);
     struct node *node = scratch_find(tree->scratch, parent, name);
     if (!node)
         return create_scratch(tree, caller, parent, name, mode, out);

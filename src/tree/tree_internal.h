@@ -54,12 +54,14 @@ struct tree {
     int64_t kernel_ms;  /* constant: how long the kernel may believe what the database said */
     int64_t started_at; /* clock_now_ms() */
 
-    pthread_mutex_t lock;                  /* guards the five below */
+    pthread_mutex_t lock;                  /* guards the six below */
     struct list_entry *handles, *listings; /* struct handle, struct listing: all that are open */
+    int64_t sweep_at;                      /* clock_now_ms() of the next sweep */
     struct map revisions;                  /* struct open_revision by nodeid */
     struct map pending;                    /* struct node: drafts of rows that do not exist yet, by row */
     struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 
+    uint64_t swept;                                          /* atomic: scratch names, for the metrics */
     uint64_t requests[TREE_REQUESTS], errors[TREE_REQUESTS]; /* atomic */
 };
 
@@ -161,8 +163,9 @@ void listings_close(struct tree *tree);
 const struct document *handle_document(const struct handle *handle);
 
 /*
- * tree_deleted.c: what a collection's .deleted has, rows deleted within the last day. Their nodeids say all, so
- * that any number of them can be listed; the kernel believes nothing of them, since they come and go with rows.
+ * tree_deleted.c: what a collection's .deleted has, rows deleted within the last day. Their nodeids say all,
+ * so that any number of them can be listed; the kernel believes nothing of them, since they come and go with
+ * rows.
  */
 int deleted_lookup(struct tree *tree, const struct caller *caller, const struct row_key *folder,
                    const char *name, struct entry *entry);
@@ -179,6 +182,9 @@ int deleted_unlink(struct tree *tree, const struct caller *caller, const struct 
 /* Takes a row back: onto its own name in its collection's folder, and nowhere else (-EPERM). */
 int deleted_rename(struct tree *tree, const struct caller *caller, const struct row_key *folder,
                    const char *name, uint64_t to, const char *new_name);
+
+/* sweep.c: cheap when it is not yet time. Under no lock. */
+void tree_sweep(struct tree *tree);
 
 /* view.c: the generated files. */
 struct view {

@@ -365,6 +365,7 @@ static int scratch_at(struct tree *tree, struct listing *listing, off_t offset, 
 {
     size_t i = offset < SCRATCH_OFFSET ? 0 : (size_t)(offset - SCRATCH_OFFSET);
     if (!listing->listed) {
+        tree_sweep(tree);
         int r = scratch_list(tree->scratch, listing->nodeid, &listing->items, &listing->nitems);
         if (r < 0)
             return r;

@@ -53,15 +53,18 @@ static int render_metrics(struct tree *tree, const struct caller *caller, struct
 {
     struct node_usage usage;
     (void)caller;
+    tree_sweep(tree);
     nodes_usage(tree->nodes, &usage);
     int r = buf_printf(out,
                        "# TYPE campusfs_uptime_seconds gauge\ncampusfs_uptime_seconds %.3f\n"
                        "# TYPE campusfs_scratch_files gauge\ncampusfs_scratch_files %zu\n"
                        "# TYPE campusfs_scratch_bytes gauge\ncampusfs_scratch_bytes %zu\n"
                        "# TYPE campusfs_scratch_limit_bytes gauge\ncampusfs_scratch_limit_bytes %zu\n"
+                       "# TYPE campusfs_scratch_swept_total counter\ncampusfs_scratch_swept_total %llu\n"
                        "# TYPE campusfs_requests_total counter\n",
                        (double)(clock_now_ms() - tree->started_at) / 1000, usage.files, usage.bytes,
-                       tree->config->scratch_size);
+                       tree->config->scratch_size,
+                       (unsigned long long)__atomic_load_n(&tree->swept, __ATOMIC_RELAXED));
     for (size_t i = 0; r == 0 && i < TREE_REQUESTS; i++)
         r = buf_printf(out, "campusfs_requests_total{request=\"%s\"} %llu\n", request_names[i],
                        (unsigned long long)__atomic_load_n(&tree->requests[i], __ATOMIC_RELAXED));
