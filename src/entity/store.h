@@ -109,8 +109,8 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
               struct fail *f);
 int store_delete(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
                  struct fail *f);
-/* A row deleted within the last day becomes one again, as it was, its time included. -ENOENT when there is none,
- * -EEXIST when its id or a unique value is taken now. */
+/* A row deleted within the last day becomes one again, as it was, its time included. -ENOENT when there is
+ * none, -EEXIST when its id or a unique value is taken now. */
 int store_undelete(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
                    struct put_result *result, struct fail *f);
 /* Forgets a deleted row before its day is over; -ENOENT. */

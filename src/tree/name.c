@@ -11,7 +11,7 @@ static const struct {
     const char *name;
     enum name_kind kind;
 } fixed[] = {
-    {"new.json", NAME_NEW},      {".next-id", NAME_NEXT_ID}, {".refused", NAME_REFUSED},
+    {"new.json", NAME_NEW},     {".next-id", NAME_NEXT_ID}, {".refused", NAME_REFUSED},
     {".deleted", NAME_DELETED}, {".by", NAME_RESERVED},     {".export.jsonl", NAME_RESERVED},
 };
 
