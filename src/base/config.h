@@ -93,7 +93,7 @@ struct config {
     mode_t file_mode;        /* 0640 */
     mode_t dir_mode;         /* 0750 */
     int64_t cache_ttl_ms;    /* 1000: how long what has been read may be believed unasked */
-    size_t cache_size;       /* bytes of documents kept, 24 MiB */
+    size_t cache_size;       /* bytes of documents kept, 20 MiB */
     size_t page_rows;        /* rows a keyset page, 1000 */
     size_t document_max;     /* bytes, 1 MiB */
     size_t scratch_size;     /* bytes of scratch files, all collections, 256 MiB */

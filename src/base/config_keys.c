@@ -51,7 +51,7 @@ const struct config_key config_keys[] = {
     {"dir_mode", CONFIG_MODE, FIELD(dir_mode), "0750", .help = "mode of a folder, octal"},
     {"cache_ttl", CONFIG_DURATION, FIELD(cache_ttl_ms), "1s", 0, 60000,
      .help = "how late a change made elsewhere may be seen; 0: nothing is kept"},
-    {"cache_size", CONFIG_SIZE, FIELD(cache_size), "24MB", 0, 64 * GIB, .help = "documents kept in memory"},
+    {"cache_size", CONFIG_SIZE, FIELD(cache_size), "20MB", 0, 64 * GIB, .help = "documents kept in memory"},
     {"page_rows", CONFIG_ROWS, FIELD(page_rows), "1000", 1, 10000, .help = "rows read at once by a listing"},
     {"document_max", CONFIG_SIZE, FIELD(document_max), "1MB", KIB, 64 * MIB,
      .help = "largest document of a row"},
