@@ -12,7 +12,7 @@ struct run {
     struct run *newer; /* in order of age */
     struct run_key key;
     size_t count;
-    int64_t ids[];
+    struct run_row rows[];
 };
 
 struct runs {
@@ -35,7 +35,7 @@ struct runs *runs_new(size_t limit)
 
 static size_t cost(const struct run *run)
 {
-    return sizeof *run + run->count * sizeof run->ids[0];
+    return sizeof *run + run->count * sizeof run->rows[0];
 }
 
 /* Under the lock. */
@@ -74,14 +74,14 @@ static bool key_equal(const struct map_entry *entry, const void *wanted)
            a->collection == b->collection;
 }
 
-void runs_put(struct runs *runs, const struct run_key *key, const int64_t *ids, size_t n)
+void runs_put(struct runs *runs, const struct run_key *key, const struct run_row *rows, size_t n)
 {
-    struct run *run = calloc(1, sizeof *run + n * sizeof run->ids[0]);
+    struct run *run = calloc(1, sizeof *run + n * sizeof run->rows[0]);
     if (!run)
         return;
     run->key = *key;
     run->count = n;
-    memcpy(run->ids, ids, n * sizeof run->ids[0]);
+    memcpy(run->rows, rows, n * sizeof run->rows[0]);
     pthread_mutex_lock(&runs->lock);
     bool fits = cost(run) <= runs->limit && !map_find(&runs->map, key_hash(key), key_equal, key) &&
                 map_add(&runs->map, &run->entry, key_hash(key)) == 0;
@@ -97,20 +97,20 @@ void runs_put(struct runs *runs, const struct run_key *key, const int64_t *ids, 
     pthread_mutex_unlock(&runs->lock);
 }
 
-int64_t *runs_get(struct runs *runs, const struct run_key *key, size_t *n)
+struct run_row *runs_get(struct runs *runs, const struct run_key *key, size_t *n)
 {
-    int64_t *ids = NULL;
+    struct run_row *rows = NULL;
     pthread_mutex_lock(&runs->lock);
     struct map_entry *entry = map_find(&runs->map, key_hash(key), key_equal, key);
     if (entry) {
         const struct run *run = MAP_ELEMENT(entry, struct run, entry);
-        ids = malloc((run->count + 1) * sizeof *ids);
-        if (ids)
-            memcpy(ids, run->ids, run->count * sizeof *ids);
+        rows = malloc((run->count + 1) * sizeof *rows);
+        if (rows)
+            memcpy(rows, run->rows, run->count * sizeof *rows);
         *n = run->count;
     }
     pthread_mutex_unlock(&runs->lock);
-    return ids;
+    return rows;
 }
 
 void runs_drop(struct runs *runs, unsigned collection, unsigned region)

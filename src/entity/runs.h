@@ -1,5 +1,5 @@
 /*
- * The keys of pages that were listed: with the documents still cached, listing a folder again needs no query.
+ * The rows of pages that were listed, without their documents: listing a folder again needs no query.
  * Bounded, the oldest page first out; a change in a folder drops all of its pages. Coherence is the store's
  * (freshness.h). Thread-safe.
  */
@@ -9,6 +9,15 @@
 #include <stdint.h>
 
 struct runs;
+
+/* What a listing shows of a row. */
+struct run_row {
+    int64_t id;
+    uint64_t rev;
+    int64_t mtime_us;
+    uint32_t generation;
+    uint32_t size; /* of a document, in bytes */
+};
 
 /* A page is the answer to these; `limit` since a shorter one would end elsewhere. */
 struct run_key {
@@ -21,9 +30,9 @@ struct run_key {
 struct runs *runs_new(size_t limit);
 void runs_free(struct runs *runs);
 
-/* Remembers a page's ids; failing to (memory) only costs a query later. */
-void runs_put(struct runs *runs, const struct run_key *key, const int64_t *ids, size_t n);
-/* The ids of a page, *n of them (perhaps 0), to be free()d; NULL when the page is not known. */
-int64_t *runs_get(struct runs *runs, const struct run_key *key, size_t *n);
+/* Remembers a page's rows; failing to (memory) only costs a query later. */
+void runs_put(struct runs *runs, const struct run_key *key, const struct run_row *rows, size_t n);
+/* The rows of a page, *n of them (perhaps 0), to be free()d; NULL when the page is not known. */
+struct run_row *runs_get(struct runs *runs, const struct run_key *key, size_t *n);
 /* Forgets the pages of a folder; collection 0 or region 0 stand for every one. */
 void runs_drop(struct runs *runs, unsigned collection, unsigned region);

@@ -10,7 +10,7 @@
 
 enum {
     AHEAD_GAP = 8000, /* ids step by 1000 in a shard, and two regions share one: that near is "just behind" */
-    RUNS_SHARE = 12,  /* of cache_size for the keys of pages: a document takes some 250 bytes, its key 8 */
+    RUNS_SHARE = 5,   /* of cache_size for the rows of pages: a document takes some 250 bytes, its row 32 */
     AHEAD_FIRST = 16, /* rows fetched when a second query follows the first */
 };
 
@@ -69,12 +69,13 @@ void store_quiet(struct store *store)
         feed_stop(STEAL(store->feeds[i]));
 }
 
-int64_t store_believed_ms(struct store *store, const struct row_key *key, uint64_t rev)
+int64_t store_believed_ms(struct store *store, const struct row_key *key, uint64_t rev, uint64_t epoch)
 {
     struct revision known;
     const struct shard *shard = store_shard(store, key->collection, key->region);
     int64_t kept = shard ? feed_kept_ms(store->feeds[shard_index(shard)]) : 0;
-    if (kept > 0 && (rev == 0 || (cache_stat(store->cache, key, &known) && known.rev == rev)))
+    if (kept > 0 && (rev == 0 || (epoch && freshness_unchanged_since(store_fresh(store, shard), epoch)) ||
+                     (cache_stat(store->cache, key, &known) && known.rev == rev)))
         return kept;
     return store_kernel_timeout_ms(store);
 }
@@ -197,36 +198,43 @@ static int query_page(struct shard *shard, unsigned collection, unsigned region,
     return shard_read(shard, &collection_numbered(collection)->page, params, op, rows, f);
 }
 
-/* A page whose keys are still known, and its documents too unless names will do; else NULL. */
-static struct page *page_remembered(struct store *store, const struct run_key *key, bool names_only)
+/* A page whose rows are still known; NULL when they are not. */
+static struct page *page_remembered(struct store *store, struct freshness *fresh, const struct run_key *key)
 {
     size_t n;
-    int64_t *ids CLEANUP(freep) = runs_get(store->runs, key, &n);
-    struct page *page CLEANUP(freep) = ids ? calloc(1, sizeof *page + n * sizeof page->rows[0]) : NULL;
+    uint64_t epoch = freshness_epoch(fresh);
+    struct run_row *rows CLEANUP(freep) = runs_get(store->runs, key, &n);
+    struct page *page = rows ? calloc(1, sizeof *page + n * sizeof page->rows[0]) : NULL;
     if (!page)
         return NULL;
-    struct row_key row = {.collection = (uint8_t)key->collection, .region = (uint8_t)key->region};
-    for (size_t i = 0; i < n; i++) {
-        row.id = page->rows[i].id = ids[i];
-        if (!names_only && !cache_stat(store->cache, &row, &page->rows[i].revision))
-            return NULL;
-    }
-    page->names_only = names_only;
+    for (size_t i = 0; i < n; i++)
+        page->rows[i] = (struct page_row){.id = rows[i].id,
+                                          .revision = {.rev = rows[i].rev,
+                                                       .generation = rows[i].generation,
+                                                       .mtime_us = rows[i].mtime_us,
+                                                       .size = rows[i].size}};
     page->count = n;
-    return STEAL(page);
+    page->epoch = epoch;
+    return page;
 }
 
-/* Remembers a page's keys unless something was noted since its query began. */
-static void remember_page(struct store *store, struct freshness *fresh, uint64_t epoch,
-                          const struct run_key *key, const struct page *page)
+/* Remembers a page's rows unless something was noted since its query began. */
+static void remember_page(struct store *store, struct freshness *fresh, const struct run_key *key,
+                          const struct page *page)
 {
-    int64_t *ids CLEANUP(freep) = malloc((page->count + 1) * sizeof *ids);
-    if (!ids || !freshness_unchanged_since(fresh, epoch))
+    struct run_row *rows CLEANUP(freep) = malloc((page->count + 1) * sizeof *rows);
+    if (!rows || !freshness_unchanged_since(fresh, page->epoch))
         return;
-    for (size_t i = 0; i < page->count; i++)
-        ids[i] = page->rows[i].id;
-    runs_put(store->runs, key, ids, page->count);
-    if (!freshness_unchanged_since(fresh, epoch))
+    for (size_t i = 0; i < page->count; i++) {
+        const struct revision *revision = &page->rows[i].revision;
+        rows[i] = (struct run_row){.id = page->rows[i].id,
+                                   .rev = revision->rev,
+                                   .mtime_us = revision->mtime_us,
+                                   .generation = revision->generation,
+                                   .size = (uint32_t)revision->size};
+    }
+    runs_put(store->runs, key, rows, page->count);
+    if (!freshness_unchanged_since(fresh, page->epoch))
         runs_drop(store->runs, key->collection, key->region);
 }
 
@@ -241,17 +249,17 @@ static int page_asked(struct store *store, struct shard *shard, const struct run
     struct page *page CLEANUP(freep) = malloc(sizeof *page + pg_rows_count(rows) * sizeof page->rows[0]);
     if (!page)
         return fail_set(f, ENOMEM, "out of memory");
-    page->names_only = false;
+    page->epoch = epoch;
     r = admit_page(store, shard, key->collection, key->region, rows, epoch, page, f);
     if (r < 0)
         return r;
-    remember_page(store, store_fresh(store, shard), epoch, key, page);
+    remember_page(store, store_fresh(store, shard), key, page);
     *out = STEAL(page);
     return 0;
 }
 
 int store_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
-               bool names_only, const struct op *op, struct page **out, struct fail *f)
+               const struct op *op, struct page **out, struct fail *f)
 {
     const struct run_key key = {.collection = collection, .region = region, .after = after, .limit = limit};
     struct shard *shard = store_shard(store, collection, region);
@@ -262,7 +270,7 @@ int store_page(struct store *store, unsigned collection, unsigned region, int64_
     int r = after == 0 ? freshness_renew(fresh, op, f) : freshness_ensure(fresh, op, f);
     if (r < 0)
         return r;
-    *out = page_remembered(store, &key, names_only);
+    *out = page_remembered(store, fresh, &key);
     return *out ? 0 : page_asked(store, shard, &key, op, out, f);
 }
 

@@ -31,10 +31,10 @@ void store_quiet(struct store *store);
 
 /*
  * How long the kernel may believe this revision of a row, or, with a rev of 0, what it was told of the folder
- * of the key: minutes while the feed is up and the cache vouches that nothing newer has been noted, else half
- * of cache_ttl.
+ * of the key: minutes while the feed is up and the cache, or a page of that epoch, vouches that nothing newer
+ * has been noted, else half of cache_ttl.
  */
-int64_t store_believed_ms(struct store *store, const struct row_key *key, uint64_t rev);
+int64_t store_believed_ms(struct store *store, const struct row_key *key, uint64_t rev, uint64_t epoch);
 
 /* Half of cache_ttl: the other half is what the kernel may believe (timeouts of entries and attributes). */
 int64_t store_kernel_timeout_ms(const struct store *store);
@@ -55,18 +55,17 @@ struct page_row {
     struct revision revision;
 };
 struct page {
-    size_t count;    /* less than asked for: the listing has ended */
-    bool names_only; /* the ids alone are known: the revisions are all zero */
+    size_t count;   /* less than asked for: the listing has ended */
+    uint64_t epoch; /* what is noted later than that may make it outdated (freshness.h) */
     struct page_row rows[];
 };
 
 /*
- * The rows behind `after` (0 = from the start), at most `limit`; their documents enter the cache. free() the
- * page. `names_only`: the caller needs no more than the ids, which a page that was listed before may give
- * without a query.
+ * The rows behind `after` (0 = from the start), at most `limit`; documents that are read enter the cache.
+ * free() the page. content_us is 0 where the page was remembered.
  */
 int store_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
-               bool names_only, const struct op *op, struct page **out, struct fail *f);
+               const struct op *op, struct page **out, struct fail *f);
 
 /* store_deleted.c: the same of rows deleted within the last day. Nothing of them is cached. */
 int store_deleted_get(struct store *store, const struct row_key *key, const struct op *op,

@@ -3,11 +3,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/map.h"
-#include "base/op.h"
 #include "tree/address.h"
 
 /* Ids of one sequence are that far apart: each shard's begin with its number. */
@@ -17,9 +15,7 @@ struct chunk {
     struct map_entry entry;
     struct chunk *newer; /* made after this one */
     uint64_t key;
-    int64_t until; /* clock_now_ms(): none of the chunk is taken to be believed any more */
     uint64_t present[CHUNK_ROWS / WORD];
-    uint64_t believed[CHUNK_ROWS / WORD];
     uint16_t revs[CHUNK_ROWS];
 };
 
@@ -134,49 +130,12 @@ int told_add(struct told *told, const struct row_key *key, uint64_t rev)
         chunk = chunk_new(told, wanted, &gone);
     if (chunk) {
         chunk->present[index / WORD] |= bit_of(index);
-        chunk->believed[index / WORD] &= ~bit_of(index);
         chunk->revs[index] = (uint16_t)(rev & 0xffff);
     }
     pthread_mutex_unlock(&told->lock);
     if (gone)
         chunk_outdated(told, gone);
     return chunk ? 0 : -ENOMEM;
-}
-
-void told_believed(struct told *told, const struct row_key *key, int64_t ms)
-{
-    unsigned index = chunk_index(key);
-    int64_t now = clock_now_ms();
-    pthread_mutex_lock(&told->lock);
-    struct chunk *chunk = chunk_find(told, chunk_key(key));
-    if (chunk &&
-        now >= chunk->until) { /* one end for all that is told until then: the first one's, with a margin */
-        memset(chunk->believed, 0, sizeof chunk->believed);
-        chunk->until = now + ms / 2;
-    }
-    if (chunk)
-        chunk->believed[index / WORD] |= bit_of(index);
-    pthread_mutex_unlock(&told->lock);
-}
-
-void told_forgotten(struct told *told, const struct row_key *key, uint16_t rev)
-{
-    unsigned index = chunk_index(key);
-    pthread_mutex_lock(&told->lock);
-    struct chunk *chunk = chunk_find(told, chunk_key(key));
-    if (chunk && chunk->revs[index] == rev)
-        chunk->believed[index / WORD] &= ~bit_of(index);
-    pthread_mutex_unlock(&told->lock);
-}
-
-bool told_believes(struct told *told, const struct row_key *key)
-{
-    unsigned index = chunk_index(key);
-    pthread_mutex_lock(&told->lock);
-    const struct chunk *chunk = chunk_find(told, chunk_key(key));
-    bool believes = chunk && chunk->believed[index / WORD] & bit_of(index) && clock_now_ms() < chunk->until;
-    pthread_mutex_unlock(&told->lock);
-    return believes;
 }
 
 static void row_outdated(struct told *told, const struct row_key *key)
@@ -187,7 +146,6 @@ static void row_outdated(struct told *told, const struct row_key *key)
     struct chunk *chunk = chunk_find(told, chunk_key(key));
     if (chunk && chunk->present[index / WORD] & bit_of(index)) {
         nodeid = address_revision(key, chunk->revs[index]);
-        chunk->believed[index / WORD] &= ~bit_of(index);
     }
     pthread_mutex_unlock(&told->lock);
     if (nodeid)
@@ -220,8 +178,6 @@ void told_outdated(struct told *told, const struct row_key *key)
     for (size_t i = 0; i < n; i++) {
         pthread_mutex_lock(&told->lock);
         struct chunk *chunk = chunk_find(told, keys[i]);
-        if (chunk)
-            memset(chunk->believed, 0, sizeof chunk->believed);
         struct chunk copy = chunk ? *chunk : (struct chunk){.key = keys[i]};
         pthread_mutex_unlock(&told->lock);
         chunk_outdated(told, &copy);

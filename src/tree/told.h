@@ -1,13 +1,12 @@
 /*
  * Which revision of each row the kernel was last told of, so that it can be told when that is outdated: a
- * nodeid names a revision, and what has changed is known by row. Some two bytes a row, in chunks of
+ * nodeid names a revision, and what has changed is known by row. Two bytes a row, in chunks of
  * neighbouring ids. Bounded: the oldest chunk is given up, and the kernel told that its rows are outdated.
  *
  * Thread-safe; no lock is held while the kernel is told.
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,24 +14,13 @@
 
 struct told;
 
-/* At most that many chunks of 608 bytes, each for 256 rows whose ids are 1000 apart, as sequences give them.
+/* At most that many chunks of 568 bytes, each for 256 rows whose ids are 1000 apart, as sequences give them.
  * NULL when memory is out. `outdated` is called with a nodeid. */
 struct told *told_new(size_t chunks_max, void (*outdated)(void *arg, uint64_t nodeid), void *arg);
 void told_free(struct told *told);
 
-/*
- * The kernel is about to be told of that revision, and is going to believe it for so long, in ms, unless told
- * otherwise. -ENOMEM: it may not believe it.
- */
+/* The kernel is about to be told of that revision. -ENOMEM: it may not believe it. */
 int told_add(struct told *told, const struct row_key *key, uint64_t rev);
-void told_believed(struct told *told, const struct row_key *key, int64_t ms);
-/* The kernel has given up its inode of a revision. */
-void told_forgotten(struct told *told, const struct row_key *key, uint16_t rev);
-/*
- * Whether the kernel very likely still believes what it was last told of a row, so that it need not be told
- * again. Not exactly: should it have forgotten the name, it asks.
- */
-bool told_believes(struct told *told, const struct row_key *key);
 /* Calls `outdated` for the revision last told of a row; id 0: of every row of the collection (0 = of any) and
  * region. */
 void told_outdated(struct told *told, const struct row_key *key);

@@ -207,22 +207,20 @@ void attr_node(struct node *node, struct stat *attr)
 }
 
 /* How long the kernel may believe a revision. Noted first: a change that is told from now on finds it. */
-static int64_t believed_ms(struct tree *tree, const struct row_key *key, const struct revision *revision)
+static int64_t believed_ms(struct tree *tree, const struct row_key *key, const struct revision *revision,
+                           uint64_t epoch)
 {
     if (told_add(tree->told, key, revision->rev) < 0)
         return 0;
-    int64_t ms = store_believed_ms(tree->store, key, revision->rev);
-    if (ms > tree->kernel_ms)
-        told_believed(tree->told, key, ms);
-    return ms;
+    return store_believed_ms(tree->store, key, revision->rev, epoch);
 }
 
 void entry_revision(struct tree *tree, const struct row_key *key, const struct revision *revision,
-                    struct entry *entry)
+                    uint64_t epoch, struct entry *entry)
 {
     *entry =
         (struct entry){.nodeid = address_revision(key, revision->rev), .generation = revision->generation};
-    entry->name_ms = entry->attr_ms = believed_ms(tree, key, revision);
+    entry->name_ms = entry->attr_ms = believed_ms(tree, key, revision, epoch);
     if (memory_is_away_for_somebody(tree->memory, key))
         entry->name_ms = 0; /* who moved it away is answered otherwise */
     attr_revision(tree, key, revision, &entry->attr);
@@ -244,7 +242,8 @@ static int64_t changed_us(struct tree *tree, const struct caller *caller, unsign
     pthread_mutex_lock(&tree->lock);
     int64_t us = known->us;
     struct row_key folder = {.collection = (uint8_t)collection, .region = (uint8_t)region};
-    bool recent = known->asked_at != 0 && now - known->asked_at < store_believed_ms(tree->store, &folder, 0);
+    bool recent =
+        known->asked_at != 0 && now - known->asked_at < store_believed_ms(tree->store, &folder, 0, 0);
     if (!recent)
         known->asked_at = now; /* one asks, the others are content with what is known */
     pthread_mutex_unlock(&tree->lock);
@@ -290,7 +289,7 @@ void entry_place(struct tree *tree, const struct caller *caller, enum place_kind
     if (kind == PLACE_COLLECTION || kind == PLACE_DELETED) {
         int64_t us = changed_us(tree, caller, collection, region);
         struct row_key folder = {.collection = (uint8_t)collection, .region = (uint8_t)region};
-        entry->attr_ms = store_believed_ms(tree->store, &folder, 0);
+        entry->attr_ms = store_believed_ms(tree->store, &folder, 0, 0);
         entry->attr.st_uid = tree->access[collection].uid;
         entry->attr.st_gid = tree->access[collection].gid;
         if (us != 0)
@@ -466,7 +465,7 @@ static int lookup_noted_reader(struct tree *tree, const struct caller *caller, c
     if (r < 0)
         return report_read(tree, key, r, &f);
     notes_answered(tree->notes, caller->tid, key, NULL, document);
-    entry_revision(tree, key, &document->revision, entry);
+    entry_revision(tree, key, &document->revision, 0, entry);
     return 0;
 }
 
@@ -491,7 +490,7 @@ static int lookup_row(struct tree *tree, const struct caller *caller, const stru
     if (r == -ENOENT)
         return lookup_pending(tree, caller, key, entry);
     if (r == 0)
-        entry_revision(tree, key, &revision, entry);
+        entry_revision(tree, key, &revision, 0, entry);
     return report_read(tree, key, r, &f);
 }
 
@@ -565,8 +564,6 @@ void tree_forget(struct tree *tree, uint64_t nodeid, uint64_t n)
         return;
     if (place.kind == PLACE_NODE)
         node_forget(tree->nodes, nodeid, n);
-    else if (place.kind == PLACE_ROW)
-        told_forgotten(tree->told, &place.key, place.rev);
 }
 
 bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place)
@@ -628,7 +625,7 @@ static void getattr_handle(struct tree *tree, const struct place *place, const s
     struct revision known;
     attr_revision(tree, &place->key, &document->revision, attr);
     bool newest = store_peek(tree->store, &place->key, &known) && known.rev == document->revision.rev;
-    *attr_ms = newest ? believed_ms(tree, &place->key, &document->revision) : 0;
+    *attr_ms = newest ? believed_ms(tree, &place->key, &document->revision, 0) : 0;
 }
 
 static int getattr_row(struct tree *tree, const struct caller *caller, const struct place *place,
@@ -640,7 +637,7 @@ static int getattr_row(struct tree *tree, const struct caller *caller, const str
     *attr_ms = 0;
     if (r == 0 && (revision.rev & 0xffff) == place->rev) {
         attr_revision(tree, &place->key, &revision, attr);
-        *attr_ms = believed_ms(tree, &place->key, &revision);
+        *attr_ms = believed_ms(tree, &place->key, &revision, 0);
         return 0;
     }
     if (getattr_open(tree, place, nodeid, attr) || getattr_told(tree, caller, place, attr))

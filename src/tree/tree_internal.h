@@ -69,8 +69,9 @@ struct tree {
 void attr_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
                    struct stat *attr);
 void attr_node(struct node *node, struct stat *attr);
+/* `epoch`: of the page it was listed in, 0 = none. */
 void entry_revision(struct tree *tree, const struct row_key *key, const struct revision *revision,
-                    struct entry *entry);
+                    uint64_t epoch, struct entry *entry);
 /* Also counts the node as looked up. */
 void entry_node(struct tree *tree, struct node *node, struct entry *entry);
 /* A fixed place; never fails: what a shard that is away would say is left out. */

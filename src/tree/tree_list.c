@@ -45,8 +45,7 @@ struct listing {
     struct scratch_item *items; /* owned, with references; listed once */
     size_t nitems;
     bool listed;
-    bool plus;     /* the kernel wants attributes, too */
-    bool was_plus; /* so it did with the last row, and the page has them, or the kernel */
+    bool plus; /* the kernel wants attributes, too */
     char name[NAME_MAX_BYTES + 1];
     struct list_entry open; /* in tree->listings; under tree->lock */
 };
@@ -91,7 +90,7 @@ static void *ahead_run(void *arg)
 {
     struct read_ahead *ahead = arg;
     ahead->r = store_page(ahead->tree->store, ahead->folder.collection, ahead->folder.region, ahead->after,
-                          ahead->limit, true, &ahead->op, &ahead->page, &ahead->f);
+                          ahead->limit, &ahead->op, &ahead->page, &ahead->f);
     return NULL;
 }
 
@@ -248,14 +247,14 @@ static int fixed_at(struct tree *tree, const struct caller *caller, struct listi
 }
 
 static int ask_page(struct tree *tree, const struct caller *caller, struct listing *listing, int64_t after,
-                    size_t limit, bool names_only)
+                    size_t limit)
 {
     struct fail f = {0};
     const struct row_key *key = &listing->place.key;
     int r = listing->place.kind == PLACE_DELETED
                 ? store_deleted_page(tree->store, key->collection, key->region, after, limit, &caller->op,
                                      &listing->page, &f)
-                : store_page(tree->store, key->collection, key->region, after, limit, names_only, &caller->op,
+                : store_page(tree->store, key->collection, key->region, after, limit, &caller->op,
                              &listing->page, &f);
     if (r == 0)
         listing->limit = limit;
@@ -265,19 +264,6 @@ static int ask_page(struct tree *tree, const struct caller *caller, struct listi
         report_add(tree->report, path, &f);
     }
     return r;
-}
-
-/* Whether the page has the attributes of its rows, or the kernel has. */
-static bool is_known(struct tree *tree, const struct listing *listing)
-{
-    struct row_key key = listing->place.key;
-    const struct page *page = listing->page;
-    for (size_t i = 0; page->names_only && i < page->count; i++) {
-        key.id = page->rows[i].id;
-        if (!told_believes(tree->told, &key))
-            return false;
-    }
-    return true;
 }
 
 static size_t grow(const struct tree *tree, size_t limit)
@@ -292,11 +278,7 @@ static int load_page(struct tree *tree, const struct caller *caller, struct list
     free(listing->page);
     listing->page = NULL;
     size_t limit = grow(tree, listing->limit);
-    int r = ahead_take(listing, after) ? 0 : ask_page(tree, caller, listing, after, limit, true);
-    if (r == 0 && listing->plus && !is_known(tree, listing)) {
-        free(STEAL(listing->page));
-        r = ask_page(tree, caller, listing, after, limit, false);
-    }
+    int r = ahead_take(listing, after) ? 0 : ask_page(tree, caller, listing, after, limit);
     if (r < 0)
         return r;
     listing->after = after;
@@ -332,9 +314,8 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
 {
     /* Later than the kernel may believe it, the page is asked for again: a slow reader sees what has changed.
      */
-    bool here = listing->page && listing->after <= after &&
-                clock_now_ms() - listing->loaded <= tree->kernel_ms &&
-                !(listing->plus && !listing->was_plus && listing->page->names_only);
+    bool here =
+        listing->page && listing->after <= after && clock_now_ms() - listing->loaded <= tree->kernel_ms;
     size_t i = here ? page_find(listing, after) : 0;
     bool ended = here && listing->page->count < listing->limit;
     if (!here || (i == listing->page->count && !ended)) {
@@ -343,7 +324,6 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
             return r;
         i = 0;
     }
-    listing->was_plus = listing->plus;
     if (i >= listing->page->count)
         return 0;
     const struct page_row *row = &listing->page->rows[i];
@@ -354,8 +334,8 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
     *listed = (struct listed){.name = listing->name, .next = row->id + DOTS};
     if (listing->place.kind == PLACE_DELETED)
         entry_deleted(tree, &key, &row->revision, &listed->entry);
-    else if (listing->plus && !listing->page->names_only)
-        entry_revision(tree, &key, &row->revision, &listed->entry);
+    else if (listing->plus)
+        entry_revision(tree, &key, &row->revision, listing->page->epoch, &listed->entry);
     else
         listed->entry.attr = (struct stat){.st_ino = address_row(&key), .st_mode = S_IFREG};
     return 1;
