@@ -300,6 +300,7 @@ def test_an_ordinary_user_has_a_demo_beside_it(up, campusfs, run_directory):
     # What is tested may lie where that user may not look, as in root's home.
     checkout = run_directory / 'checkout'
     shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns('.git', 'build*'))
+    checkout.chmod(0o755)
     program = shutil.copy(campusfs, checkout)
     env = {'HOME': str(home), 'PATH': os.environ['PATH'], 'CAMPUSFS_PROGRAM': program}
     command = [checkout / 'mount/demo']
