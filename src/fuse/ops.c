@@ -101,11 +101,6 @@ static void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_da
     fuse_reply_none(req);
 }
 
-static struct handle *handle_of(const struct fuse_file_info *fi)
-{
-    return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
-}
-
 static void reply_attr(fuse_req_t req, enum tree_request kind, int r, const struct stat *attr,
                        int64_t attr_ms)
 {

@@ -7,11 +7,6 @@
 #include "base/cleanup.h"
 #include "fuse/session_private.h"
 
-static struct handle *handle_of(const struct fuse_file_info *fi)
-{
-    return (struct handle *)(uintptr_t)fi->fh;
-}
-
 static void hints_apply(const struct open_hints *hints, struct fuse_file_info *fi)
 {
     fi->keep_cache = hints->keep_cache;

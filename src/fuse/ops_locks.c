@@ -8,11 +8,6 @@
 
 #include "fuse/session_private.h"
 
-static struct handle *handle_of(const struct fuse_file_info *fi)
-{
-    return (struct handle *)(uintptr_t)fi->fh;
-}
-
 static struct lock lock_of(const struct fuse_file_info *fi, enum lock_kind kind, short type)
 {
     return (struct lock){.kind = kind, .type = type, .end = UINT64_MAX, .owner = fi->lock_owner};

@@ -18,6 +18,11 @@ struct session {
 extern const struct fuse_lowlevel_ops session_ops;
 struct caller caller_of(fuse_req_t req);
 struct tree *tree_of(fuse_req_t req);
+/* The open file of a request; NULL when it is about none. */
+static inline struct handle *handle_of(const struct fuse_file_info *fi)
+{
+    return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
+}
 /* Replies with an entry, and takes back its lookup when nobody waits for it any more. */
 void reply_entry(fuse_req_t req, const struct entry *entry);
 struct fuse_entry_param entry_param(const struct entry *entry);

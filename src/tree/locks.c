@@ -266,27 +266,28 @@ static struct waiter *leave_line(struct locks *locks, struct locked_file *file, 
     return out;
 }
 
-void locks_cancel(struct locks *locks, uint64_t ticket)
+/* Ends the waits of one file; false when nobody waits by that ticket (0 = any). */
+static bool cancel(struct locks *locks, uint64_t ticket)
 {
     struct waiter *out = NULL;
     pthread_mutex_lock(&locks->lock);
     for (struct map_entry *e = map_next(&locks->files, NULL); e && !out; e = map_next(&locks->files, e))
         out = leave_line(locks, MAP_ELEMENT(e, struct locked_file, entry), ticket);
     pthread_mutex_unlock(&locks->lock);
+    bool any = out != NULL;
     answer_all(out);
+    return any;
+}
+
+void locks_cancel(struct locks *locks, uint64_t ticket)
+{
+    cancel(locks, ticket);
 }
 
 void locks_cancel_all(struct locks *locks)
 {
-    struct waiter *out;
-    do {
-        out = NULL;
-        pthread_mutex_lock(&locks->lock);
-        for (struct map_entry *e = map_next(&locks->files, NULL); e && !out; e = map_next(&locks->files, e))
-            out = leave_line(locks, MAP_ELEMENT(e, struct locked_file, entry), 0);
-        pthread_mutex_unlock(&locks->lock);
-        answer_all(out);
-    } while (out);
+    while (cancel(locks, 0))
+        ;
 }
 
 void locks_drop(struct locks *locks, uint64_t key, uint64_t owner, const void *through)
