@@ -208,6 +208,14 @@ static void read_back(struct store *store, const struct put *put, const struct o
     store_get(store, &put->key, op, &result->document, NULL);
 }
 
+/* What every write begins with: its region exists (`shard` is not NULL), and the mount is not read-only. */
+static int may_write(const struct store *store, const struct shard *shard, struct fail *f)
+{
+    if (!shard)
+        return fail_set(f, ENOENT, "no such region");
+    return store->config->read_only ? fail_set(f, EROFS, "the mount is read-only") : 0;
+}
+
 int store_put(struct store *store, const struct put *put, const struct op *op, struct put_result *result,
               struct fail *f)
 {
@@ -215,10 +223,9 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
     struct shard *shard = store_shard(store, put->key.collection, put->key.region);
     struct revision former;
     *result = (struct put_result){0};
-    if (!shard)
-        return fail_set(f, ENOENT, "no such region");
-    if (store->config->read_only)
-        return fail_set(f, EROFS, "the mount is read-only");
+    int writable = may_write(store, shard, f);
+    if (writable < 0)
+        return writable;
     if (put->key.id && store_peek(store, &put->key, &former))
         result->replaced_rev = former.rev;
     uint64_t epoch = freshness_epoch(store_fresh(store, shard));
@@ -278,10 +285,9 @@ int store_delete(struct store *store, const struct row_key *key, const char *act
 {
     const struct collection *collection = collection_numbered(key->collection);
     struct shard *shard = store_shard(store, key->collection, key->region);
-    if (!shard)
-        return fail_set(f, ENOENT, "no such region");
-    if (store->config->read_only)
-        return fail_set(f, EROFS, "the mount is read-only");
+    int writable = may_write(store, shard, f);
+    if (writable < 0)
+        return writable;
     int r = collection->global ? delete_copies(store, shard, key, actor, op, f) : 0;
     struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
     if (r == 0)
@@ -324,10 +330,9 @@ int store_undelete(struct store *store, const struct row_key *key, const char *a
     const struct collection *collection = collection_numbered(key->collection);
     struct shard *shard = store_shard(store, key->collection, key->region);
     *result = (struct put_result){0};
-    if (!shard)
-        return fail_set(f, ENOENT, "no such region");
-    if (store->config->read_only)
-        return fail_set(f, EROFS, "the mount is read-only");
+    int writable = may_write(store, shard, f);
+    if (writable < 0)
+        return writable;
     if (collection->global)
         return undelete_everywhere(store, key, actor, op, result, f);
     uint64_t epoch = freshness_epoch(store_fresh(store, shard));
@@ -426,10 +431,9 @@ int store_next_id(struct store *store, unsigned collection, unsigned region, con
 {
     static const struct pg_statement next = {"next_id", "SELECT next_id($1::smallint)", 1};
     struct shard *shard = store_shard(store, collection, region);
-    if (!shard)
-        return fail_set(f, ENOENT, "no such region");
-    if (store->config->read_only)
-        return fail_set(f, EROFS, "the mount is read-only");
+    int writable = may_write(store, shard, f);
+    if (writable < 0)
+        return writable;
     char collection_text[NUMBER_TEXT];
     snprintf(collection_text, sizeof collection_text, "%u", collection);
     const char *params[] = {collection_text};
