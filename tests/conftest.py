@@ -391,7 +391,7 @@ def new_invoice(new_row, new_transaction, unique):
 # ---- things of a test's own that may be broken
 
 @pytest.fixture
-def new_mount(cluster):
+def new_mount(cluster, log_watch):
     made = []
 
     def make(options=(), **settings):
@@ -407,7 +407,8 @@ def new_mount(cluster):
         codes.append(mount.stop())
         mount.clean_up()
     if not set(codes) <= {0, -signal.SIGKILL}:
-        pytest.fail(f'the daemons of this test ended with exit codes {codes}')
+        reports = log_watch.suspicious()  # pytest shows the first failure of a teardown only: this one
+        pytest.fail(f'the daemons of this test ended with exit codes {codes}:\n' + '\n'.join(reports), pytrace=False)
 
 
 @pytest.fixture

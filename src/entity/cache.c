@@ -32,27 +32,37 @@ struct cache {
     struct map rows;
     struct cached *newest, *oldest;
     struct cache_counters counters;
+    struct contexts *idle;                   /* owned; who compresses takes one */
     struct sample *samples[COLLECTIONS_MAX]; /* set once, read atomically */
-    pthread_key_t contexts;                  /* struct contexts of each thread */
 };
 
-/* zstd's working memory, reused by a thread and freed with it. */
+/*
+ * zstd's working memory, 100 KB, used by one thread at a time. There are as many as have been in use at once.
+ * Not one a thread: threads come and go, and may outlive the cache by a moment.
+ */
 struct contexts {
+    struct contexts *next;
     ZSTD_CCtx *compress;
     ZSTD_DCtx *expand;
 };
 
-static void contexts_free(void *p)
+static void contexts_free(struct contexts *contexts)
 {
-    struct contexts *contexts = p;
+    if (!contexts)
+        return;
     ZSTD_freeCCtx(contexts->compress);
     ZSTD_freeDCtx(contexts->expand);
     free(contexts);
 }
 
-static struct contexts *contexts_of_thread(struct cache *cache)
+/* To be given back; NULL when memory is out. */
+static struct contexts *contexts_take(struct cache *cache)
 {
-    struct contexts *contexts = pthread_getspecific(cache->contexts);
+    pthread_mutex_lock(&cache->lock);
+    struct contexts *contexts = cache->idle;
+    if (contexts)
+        cache->idle = contexts->next;
+    pthread_mutex_unlock(&cache->lock);
     if (contexts)
         return contexts;
     contexts = calloc(1, sizeof *contexts);
@@ -60,11 +70,20 @@ static struct contexts *contexts_of_thread(struct cache *cache)
         return NULL;
     contexts->compress = ZSTD_createCCtx();
     contexts->expand = ZSTD_createDCtx();
-    if (!contexts->compress || !contexts->expand || pthread_setspecific(cache->contexts, contexts) != 0) {
-        contexts_free(contexts);
-        return NULL;
-    }
-    return contexts;
+    if (contexts->compress && contexts->expand)
+        return contexts;
+    contexts_free(contexts);
+    return NULL;
+}
+
+static void contexts_give(struct cache *cache, struct contexts *contexts)
+{
+    if (!contexts)
+        return;
+    pthread_mutex_lock(&cache->lock);
+    contexts->next = cache->idle;
+    cache->idle = contexts;
+    pthread_mutex_unlock(&cache->lock);
 }
 
 struct cache *cache_new(size_t limit)
@@ -72,10 +91,6 @@ struct cache *cache_new(size_t limit)
     struct cache *cache = calloc(1, sizeof *cache);
     if (!cache)
         return NULL;
-    if (pthread_key_create(&cache->contexts, contexts_free) != 0) {
-        free(cache);
-        return NULL;
-    }
     pthread_mutex_init(&cache->lock, NULL);
     cache->counters.limit = limit;
     return cache;
@@ -124,10 +139,11 @@ void cache_free(struct cache *cache)
             free(cache->samples[i]);
         }
     }
-    struct contexts *contexts = pthread_getspecific(cache->contexts);
-    if (contexts)
+    while (cache->idle) {
+        struct contexts *contexts = cache->idle;
+        cache->idle = contexts->next;
         contexts_free(contexts);
-    pthread_key_delete(cache->contexts);
+    }
     pthread_mutex_destroy(&cache->lock);
     free(cache);
 }
@@ -183,7 +199,7 @@ static struct cached *compress(struct cache *cache, const struct row_key *key,
     size_t room = revision->size < sizeof small ? sizeof small : revision->size, stored = revision->size;
     char *large CLEANUP(freep) = room > sizeof small ? malloc(room) : NULL;
     char *packed = room > sizeof small ? large : small;
-    struct contexts *contexts = contexts_of_thread(cache);
+    struct contexts *contexts = contexts_take(cache);
     const struct sample *sample = sample_of(cache, key->collection, text, revision->size);
     if (packed && contexts && sample) {
         size_t n = ZSTD_compress_usingCDict(contexts->compress, packed, room, text, revision->size,
@@ -191,6 +207,7 @@ static struct cached *compress(struct cache *cache, const struct row_key *key,
         if (!ZSTD_isError(n) && n < revision->size)
             stored = n;
     }
+    contexts_give(cache, contexts);
     struct cached *row = malloc(sizeof *row + stored);
     if (!row)
         return NULL;
@@ -274,12 +291,13 @@ struct document *cache_get(struct cache *cache, const struct row_key *key)
         memcpy(document->text, row->data, row->stored);
         return STEAL(document);
     }
-    struct contexts *contexts = contexts_of_thread(cache);
     const struct sample *sample = __atomic_load_n(&cache->samples[key->collection], __ATOMIC_ACQUIRE);
-    if (!contexts || !sample)
+    struct contexts *contexts = sample ? contexts_take(cache) : NULL;
+    if (!contexts)
         return NULL;
     size_t n = ZSTD_decompress_usingDDict(contexts->expand, document->text, row->revision.size, row->data,
                                           row->stored, sample->expand);
+    contexts_give(cache, contexts);
     return n == row->revision.size ? STEAL(document) : NULL;
 }
 
