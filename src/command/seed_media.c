@@ -245,7 +245,7 @@ int seed_media_check(const struct config *config, bool again, struct fail *f)
     struct op op = op_within(OP_MS);
     char name[96] = "preferences";
     bool filled = false;
-    int r = mongo_open(config->mongodb_uri, 1, &mongo, f);
+    int r = mongo_open(config->mongodb_uri, 1, 0, &mongo, f);
     r = r < 0 ? r : mongo_has_documents(mongo, name, &op, &filled, f);
     for (size_t i = 0; r == 0 && !filled && i < config->nregions; i++) {
         snprintf(name, sizeof(name), "media_%s.files", config->regions[i].name);
@@ -262,7 +262,7 @@ int seed_media_load(const struct config *config, const struct seed_plan *plan, b
                     struct fail *f)
 {
     CLEANUP(mongo_closep) struct mongo *mongo = NULL;
-    int r = mongo_open(config->mongodb_uri, 1, &mongo, f);
+    int r = mongo_open(config->mongodb_uri, 1, 0, &mongo, f);
     if (r < 0)
         return r;
     struct media_run run = {plan, mongo, again, counts, done, arg, f};

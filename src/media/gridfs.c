@@ -23,28 +23,11 @@ struct gridfs_upload {
     int64_t heartbeat;       /* clock_now_ms() of the last one */
 };
 
-static int open_part(struct mongo *mongo, const char *region, const char *part, struct mongo_collection *out,
-                     struct fail *f)
-{
-    char name[128];
-    snprintf(name, sizeof(name), "media_%s.%s", region, part);
-    return mongo_collection_open(mongo, name, out, f);
-}
-
 static int64_t wall_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* Whether a failed step may be tried again; waits a little when so. */
-static bool try_again(const bson_error_t *error, const struct op *op)
-{
-    if (!media_error_retry(error) || op_left_ms(op) < 100)
-        return false;
-    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
-    return true;
 }
 
 /*
@@ -59,13 +42,13 @@ static int insert_all(struct gridfs_upload *u, const char *part, const bson_t **
     CLEANUP(bson_destroyp) bson_t *opts = BCON_NEW("ordered", BCON_BOOL(false));
     bson_error_t error;
     bool again = false;
-    int r = open_part(u->mongo, u->region, part, &to, f);
+    int r = mongo_part_open(u->mongo, u->region, part, &to, f);
     while (r == 0) {
         if (mongoc_collection_insert_many(to.handle, documents, n, opts, NULL, &error))
             return 0;
         if (again && error.domain == MONGOC_ERROR_SERVER && error.code == DUPLICATE)
             return 0;
-        if (!try_again(&error, op))
+        if (!mongo_try_again(&error, op))
             return media_error_set(f, &error, what);
         again = true;
     }
@@ -77,13 +60,13 @@ static int delete_matching(struct mongo *mongo, const char *region, const char *
 {
     CLEANUP(mongo_collection_close) struct mongo_collection from;
     bson_error_t error;
-    int r = open_part(mongo, region, part, &from, f);
+    int r = mongo_part_open(mongo, region, part, &from, f);
     if (r < 0)
         return r;
     do
         if (mongoc_collection_delete_many(from.handle, filter, NULL, NULL, &error))
             return 0;
-    while (try_again(&error, op));
+    while (mongo_try_again(&error, op));
     return media_error_set(f, &error, "cannot delete from GridFS");
 }
 
@@ -143,7 +126,7 @@ static int keep_lease(struct gridfs_upload *u, struct fail *f)
     CLEANUP(bson_destroyp) bson_t *filter = BCON_NEW("_id", BCON_OID(&u->id));
     CLEANUP(bson_destroyp) bson_t *beat = BCON_NEW("$set", "{", "heartbeat", BCON_DATE_TIME(wall_ms()), "}");
     bson_error_t error;
-    int r = open_part(u->mongo, u->region, "uploads", &uploads, f);
+    int r = mongo_part_open(u->mongo, u->region, "uploads", &uploads, f);
     if (r < 0)
         return r;
     u->heartbeat = clock_now_ms();
@@ -253,7 +236,7 @@ static int count_chunks(struct mongo *mongo, const char *region, const bson_t *f
                         struct fail *f)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection files;
-    int r = open_part(mongo, region, "files", &files, f);
+    int r = mongo_part_open(mongo, region, "files", &files, f);
     *n = 0;
     if (r < 0)
         return r;

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "media/media_error.h"
 
@@ -28,7 +29,7 @@ static void driver_start_once(void)
     pthread_once(&once, driver_start);
 }
 
-/* The bound of one kind of wait: the URI's own, else ours, neither longer than `most`. */
+/* The bound of one kind of wait: the URI's own, else ours, neither longer than `most` (0 = any). */
 static void bound_wait(mongoc_uri_t *uri, const char *option, int32_t ours, int64_t most)
 {
     int32_t ms = mongoc_uri_get_option_as_int32(uri, option, ours);
@@ -50,7 +51,7 @@ static int parse_uri(const char *text, int64_t most, mongoc_uri_t **out, struct 
     bound_wait(uri, MONGOC_URI_CONNECTTIMEOUTMS, CONNECT_MS, most);
     bound_wait(uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS, most);
     bound_wait(uri, MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS, 0);
-    bound_wait(uri, MONGOC_URI_WAITQUEUETIMEOUTMS, WAIT_MS, 0);
+    bound_wait(uri, MONGOC_URI_WAITQUEUETIMEOUTMS, WAIT_MS, most);
     const mongoc_write_concern_t *given = mongoc_uri_get_write_concern(uri);
     if (!given || mongoc_write_concern_is_default(given)) {
         mongoc_write_concern_t *majority = mongoc_write_concern_new();
@@ -68,12 +69,29 @@ static char *database_of(const mongoc_uri_t *uri)
     return strdup(name && *name ? name : "campusfs");
 }
 
-int mongo_open(const char *text, unsigned clients, struct mongo **out, struct fail *f)
+/*
+ * What a mount waits for ends by a file operation's deadline, and the driver does not try again by itself:
+ * its second try would take as long as the first, and whoever calls knows how much time is left.
+ */
+static void bound_operation(mongoc_uri_t *uri, int64_t operation_ms)
+{
+    static const char *const waits[] = {MONGOC_URI_SERVERSELECTIONTIMEOUTMS, MONGOC_URI_CONNECTTIMEOUTMS,
+                                        MONGOC_URI_WAITQUEUETIMEOUTMS};
+    for (size_t i = 0; i < sizeof(waits) / sizeof(*waits); i++)
+        bound_wait(uri, waits[i], SELECTION_MS, (operation_ms + 1) / 2);
+    bound_wait(uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS, operation_ms);
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, false);
+}
+
+int mongo_open(const char *text, unsigned clients, int64_t operation_ms, struct mongo **out, struct fail *f)
 {
     CLEANUP(mongoc_uri_destroyp) mongoc_uri_t *uri = NULL;
     int r = parse_uri(text, 0, &uri, f);
     if (r < 0)
         return r;
+    if (operation_ms > 0)
+        bound_operation(uri, operation_ms);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_MAXPOOLSIZE, (int32_t)clients);
     CLEANUP(mongo_closep) struct mongo *mongo = calloc(1, sizeof(*mongo));
     if (!mongo || !(mongo->database = database_of(uri)))
@@ -168,17 +186,37 @@ void mongo_collection_close(struct mongo_collection *collection)
     *collection = (struct mongo_collection){0};
 }
 
+int mongo_part_open(struct mongo *mongo, const char *region, const char *part, struct mongo_collection *out,
+                    struct fail *f)
+{
+    char name[128];
+    snprintf(name, sizeof(name), "media_%s.%s", region, part);
+    return mongo_collection_open(mongo, name, out, f);
+}
+
+bool mongo_try_again(const bson_error_t *error, const struct op *op)
+{
+    if (!media_error_retry(error) || op_left_ms(op) < 100)
+        return false;
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    return true;
+}
+
+bson_t *mongo_find_options(const struct op *op, int64_t limit)
+{
+    int64_t left = op_left_ms(op);
+    return BCON_NEW("limit", BCON_INT64(limit), "batchSize", BCON_INT64(limit), "singleBatch",
+                    BCON_BOOL(true), "maxTimeMS", BCON_INT64(left > 0 ? left : 1));
+}
+
 int mongo_has_documents(struct mongo *mongo, const char *name, const struct op *op, bool *has, struct fail *f)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection collection;
     int r = mongo_collection_open(mongo, name, &collection, f);
     if (r < 0)
         return r;
-    int64_t left = op_left_ms(op);
     CLEANUP(bson_destroyp) bson_t *all = bson_new();
-    CLEANUP(bson_destroyp)
-    bson_t *opts = BCON_NEW("limit", BCON_INT64(1), "singleBatch", BCON_BOOL(true), "maxTimeMS",
-                            BCON_INT64(left > 0 ? left : 1));
+    CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, 1);
     CLEANUP(mongoc_cursor_destroyp)
     mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(collection.handle, all, opts, NULL);
     const bson_t *doc;

@@ -17,10 +17,11 @@ struct mongo;
 
 /*
  * Makes a pool of at most `clients` clients; contacts no server. The database is the one that the URI names,
- * else "campusfs". Fails with -EINVAL for a URI that is none; its text is never quoted when it holds
- * credentials.
+ * else "campusfs". `operation_ms` (0 = none) is how long a file operation may take: no wait is longer then,
+ * and the driver repeats nothing by itself, the caller does until its deadline. Fails with -EINVAL for a URI
+ * that is none; its text is never quoted when it holds credentials.
  */
-int mongo_open(const char *uri, unsigned clients, struct mongo **out, struct fail *f);
+int mongo_open(const char *uri, unsigned clients, int64_t operation_ms, struct mongo **out, struct fail *f);
 void mongo_close(struct mongo *mongo);
 DEFINE_CLEANUP(struct mongo, mongo_close)
 

@@ -31,6 +31,16 @@ struct mongo_collection {
 int mongo_collection_open(struct mongo *mongo, const char *name, struct mongo_collection *out,
                           struct fail *f);
 void mongo_collection_close(struct mongo_collection *collection);
+/* The same for a part of a region's GridFS bucket, media_<region>.<part>: files, chunks, ... */
+int mongo_part_open(struct mongo *mongo, const char *region, const char *part, struct mongo_collection *out,
+                    struct fail *f);
+
+/* Whether a failed step may be tried again: a transient error, and time is left. Waits 50 ms when so. */
+bool mongo_try_again(const bson_error_t *error, const struct op *op);
+
+/* Options of a find whose answer of at most `limit` documents (0 = all that fit) comes in one message, within
+ * the op's deadline. The caller's to destroy, and to add to. */
+bson_t *mongo_find_options(const struct op *op, int64_t limit);
 
 DEFINE_CLEANUP(mongoc_client_t, mongoc_client_destroy)
 DEFINE_CLEANUP(mongoc_database_t, mongoc_database_destroy)

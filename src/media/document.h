@@ -1,0 +1,21 @@
+/* What documents of any driver hold, and how they are asked for; for the files of media/ only. */
+#pragma once
+
+#include <bson/bson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "media/revision.h"
+
+/* A whole number of any numeric type (int32, int64, double, decimal128); false for everything else. */
+bool media_number(const bson_iter_t *at, int64_t *out);
+
+/* A field of a document, by its own name (no path); false when it is not there. */
+static inline bool media_field(const bson_t *document, const char *name, bson_iter_t *at)
+{
+    return document && bson_iter_init_find(at, document, name);
+}
+
+/* {field: {$eq: the revision's id}}: an id that is a document with "$" keys would else be read as a query.
+ * The caller's to destroy, and to add to. */
+bson_t *media_id_filter(const struct media_revision *revision, const char *field);
