@@ -82,7 +82,8 @@ struct config {
     int64_t max_lag_ms;         /* 10000: a replica further behind is not read */
 
     /* [campusfs]: MongoDB */
-    char *mongodb_uri; /* "" = none configured; secret */
+    char *mongodb_uri;          /* "" = none configured; secret */
+    unsigned mongodb_pool_size; /* connections to it, 16 */
 
     /* [campusfs]: the mount */
     bool read_only;

@@ -40,6 +40,8 @@ const struct config_key config_keys[] = {
      .help = "a replica further behind is not read"},
     {"mongodb_uri", CONFIG_TEXT, FIELD(mongodb_uri), "", .secret = true,
      .help = "MongoDB of media and preferences; empty: there are none"},
+    {"mongodb_pool_size", CONFIG_COUNT, FIELD(mongodb_pool_size), "16", 1, 200,
+     .help = "connections to MongoDB, and operations on it at a time"},
     {"read_only", CONFIG_BOOL, FIELD(read_only), "no", .help = "refuse every change with EROFS"},
     {"conflicts", CONFIG_SWITCH, FIELD(conflicts_overwrite), "refuse", .choices = "refuse | overwrite",
      .help = "what a save does to a row that has changed since it was read"},

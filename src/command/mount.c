@@ -79,15 +79,15 @@ static void raise_descriptor_limit(void)
     }
 }
 
-static int serve_tree(const struct config *config, struct cluster *cluster, struct mount_options *options,
-                      const sigset_t *signals, struct fail *f)
+static int serve_tree(const struct config *config, struct cluster *cluster, struct mongo *mongo,
+                      struct mount_options *options, const sigset_t *signals, struct fail *f)
 {
     struct session *session = NULL;
     struct tree *tree = NULL;
     int code = COMMAND_REFUSED, r = session_mount(config, options->directory, options->passed, &session, f);
     if (r == 0) {
         code = COMMAND_DOWN;
-        r = tree_open(config, cluster, session_invalidate, session, &tree, f);
+        r = tree_open(config, cluster, mongo, session_invalidate, session, &tree, f);
     }
     if (r == 0) {
         session_serve(session, tree, became_ready, options);
@@ -108,6 +108,7 @@ static int serve(const struct config *config, struct mount_options *options)
 {
     struct fail f = {0};
     struct cluster *cluster = NULL;
+    struct mongo *mongo = NULL;
     sigset_t all, before;
     enum log_level level;
     if (log_parse_level(config->log_level, &level))
@@ -116,8 +117,12 @@ static int serve(const struct config *config, struct mount_options *options)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     int code = COMMAND_DOWN;
-    if (cluster_open(config, &cluster, &f) == 0)
-        code = serve_tree(config, cluster, options, &before, &f);
+    int r = cluster_open(config, &cluster, &f);
+    if (r == 0 && *config->mongodb_uri) /* contacts no server: rows work without it */
+        r = mongo_open(config->mongodb_uri, config->mongodb_pool_size, config->timeout_ms, &mongo, &f);
+    if (r == 0)
+        code = serve_tree(config, cluster, mongo, options, &before, &f);
+    mongo_close(mongo);
     cluster_close(cluster);
     if (code != COMMAND_OK)
         command_failed("mount", &f);

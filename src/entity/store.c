@@ -29,7 +29,8 @@ static uint64_t schema_hash(void)
     return hash;
 }
 
-int store_open(const struct config *config, struct cluster *cluster, struct store **out, struct fail *f)
+int store_open(const struct config *config, struct cluster *cluster, struct mongo *mongo, struct store **out,
+               struct fail *f)
 {
     collections_prepare();
     struct store *store = calloc(1, sizeof *store);
@@ -37,6 +38,7 @@ int store_open(const struct config *config, struct cluster *cluster, struct stor
         return fail_set(f, ENOMEM, "out of memory");
     store->config = config;
     store->cluster = cluster;
+    store->mongo = mongo;
     store->schema = schema_hash();
     pthread_mutex_init(&store->lock, NULL);
     store->runs = runs_new(config->cache_size / RUNS_SHARE);

@@ -14,12 +14,14 @@
 #include "entity/cache.h"
 #include "entity/collection.h"
 #include "entity/document.h"
+#include "media/mongo.h"
 #include "shard/cluster.h"
 
 struct store;
 
-/* Configuration and cluster are borrowed and must outlive the store. */
-int store_open(const struct config *config, struct cluster *cluster, struct store **out, struct fail *f);
+/* Configuration, cluster and MongoDB (NULL = none configured) are borrowed and must outlive the store. */
+int store_open(const struct config *config, struct cluster *cluster, struct mongo *mongo, struct store **out,
+               struct fail *f);
 void store_close(struct store *store);
 
 /*

@@ -17,6 +17,7 @@ struct read_ahead {
 struct store {
     const struct config *config; /* borrowed */
     struct cluster *cluster;     /* borrowed */
+    struct mongo *mongo;         /* borrowed; NULL = none configured */
     struct cache *cache;
     struct runs *runs;
     struct freshness *fresh[CONFIG_MAX_SHARDS]; /* by shard_index() */

@@ -118,13 +118,13 @@ void session_invalidate(void *arg, uint64_t nodeid)
     fuse_lowlevel_notify_inval_inode(session->fuse, nodeid, -1, 0);
 }
 
-/* More than all shards' operations can occupy, so that one that is away never takes the last thread from the
- * others. */
+/* More than all shards' and MongoDB's operations can occupy, so that one that is away never takes the last
+ * thread from the others. */
 static unsigned max_threads(const struct config *config)
 {
     return (unsigned)((FRESHNESS_WAITERS + config->pool_waiters) * config->nshards +
                       config->pool_size * config->nnodes) +
-           SPARE_THREADS;
+           config->mongodb_pool_size + MONGO_WAITERS + SPARE_THREADS;
 }
 
 int session_run(struct session *session, const sigset_t *signals)

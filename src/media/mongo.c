@@ -7,12 +7,14 @@
 #include <time.h>
 
 #include "media/media_error.h"
+#include "media/mongo_job.h"
 
 enum { SELECTION_MS = 5000, CONNECT_MS = 3000, SOCKET_MS = 15000, HEARTBEAT_MS = 5000, WAIT_MS = 5000 };
 
 struct mongo {
     mongoc_client_pool_t *pool;
-    char *database; /* owned */
+    struct mongo_jobs *jobs; /* owned */
+    char *database;          /* owned */
     unsigned clients;
 };
 
@@ -102,6 +104,9 @@ int mongo_open(const char *text, unsigned clients, int64_t operation_ms, struct 
     if (!mongo->pool)
         return media_error_set(f, &error, "cannot use mongodb_uri");
     mongoc_client_pool_set_error_api(mongo->pool, MONGOC_ERROR_API_VERSION_2);
+    mongo->jobs = mongo_jobs_new(mongo, clients);
+    if (!mongo->jobs)
+        return -ENOMEM;
     *out = STEAL(mongo);
     return 0;
 }
@@ -110,10 +115,16 @@ void mongo_close(struct mongo *mongo)
 {
     if (!mongo)
         return;
+    mongo_jobs_free(mongo->jobs);
     if (mongo->pool)
         mongoc_client_pool_destroy(mongo->pool);
     free(mongo->database);
     free(mongo);
+}
+
+struct mongo_jobs *mongo_jobs_of(struct mongo *mongo)
+{
+    return mongo->jobs;
 }
 
 const char *mongo_database(const struct mongo *mongo)

@@ -64,7 +64,7 @@ static void told_of_change(void *arg, const struct row_key *key)
             folder_changed(tree, c->number, key->region);
 }
 
-int tree_open(const struct config *config, struct cluster *cluster,
+int tree_open(const struct config *config, struct cluster *cluster, struct mongo *mongo,
               void (*invalidate)(void *arg, uint64_t nodeid), void *arg, struct tree **out, struct fail *f)
 {
     struct tree *tree = calloc(1, sizeof *tree);
@@ -72,11 +72,12 @@ int tree_open(const struct config *config, struct cluster *cluster,
         return fail_set(f, ENOMEM, "out of memory");
     tree->config = config;
     tree->cluster = cluster;
+    tree->mongo = mongo;
     tree->invalidate = invalidate;
     tree->invalidate_arg = arg;
     tree->started_at = clock_now_ms();
     pthread_mutex_init(&tree->lock, NULL);
-    int r = store_open(config, cluster, &tree->store, f);
+    int r = store_open(config, cluster, mongo, &tree->store, f);
     if (r < 0) {
         tree_close(tree);
         return r;

@@ -16,6 +16,7 @@
 #include "base/config.h"
 #include "base/fail.h"
 #include "base/op.h"
+#include "media/mongo.h"
 #include "shard/cluster.h"
 #include "tree/locks.h"
 
@@ -41,9 +42,9 @@ struct entry {
 
 /*
  * `invalidate` tells the kernel that the attributes of a nodeid are outdated; it is called from within
- * operations and must not block. Configuration and cluster are borrowed.
+ * operations and must not block. Configuration, cluster and MongoDB (NULL = none configured) are borrowed.
  */
-int tree_open(const struct config *config, struct cluster *cluster,
+int tree_open(const struct config *config, struct cluster *cluster, struct mongo *mongo,
               void (*invalidate)(void *arg, uint64_t nodeid), void *arg, struct tree **out, struct fail *f);
 /* Tells the kernel nothing any more; before the session ends. Takes NULL. */
 void tree_quiet(struct tree *tree);

@@ -38,6 +38,7 @@ struct changed {
 struct tree {
     const struct config *config; /* borrowed */
     struct cluster *cluster;     /* borrowed */
+    struct mongo *mongo;         /* borrowed; NULL = none configured */
     struct store *store;
     struct nodes *nodes;
     struct scratch *scratch;
