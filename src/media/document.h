@@ -16,6 +16,10 @@ static inline bool media_field(const bson_t *document, const char *name, bson_it
     return document && bson_iter_init_find(at, document, name);
 }
 
-/* {field: {$eq: the revision's id}}: an id that is a document with "$" keys would else be read as a query.
- * The caller's to destroy, and to add to. */
+/*
+ * Adds to a filter that a field is that very value: plainly, which servers answer from their indexes, but
+ * {$eq: ...} where it would be read as a query.
+ */
+void media_where(bson_t *filter, const char *field, const bson_iter_t *value);
+/* {field: the revision's id}. The caller's to destroy, and to add to. */
 bson_t *media_id_filter(const struct media_revision *revision, const char *field);

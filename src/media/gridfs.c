@@ -4,12 +4,12 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "media/bucket.h"
+#include "media/document.h"
 #include "media/media_error.h"
-#include "media/mongo_client.h"
 
-enum { HEARTBEAT_EVERY_MS = 10000, DELETE_SLICE = 256 };
+enum { HEARTBEAT_EVERY_MS = 10000, STEP_MS = 60000 };
 
 struct gridfs_upload {
     struct mongo *mongo;
@@ -22,65 +22,6 @@ struct gridfs_upload {
     int32_t sent;            /* chunks acknowledged */
     int64_t heartbeat;       /* clock_now_ms() of the last one */
 };
-
-static int64_t wall_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/*
- * One insert of documents that have their _id. The first attempt whose answer was lost may have been applied:
- * then the next one finds its own documents, and a duplicate is success.
- */
-static int insert_all(struct gridfs_upload *u, const char *part, const bson_t **documents, size_t n,
-                      const char *what, const struct op *op, struct fail *f)
-{
-    enum { DUPLICATE = 11000 };
-    CLEANUP(mongo_collection_close) struct mongo_collection to;
-    CLEANUP(bson_destroyp) bson_t *opts = BCON_NEW("ordered", BCON_BOOL(false));
-    bson_error_t error;
-    bool again = false;
-    int r = mongo_part_open(u->mongo, u->region, part, &to, f);
-    while (r == 0) {
-        if (mongoc_collection_insert_many(to.handle, documents, n, opts, NULL, &error))
-            return 0;
-        if (again && error.domain == MONGOC_ERROR_SERVER && error.code == DUPLICATE)
-            return 0;
-        if (!mongo_try_again(&error, op))
-            return media_error_set(f, &error, what);
-        again = true;
-    }
-    return r;
-}
-
-static int delete_matching(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
-                           const struct op *op, struct fail *f)
-{
-    CLEANUP(mongo_collection_close) struct mongo_collection from;
-    bson_error_t error;
-    int r = mongo_part_open(mongo, region, part, &from, f);
-    if (r < 0)
-        return r;
-    do
-        if (mongoc_collection_delete_many(from.handle, filter, NULL, NULL, &error))
-            return 0;
-    while (mongo_try_again(&error, op));
-    return media_error_set(f, &error, "cannot delete from GridFS");
-}
-
-static int journal(struct gridfs_upload *u, const struct op *op, struct fail *f)
-{
-    char host[65] = "", owner[96];
-    gethostname(host, sizeof(host) - 1);
-    snprintf(owner, sizeof(owner), "%s:%ld", host, (long)getpid());
-    CLEANUP(bson_destroyp)
-    bson_t *entry = BCON_NEW("_id", BCON_OID(&u->id), "path", BCON_UTF8(u->filename), "owner",
-                             BCON_UTF8(owner), "heartbeat", BCON_DATE_TIME(wall_ms()));
-    u->heartbeat = clock_now_ms();
-    return insert_all(u, "uploads", (const bson_t *[]){entry}, 1, "cannot journal an upload", op, f);
-}
 
 int gridfs_upload_open(struct mongo *mongo, const char *region, const char *filename,
                        const uint8_t id[GRIDFS_ID], const struct op *op, struct gridfs_upload **out,
@@ -101,7 +42,8 @@ int gridfs_upload_open(struct mongo *mongo, const char *region, const char *file
         bson_oid_init_from_data(&u->id, id);
     else
         bson_oid_init(&u->id, NULL);
-    int r = journal(u, op, f);
+    u->heartbeat = clock_now_ms();
+    int r = bucket_journal(mongo, region, &u->id, filename, op, f);
     if (r == 0)
         *out = STEAL(u);
     return r;
@@ -118,21 +60,12 @@ void gridfs_upload_close(struct gridfs_upload *u)
     free(u);
 }
 
-static int keep_lease(struct gridfs_upload *u, struct fail *f)
+static int keep_lease(struct gridfs_upload *u, const struct op *op, struct fail *f)
 {
     if (clock_now_ms() - u->heartbeat < HEARTBEAT_EVERY_MS)
         return 0;
-    CLEANUP(mongo_collection_close) struct mongo_collection uploads;
-    CLEANUP(bson_destroyp) bson_t *filter = BCON_NEW("_id", BCON_OID(&u->id));
-    CLEANUP(bson_destroyp) bson_t *beat = BCON_NEW("$set", "{", "heartbeat", BCON_DATE_TIME(wall_ms()), "}");
-    bson_error_t error;
-    int r = mongo_part_open(u->mongo, u->region, "uploads", &uploads, f);
-    if (r < 0)
-        return r;
     u->heartbeat = clock_now_ms();
-    if (!mongoc_collection_update_one(uploads.handle, filter, beat, NULL, NULL, &error))
-        return media_error_set(f, &error, "cannot renew an upload's lease");
-    return 0;
+    return bucket_renew(u->mongo, u->region, &u->id, 1, NULL, op, f);
 }
 
 static int send_batch(struct gridfs_upload *u, const struct op *op, struct fail *f)
@@ -147,14 +80,16 @@ static int send_batch(struct gridfs_upload *u, const struct op *op, struct fail 
                                 BCON_INT32(u->sent + (int32_t)n), "data",
                                 BCON_BIN(BSON_SUBTYPE_BINARY, u->batch + at, (uint32_t)len));
     }
-    int r = n ? insert_all(u, "chunks", (const bson_t **)documents, n, "cannot write a chunk", op, f) : 0;
+    int r = n ? bucket_insert(u->mongo, u->region, "chunks", (const bson_t **)documents, n,
+                              "cannot write a chunk", op, f)
+              : 0;
     for (size_t i = 0; i < n; i++)
         bson_destroy(documents[i]);
     if (r < 0)
         return r;
     u->sent += (int32_t)n;
     u->fill = 0;
-    return keep_lease(u, f);
+    return keep_lease(u, op, f);
 }
 
 int gridfs_upload_write(struct gridfs_upload *u, const void *data, size_t len, const struct op *op,
@@ -221,35 +156,37 @@ int gridfs_upload_publish(struct gridfs_upload *u, const struct gridfs_meta *met
     if (r < 0)
         return r;
     CLEANUP(bson_destroyp) bson_t *document = files_document(u, meta, sha256);
-    r = insert_all(u, "files", (const bson_t *[]){document}, 1, "cannot publish a file", op, f);
+    r = bucket_insert(u->mongo, u->region, "files", (const bson_t *[]){document}, 1, "cannot publish a file",
+                      op, f);
     if (r < 0)
         return r;
     /* The file is published: an entry that stays behind is dropped by the sweep, which finds the files
      * document. */
     CLEANUP(bson_destroyp) bson_t *entry = BCON_NEW("_id", BCON_OID(&u->id));
-    delete_matching(u->mongo, u->region, "uploads", entry, op, NULL);
+    bucket_forget(u->mongo, u->region, entry, op, NULL);
     return 0;
 }
 
 /* The number of chunks that a files document promises; 0 when the file does not exist. */
-static int count_chunks(struct mongo *mongo, const char *region, const bson_t *filter, int64_t *n,
-                        struct fail *f)
+static int promised_chunks(struct mongo *mongo, const char *region, const bson_t *filter, const struct op *op,
+                           int64_t *n, struct fail *f)
 {
-    CLEANUP(mongo_collection_close) struct mongo_collection files;
+    CLEANUP(mongo_collection_close) struct mongo_collection files = {0};
     int r = mongo_part_open(mongo, region, "files", &files, f);
     *n = 0;
     if (r < 0)
         return r;
+    CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, 1);
     CLEANUP(mongoc_cursor_destroyp)
-    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(files.handle, filter, NULL, NULL);
+    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(files.handle, filter, opts, NULL);
     const bson_t *doc;
-    bson_iter_t length, chunk;
     bson_error_t error;
-    while (mongoc_cursor_next(cursor, &doc))
-        if (bson_iter_init_find(&length, doc, "length") && bson_iter_init_find(&chunk, doc, "chunkSize") &&
-            bson_iter_as_int64(&chunk) > 0)
-            *n = (bson_iter_as_int64(&length) + bson_iter_as_int64(&chunk) - 1) / bson_iter_as_int64(&chunk);
-    return mongoc_cursor_error(cursor, &error) ? media_error_set(f, &error, "cannot look for a file") : 0;
+    if (mongoc_cursor_next(cursor, &doc)) {
+        CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
+        r = media_revision_parse(doc, &revision);
+        *n = r == 0 && !revision->broken ? media_revision_chunks(revision) : 0;
+    }
+    return mongoc_cursor_error(cursor, &error) ? media_error_set(f, &error, "cannot look for a file") : r;
 }
 
 int gridfs_remove(struct mongo *mongo, const char *region, const uint8_t id[GRIDFS_ID], const struct op *op,
@@ -259,14 +196,11 @@ int gridfs_remove(struct mongo *mongo, const char *region, const uint8_t id[GRID
     bson_oid_init_from_data(&oid, id);
     CLEANUP(bson_destroyp) bson_t *by_id = BCON_NEW("_id", BCON_OID(&oid));
     int64_t n;
-    int r = count_chunks(mongo, region, by_id, &n, f);
-    r = r < 0 ? r : delete_matching(mongo, region, "files", by_id, op, f);
+    int r = promised_chunks(mongo, region, by_id, op, &n, f);
+    r = r < 0 ? r : bucket_delete(mongo, region, "files", by_id, NULL, op, f);
     /* At least one slice, for chunks whose files document was never written. */
-    for (int64_t from = 0; r == 0 && (from == 0 || from < n); from += DELETE_SLICE) {
-        CLEANUP(bson_destroyp)
-        bson_t *slice = BCON_NEW("files_id", BCON_OID(&oid), "n", "{", "$gte", BCON_INT64(from), "$lt",
-                                 BCON_INT64(from + DELETE_SLICE), "}");
-        r = delete_matching(mongo, region, "chunks", slice, op, f);
-    }
-    return r < 0 ? r : delete_matching(mongo, region, "uploads", by_id, op, f);
+    r = r < 0 ? r
+              : bucket_delete_chunks(mongo, region, by_id, 0, n < BUCKET_SLICE ? BUCKET_SLICE : n, STEP_MS,
+                                     op, f);
+    return r < 0 ? r : bucket_forget(mongo, region, by_id, op, f);
 }

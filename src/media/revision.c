@@ -40,15 +40,24 @@ bool media_number(const bson_iter_t *at, int64_t *out)
     return true;
 }
 
+void media_where(bson_t *filter, const char *field, const bson_iter_t *value)
+{
+    bson_t equal;
+    if (!BSON_ITER_HOLDS_DOCUMENT(value) && !BSON_ITER_HOLDS_REGEX(value)) {
+        bson_append_iter(filter, field, -1, value);
+        return;
+    }
+    BSON_APPEND_DOCUMENT_BEGIN(filter, field, &equal);
+    bson_append_iter(&equal, "$eq", -1, value);
+    bson_append_document_end(filter, &equal);
+}
+
 bson_t *media_id_filter(const struct media_revision *revision, const char *field)
 {
-    bson_t id, equal, *filter = bson_new();
+    bson_t id, *filter = bson_new();
     bson_iter_t at;
-    if (bson_init_static(&id, revision->id, revision->id_len) && bson_iter_init_find(&at, &id, "_id")) {
-        BSON_APPEND_DOCUMENT_BEGIN(filter, field, &equal);
-        bson_append_iter(&equal, "$eq", -1, &at);
-        bson_append_document_end(filter, &equal);
-    }
+    if (bson_init_static(&id, revision->id, revision->id_len) && bson_iter_init_find(&at, &id, "_id"))
+        media_where(filter, field, &at);
     return filter;
 }
 

@@ -1,0 +1,271 @@
+#include "media/bucket.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "media/document.h"
+#include "media/media_error.h"
+
+enum { DUPLICATE = 11000 };
+
+int64_t bucket_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* The options of a write; the caller's to destroy, and to add to. A lost majority must not be waited for. */
+static bson_t *write_options(const struct op *op)
+{
+    int64_t left = op_left_ms(op);
+    return BCON_NEW("writeConcern", "{", "w", BCON_UTF8("majority"), "j", BCON_BOOL(true), "wtimeout",
+                    BCON_INT64(left > 0 ? left : 1), "}");
+}
+
+static int64_t reply_number(const bson_t *reply, const char *key)
+{
+    bson_iter_t at;
+    int64_t number = 0;
+    return media_field(reply, key, &at) && media_number(&at, &number) ? number : 0;
+}
+
+/* Whether duplicates are all that a reply complains of. */
+static bool only_duplicates(const bson_t *reply, const bson_error_t *error)
+{
+    bson_iter_t at, list, code;
+    bool any = false;
+    if (error->domain != MONGOC_ERROR_SERVER || error->code != DUPLICATE ||
+        !media_field(reply, "writeErrors", &at) || !bson_iter_recurse(&at, &list))
+        return false;
+    for (; bson_iter_next(&list); any = true)
+        if (!bson_iter_recurse(&list, &code) || !bson_iter_find(&code, "code") ||
+            bson_iter_as_int64(&code) != DUPLICATE)
+            return false;
+    return any;
+}
+
+/* Whether all of these documents are there, by their _id. */
+static bool all_there(mongoc_collection_t *collection, const bson_t **documents, size_t n,
+                      const struct op *op)
+{
+    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
+    CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, (int64_t)n);
+    bson_t in, ids;
+    BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
+    BSON_APPEND_ARRAY_BEGIN(&in, "$in", &ids);
+    for (size_t i = 0; i < n; i++) {
+        bson_iter_t at;
+        char buffer[16];
+        const char *key;
+        bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof(buffer));
+        if (media_field(documents[i], "_id", &at))
+            bson_append_iter(&ids, key, -1, &at);
+    }
+    bson_append_array_end(&in, &ids);
+    bson_append_document_end(filter, &in);
+    BCON_APPEND(opts, "projection", "{", "_id", BCON_INT32(1), "}");
+    CLEANUP(mongoc_cursor_destroyp)
+    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(collection, filter, opts, NULL);
+    const bson_t *doc;
+    size_t found = 0;
+    while (mongoc_cursor_next(cursor, &doc))
+        found++;
+    return found == n;
+}
+
+int bucket_insert(struct mongo *mongo, const char *region, const char *part, const bson_t **documents,
+                  size_t n, const char *what, const struct op *op, struct fail *f)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection to = {0};
+    int r = mongo_part_open(mongo, region, part, &to, f);
+    if (r < 0)
+        return r;
+    for (;;) {
+        CLEANUP(bson_destroyp) bson_t *opts = write_options(op);
+        bson_error_t error;
+        bson_t reply;
+        BSON_APPEND_BOOL(opts, "ordered", false);
+        bool done = mongoc_collection_insert_many(to.handle, documents, n, opts, &reply, &error);
+        bool duplicates = !done && only_duplicates(&reply, &error);
+        bson_destroy(&reply);
+        if (done || (duplicates && all_there(to.handle, documents, n, op)))
+            return 0;
+        if (!mongo_try_again(&error, op))
+            return media_error_set(f, &error, what);
+    }
+}
+
+int bucket_update(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
+                  const bson_t *update, bool upsert, int64_t *matched, const char *what, const struct op *op,
+                  struct fail *f)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection in = {0};
+    int r = mongo_part_open(mongo, region, part, &in, f);
+    if (r < 0)
+        return r;
+    for (;;) {
+        CLEANUP(bson_destroyp) bson_t *opts = write_options(op);
+        bson_error_t error;
+        bson_t reply;
+        if (upsert)
+            BSON_APPEND_BOOL(opts, "upsert", true);
+        bool done = mongoc_collection_update_many(in.handle, filter, update, opts, &reply, &error);
+        if (matched)
+            *matched = reply_number(&reply, "matchedCount");
+        bson_destroy(&reply);
+        if (done)
+            return 0;
+        if (!mongo_try_again(&error, op))
+            return media_error_set(f, &error, what);
+    }
+}
+
+int bucket_delete(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
+                  int64_t *deleted, const struct op *op, struct fail *f)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection from = {0};
+    int r = mongo_part_open(mongo, region, part, &from, f);
+    if (r < 0)
+        return r;
+    for (;;) {
+        CLEANUP(bson_destroyp) bson_t *opts = write_options(op);
+        bson_error_t error;
+        bson_t reply;
+        bool done = mongoc_collection_delete_many(from.handle, filter, opts, &reply, &error);
+        if (deleted)
+            *deleted = reply_number(&reply, "deletedCount");
+        bson_destroy(&reply);
+        if (done)
+            return 0;
+        if (!mongo_try_again(&error, op))
+            return media_error_set(f, &error, "cannot delete from GridFS");
+    }
+}
+
+bson_t *bucket_chunks_filter(const bson_t *id, int64_t from, int64_t to)
+{
+    bson_t *filter = bson_new();
+    bson_iter_t at;
+    if (media_field(id, "_id", &at))
+        media_where(filter, "files_id", &at);
+    BCON_APPEND(filter, "n", "{", "$gte", BCON_INT64(from), "$lt", BCON_INT64(to), "}");
+    return filter;
+}
+
+int bucket_delete_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t from, int64_t to,
+                         int64_t step_ms, const struct op *op, struct fail *f)
+{
+    int r = 0;
+    for (; r == 0 && from < to; from += BUCKET_SLICE) {
+        if (op_interrupted(op))
+            return -EINTR;
+        int64_t end = to - from < BUCKET_SLICE ? to : from + BUCKET_SLICE;
+        CLEANUP(bson_destroyp) bson_t *slice = bucket_chunks_filter(id, from, end);
+        struct op step = op_within(step_ms);
+        r = bucket_delete(mongo, region, "chunks", slice, NULL, &step, f);
+    }
+    return r;
+}
+
+static int count_slice(struct mongo_collection *chunks, const bson_t *filter, const struct op *op,
+                       int64_t *count, struct fail *f)
+{
+    bson_error_t error;
+    for (;;) {
+        int64_t left = op_left_ms(op);
+        CLEANUP(bson_destroyp) bson_t *opts = BCON_NEW("maxTimeMS", BCON_INT64(left > 0 ? left : 1));
+        int64_t n = mongoc_collection_count_documents(chunks->handle, filter, opts, NULL, NULL, &error);
+        if (n >= 0) {
+            *count += n;
+            return 0;
+        }
+        if (!mongo_try_again(&error, op))
+            return media_error_set(f, &error, "cannot count chunks");
+    }
+}
+
+int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t n, int64_t step_ms,
+                        const struct op *op, int64_t *count, struct fail *f)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection chunks = {0};
+    int r = mongo_part_open(mongo, region, "chunks", &chunks, f);
+    *count = 0;
+    for (int64_t from = 0; r == 0 && from < n; from += BUCKET_SLICE) {
+        if (op_interrupted(op))
+            return -EINTR;
+        CLEANUP(bson_destroyp)
+        bson_t *slice = bucket_chunks_filter(id, from, n - from < BUCKET_SLICE ? n : from + BUCKET_SLICE);
+        struct op step = op_within(step_ms);
+        r = count_slice(&chunks, slice, &step, count, f);
+    }
+    return r;
+}
+
+/* ---- the journal ---- */
+
+static void owner_text(char *out, size_t size)
+{
+    char host[65] = "";
+    gethostname(host, sizeof(host) - 1);
+    snprintf(out, size, "%s:%ld", host, (long)getpid());
+}
+
+int bucket_journal(struct mongo *mongo, const char *region, const bson_oid_t *id, const char *path,
+                   const struct op *op, struct fail *f)
+{
+    char owner[96];
+    owner_text(owner, sizeof(owner));
+    CLEANUP(bson_destroyp)
+    bson_t *entry = BCON_NEW("_id", BCON_OID(id), "path", BCON_UTF8(path), "owner", BCON_UTF8(owner),
+                             "heartbeat", BCON_DATE_TIME(bucket_now_ms()));
+    return bucket_insert(mongo, region, "uploads", (const bson_t *[]){entry}, 1, "cannot journal an upload",
+                         op, f);
+}
+
+int bucket_renew(struct mongo *mongo, const char *region, const bson_oid_t *ids, size_t n, int64_t *held,
+                 const struct op *op, struct fail *f)
+{
+    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
+    CLEANUP(bson_destroyp)
+    bson_t *beat = BCON_NEW("$set", "{", "heartbeat", BCON_DATE_TIME(bucket_now_ms()), "}");
+    bson_t in, list;
+    BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
+    BSON_APPEND_ARRAY_BEGIN(&in, "$in", &list);
+    for (size_t i = 0; i < n; i++) {
+        char buffer[16];
+        const char *key;
+        bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof(buffer));
+        BSON_APPEND_OID(&list, key, &ids[i]);
+    }
+    bson_append_array_end(&in, &list);
+    bson_append_document_end(filter, &in);
+    return bucket_update(mongo, region, "uploads", filter, beat, false, held,
+                         "cannot renew an upload's lease", op, f);
+}
+
+int bucket_forget(struct mongo *mongo, const char *region, const bson_t *id, const struct op *op,
+                  struct fail *f)
+{
+    bson_iter_t at;
+    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
+    if (!media_field(id, "_id", &at))
+        return -EINVAL;
+    media_where(filter, "_id", &at);
+    return bucket_delete(mongo, region, "uploads", filter, NULL, op, f);
+}
+
+int bucket_retire(struct mongo *mongo, const char *region, const struct media_revision *revision,
+                  const struct op *op, struct fail *f)
+{
+    char owner[96];
+    owner_text(owner, sizeof(owner));
+    CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revision, "_id");
+    CLEANUP(bson_destroyp)
+    bson_t *update = BCON_NEW("$set", "{", "path", BCON_UTF8(revision->filename ? revision->filename : ""),
+                              "owner", BCON_UTF8(owner), "retired", BCON_DATE_TIME(bucket_now_ms()), "}");
+    return bucket_update(mongo, region, "uploads", filter, update, true, NULL,
+                         "cannot journal that a revision is replaced", op, f);
+}

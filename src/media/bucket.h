@@ -1,0 +1,67 @@
+/*
+ * What writing to a region's bucket media_<region> is made of, for the files of media/ only: inserts, updates
+ * and deletes that are acknowledged by the majority (and its journals), tried again after transient errors,
+ * and end by the op's deadline. Errors are those of media_error_set().
+ *
+ * The journal <bucket>.uploads has two kinds of entries, both by the _id of a file's revision:
+ *   {_id, path, owner, heartbeat}   an upload. Its chunks belong to it while the heartbeat is younger than
+ *                                   BUCKET_LEASE_MS; afterwards they are swept, unless a files document of that
+ *                                   _id says that it was published
+ *   {_id, path, owner, retired}     a revision that was replaced or deleted: its readers keep it for a time,
+ *                                   then the sweep removes its files document, if it is still there and not
+ *                                   the newest of its name, and its chunks
+ */
+#pragma once
+
+#include "media/mongo_client.h"
+#include "media/revision.h"
+
+enum {
+    BUCKET_LEASE_MS = 10 * 60 * 1000,
+    BUCKET_SLICE = 256, /* chunks deleted or counted at once: more take a server's memory and seconds */
+};
+
+/* CLOCK_REALTIME in milliseconds: what the documents hold. */
+int64_t bucket_now_ms(void);
+
+/*
+ * Inserts documents that have their _id. An attempt whose answer was lost may have been applied, so where the
+ * server finds duplicates that are these very documents they count as inserted; any other is -EEXIST.
+ */
+int bucket_insert(struct mongo *mongo, const char *region, const char *part, const bson_t **documents,
+                  size_t n, const char *what, const struct op *op, struct fail *f);
+/* Updates all that match, one that does not exist made if `upsert`; *matched (may be NULL) how many did. */
+int bucket_update(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
+                  const bson_t *update, bool upsert, int64_t *matched, const char *what, const struct op *op,
+                  struct fail *f);
+/* Deletes all that match; *deleted (may be NULL) how many the last attempt did. */
+int bucket_delete(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
+                  int64_t *deleted, const struct op *op, struct fail *f);
+
+/* {files_id: the id, n: {$gte: from, $lt: to}}; `id` has one element, _id. The caller's to destroy. */
+bson_t *bucket_chunks_filter(const bson_t *id, int64_t from, int64_t to);
+/*
+ * Deletes chunks from..to-1 of an id, slice by slice, each with `step_ms` of its own; -EINTR when the op is
+ * interrupted between two.
+ */
+int bucket_delete_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t from, int64_t to,
+                         int64_t step_ms, const struct op *op, struct fail *f);
+/* The number of chunks 0..n-1 that there are, counted slice by slice in the same way. */
+int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t n, int64_t step_ms,
+                        const struct op *op, int64_t *count, struct fail *f);
+
+/* The journal's entry of a new upload. */
+int bucket_journal(struct mongo *mongo, const char *region, const bson_oid_t *id, const char *path,
+                   const struct op *op, struct fail *f);
+/* Renews leases; *held how many of the entries there are. */
+int bucket_renew(struct mongo *mongo, const char *region, const bson_oid_t *ids, size_t n, int64_t *held,
+                 const struct op *op, struct fail *f);
+/* Drops an entry of whatever kind. */
+int bucket_forget(struct mongo *mongo, const char *region, const bson_t *id, const struct op *op,
+                  struct fail *f);
+/*
+ * Notes that a revision is replaced or about to be deleted. To be called before that is done: the sweep looks
+ * for itself whether it was.
+ */
+int bucket_retire(struct mongo *mongo, const char *region, const struct media_revision *revision,
+                  const struct op *op, struct fail *f);
