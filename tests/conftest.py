@@ -134,6 +134,7 @@ def sanitizer_options(run_directory):
     os.environ['ASAN_OPTIONS'] = f'{common}:detect_stack_use_after_return=1:strict_string_checks=1'
     os.environ['UBSAN_OPTIONS'] = f'{common}:print_stacktrace=1:halt_on_error=1'
     os.environ['LSAN_OPTIONS'] = f'suppressions={ROOT}/tests/leaks.txt:print_suppressions=0'
+    os.environ['TSAN_OPTIONS'] = f'{common}:suppressions={ROOT}/tests/races.txt:second_deadlock_stack=1'
     return reports
 
 
