@@ -121,7 +121,13 @@ void token_move(struct shard *shard, uint64_t begun, struct position position);
 /* A commit whose position is not known. */
 void token_lose(struct shard *shard);
 
-/* ---- used by read.c and write.c ---- */
+/* ---- write.c ---- */
+
+/* A connection to the primary, waited for until the deadline. -EROFS when there is none. */
+int write_take_primary(struct shard *shard, const struct op *op, struct node **node, struct conn **out,
+                       struct fail *f);
+
+/* ---- used by all that routes ---- */
 
 /* Asks a connection's position: the primary's flush LSN, the standby's replay LSN. */
 extern const struct pg_statement position_statement;

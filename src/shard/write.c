@@ -6,19 +6,18 @@
  */
 #include "shard/shard_private.h"
 
+#include "base/uuid.h"
 #include "postgres/sqlstate.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 enum {
     RETRY_MAX = 6,       /* deadlocks and serialization failures */
     RETRY_PAUSE_MS = 10, /* grows with each */
     ROUND_PAUSE_MS = 25, /* while there is no primary */
     WRITE_SHARE = 80, /* percent of the time for the write itself, the rest is to look up what became of it */
-    REQUEST_LEN = 36,
 };
 
 static const struct pg_statement resolve_statement = {
@@ -31,8 +30,8 @@ struct write {
     struct shard *shard;
     const struct pg_statement *statement;
     const char *params[PG_MAX_PARAMS];
-    char request[REQUEST_LEN + 1]; /* "" = none */
-    int request_param;             /* which parameter it is, -1 = none */
+    char request[UUID_TEXT]; /* "" = none */
+    int request_param;       /* which parameter it is, -1 = none */
     struct pg_rows *rows;
     struct fail why;
 };
@@ -46,14 +45,8 @@ enum ending {
 
 static void request_renew(struct write *w)
 {
-    unsigned char b[16];
-    if (w->request_param < 0 || getrandom(b, sizeof b, 0) != (ssize_t)sizeof b)
+    if (w->request_param < 0 || uuid_new(w->request) < 0)
         return;
-    b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-    b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-    snprintf(w->request, sizeof w->request,
-             "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
-             b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
     w->params[w->request_param] = w->request;
 }
 
@@ -100,9 +93,8 @@ static enum ending write_on(struct write *w, struct conn *conn, const struct att
     return ending;
 }
 
-/* A connection to the primary, waited for until the deadline. -EROFS when there is none. */
-static int take_primary(struct shard *shard, const struct op *op, struct node **node, struct conn **out,
-                        struct fail *f)
+int write_take_primary(struct shard *shard, const struct op *op, struct node **node, struct conn **out,
+                       struct fail *f)
 {
     struct fail why = {.err = 0};
     do {
@@ -141,7 +133,7 @@ static enum ending resolve(struct write *w, const struct op *op)
     while (op_left_ms(op) > 0) {
         struct node *node;
         struct conn *conn;
-        if (take_primary(w->shard, op, &node, &conn, NULL) < 0)
+        if (write_take_primary(w->shard, op, &node, &conn, NULL) < 0)
             break;
         uint64_t begun = token_begin(w->shard);
         struct conn_step steps[] = {
@@ -177,7 +169,7 @@ static enum ending write_once(struct write *w, const struct op *op)
     struct attempt attempt;
     part.deadline = clock_now_ms() + op_left_ms(op) * WRITE_SHARE / 100;
     w->why = (struct fail){.err = 0};
-    if (take_primary(w->shard, &part, &node, &conn, &w->why) < 0)
+    if (write_take_primary(w->shard, &part, &node, &conn, &w->why) < 0)
         return WRITE_FAILED;
     attempt_begin(&attempt, &part, node, 100);
     enum ending ending = write_on(w, conn, &attempt);
