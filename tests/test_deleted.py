@@ -461,7 +461,7 @@ def test_no_client_reads_what_documents_do_not_show(db, mnt, user, role, replaye
     user.path.unlink()
     replayed('europe')
     cursor = db('europe', role).cursor()
-    for table in ('deleted_rows', 'user_credentials'):
+    for table in ('deleted_rows', 'user_credentials', 'transfers'):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             cursor.execute(f'SELECT * FROM {table}')
     cursor.execute('SELECT * FROM deleted_documents WHERE collection = 1 AND region = 3 AND id = %s', [user.id])

@@ -324,13 +324,15 @@ def test_who_teaches_does_not_move(mnt, new_course, sql):
     assert 'teaches 1 course' in last_error(mnt, teacher)['message']
 
 
-def test_to_another_shard_nobody_moves_and_nothing_is_lost(mnt, new_user, sql):
-    """mv, told EXDEV, copies and then removes: the copy must fail, or the removal would lose the row."""
-    row = new_user()
+def test_who_learns_does_not_leave_the_shard_and_nothing_is_lost(mnt, new_enrollment, sql):
+    """Told another error, mv would copy and then remove; test_moves.py has those who may leave."""
+    enrollment = new_enrollment()
+    row = Row('users', 'europe', enrollment.document['user_id'], None, mnt)
     before = trace(sql, row)
     target = folder(mnt, 'users', 'asia')
-    with fails(errno.EXDEV):
+    with fails(errno.EBUSY):
         row.path.rename(target / row.path.name)
+    assert f'1 enrollment ({enrollment.id})' in last_error(mnt, row)['message']
     assert sh('mv "$1" "$2"', row.path, target, check=False).returncode == 1
     assert trace(sql, row) == before and row.read() and not (target / row.path.name).exists()
 

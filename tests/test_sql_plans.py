@@ -90,6 +90,9 @@ FILL = [
      SELECT 1 + i % 7, {r}, i, i, '2026-01-01', '2026-01-01', '2026-01-01', {base} + (i - {base}) / 2,
             '{{"id":' || i || ',"region":"old"}}', '{{}}', 'campusfs_rw',
             clock_timestamp() - (i - {base}) * interval '1 second'"""),
+    ('transfers', PEOPLE, """
+     (id, outcome, actor, finished_at)
+     SELECT gen_random_uuid(), 'void', 'campusfs_rw', clock_timestamp() - (i - {base}) * interval '1 second'"""),
 ]
 CATEGORIES = """INSERT INTO course_categories (id, parent_id, name, slug)
     SELECT i, CASE WHEN i > 40 THEN 1 + i % 40 END, 'Category ' || i, 'category-' || i FROM generate_series(1, 900) i"""

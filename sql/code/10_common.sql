@@ -5,6 +5,7 @@
 --   22023 a value is wrong (COLUMN names the field, such as modules[0].title)   23505 taken already
 --   CF001 refers to a row that does not exist    CF002 still referred to        CF003 changed since it was read
 --   CF005 not possible on this shard             CF006 claim the id first
+--   CF007 not possible between shards as their servers are set up
 -- Messages name the field, the value and what would be right, but never a password or a card number.
 
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;

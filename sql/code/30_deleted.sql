@@ -32,9 +32,14 @@ BEGIN
         SELECT d.ctid FROM deleted_rows d WHERE d.deleted_at <= statement_timestamp() - deleted_kept_for()
         ORDER BY d.deleted_at LIMIT p_limit FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS gone = ROW_COUNT;
+    -- What users took to other shards is kept no longer than what was deleted.
+    DELETE FROM transfers WHERE id = ANY (ARRAY(
+        SELECT t.id FROM transfers t WHERE t.finished_at <= statement_timestamp() - deleted_kept_for()
+        ORDER BY t.finished_at LIMIT p_limit FOR UPDATE SKIP LOCKED));
     RETURN gone;
 END $$;
-COMMENT ON FUNCTION purge_deleted IS 'Forgets rows deleted more than a day ago, the oldest first; how many went';
+COMMENT ON FUNCTION purge_deleted IS
+    'Forgets rows deleted, and transfers over, more than a day ago, the oldest first; how many rows went';
 
 CREATE OR REPLACE FUNCTION keep_deleted(p_collection smallint, p_table name, p_row jsonb, p_user_id bigint, p_body text,
                                         p_parts jsonb DEFAULT '{}') RETURNS void

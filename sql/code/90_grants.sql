@@ -5,7 +5,7 @@
 --   campusfs_rw      the mount and SQL clients: reads and writes rows, calls functions
 --   campusfs_ro      reads
 --   campusfs_repl    streaming replicas and the change feed
--- user_credentials and deleted_rows are for functions only, which run as the owner.
+-- user_credentials, deleted_rows and transfers are for functions only, which run as the owner.
 
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
@@ -114,6 +114,6 @@ END $$;
 
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA campusfs TO campusfs_rw;
 GRANT SELECT ON change_log TO campusfs_repl;
-REVOKE ALL ON user_credentials, deleted_rows FROM campusfs_rw, campusfs_ro, campusfs_repl;
+REVOKE ALL ON user_credentials, deleted_rows, transfers FROM campusfs_rw, campusfs_ro, campusfs_repl;
 -- The mount may be told to show them (credentials = on).
 REVOKE ALL ON doc_credentials FROM campusfs_ro, campusfs_repl;

@@ -62,6 +62,8 @@ int store_listen(struct store *store, void (*changed)(void *arg, const struct ro
     int r = 0;
     for (size_t i = 0; r == 0 && store->config->cache_ttl_ms > 0 && i < cluster_shards(store->cluster); i++)
         r = feed_start(store->fresh[i], store->config, changed, arg, &store->feeds[i]);
+    if (r == 0 && !store->config->read_only)
+        r = transfers_start(store->cluster, store->config->timeout_ms, &store->transfers);
     return r;
 }
 
@@ -69,6 +71,7 @@ void store_quiet(struct store *store)
 {
     for (size_t i = 0; i < CONFIG_MAX_SHARDS; i++)
         feed_stop(STEAL(store->feeds[i]));
+    transfers_stop(STEAL(store->transfers));
 }
 
 int64_t store_believed_ms(struct store *store, const struct row_key *key, uint64_t rev, uint64_t epoch)
@@ -444,5 +447,5 @@ int store_metrics(struct store *store, struct buf *out)
     for (size_t i = 0; r == 0 && i < n; i++)
         r = buf_printf(out, "campusfs_freshness_changes_total{shard=\"%s\"} %llu\n",
                        shard_name(cluster_shard(store->cluster, i)), (unsigned long long)changes[i]);
-    return r;
+    return r < 0 ? r : transfers_metrics(store->transfers, out);
 }

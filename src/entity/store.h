@@ -26,7 +26,7 @@ void store_close(struct store *store);
 
 /*
  * From here on what changes is told (entity/feed.h), until store_quiet(). -errno. Nothing is told with a
- * cache_ttl of 0, which believes nothing.
+ * cache_ttl of 0, which believes nothing. In that time moves between shards that broke off are settled, too.
  */
 int store_listen(struct store *store, void (*changed)(void *arg, const struct row_key *key), void *arg);
 void store_quiet(struct store *store);
@@ -117,7 +117,7 @@ int store_undelete(struct store *store, const struct row_key *key, const char *a
 /* Forgets a deleted row before its day is over; -ENOENT. */
 int store_forget(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
                  struct fail *f);
-/* To another region of the same shard: -EXDEV when it is not, -EPERM for what cannot move. */
+/* To another region, also of another shard (entity/transfer.h): -EPERM for what cannot move. */
 int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor,
                const struct op *op, struct put_result *result, struct fail *f);
 

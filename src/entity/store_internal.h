@@ -7,6 +7,7 @@
 #include "entity/freshness.h"
 #include "entity/runs.h"
 #include "entity/store.h"
+#include "entity/transfer.h"
 
 /* Where the last query of a folder ended: rows read one after the other are fetched by the page. */
 struct read_ahead {
@@ -22,6 +23,7 @@ struct store {
     struct runs *runs;
     struct freshness *fresh[CONFIG_MAX_SHARDS]; /* by shard_index() */
     struct feed *feeds[CONFIG_MAX_SHARDS];      /* likewise; NULL before store_listen() */
+    struct transfers *transfers;                /* NULL before store_listen(), or read-only */
     uint64_t schema;                            /* hash of what renders documents */
     pthread_mutex_t lock;                       /* guards ahead */
     struct read_ahead ahead[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
@@ -30,6 +32,14 @@ struct store {
 /* The shard that serves a row's region; for a global collection the authority. NULL: no such region. */
 struct shard *store_shard(const struct store *store, unsigned collection, unsigned region);
 struct freshness *store_fresh(const struct store *store, const struct shard *shard);
+
+/*
+ * The row that put or move returned becomes the result and enters the cache, where it stays unless somebody
+ * else changed the row since that epoch. Never fails: what is behind it is committed. Without memory the
+ * document is missing, and read later.
+ */
+void store_take_result(struct store *store, struct shard *shard, uint64_t epoch, unsigned collection,
+                       unsigned region, const struct pg_rows *rows, struct put_result *result);
 
 /* Lays row i of a get or put out as a document (the caller's). The columns from `rev` on are the same in
  * both. */

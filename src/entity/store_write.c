@@ -1,37 +1,23 @@
 /*
- * Saving, deleting and moving rows. A row of a region is one transaction on its shard. A row of a global
+ * Saving and deleting rows. A row of a region is one transaction on its shard. A row of a global
  * collection is written on every shard, the copies first and the authority, which serves the reads, last:
  * what can be read is everywhere (docs/data-model.md).
  */
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/uuid.h"
 #include "entity/store_internal.h"
 
 enum {
-    REQUEST_TEXT = 37, /* a UUID in text */
-    NUMBER_TEXT = 24,  /* any 64-bit integer in decimal */
-    TIME_TEXT = 96,    /* a timestamptz in text */
+    NUMBER_TEXT = 24, /* any 64-bit integer in decimal */
+    TIME_TEXT = 96,   /* a timestamptz in text */
     IDS_A_SHARD = 1000,
 };
 
 DEFINE_CLEANUP(struct pg_rows, pg_rows_free)
-
-/* A random (version 4) UUID names the write, so that one whose answer was lost can be looked up. */
-static int request_new(char out[REQUEST_TEXT])
-{
-    unsigned char b[16];
-    if (getrandom(b, sizeof b, 0) != sizeof b)
-        return -EIO;
-    b[6] = (b[6] & 0x0f) | 0x40;
-    b[8] = (b[8] & 0x3f) | 0x80;
-    snprintf(out, REQUEST_TEXT, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-             b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
-    return 0;
-}
 
 /* A time as a parameter: NULL for none. -EINVAL outside the years 1 to 9999. */
 static int time_text(int64_t us, char out[TIME_TEXT], const char **param, struct fail *f)
@@ -58,13 +44,8 @@ static int time_text(int64_t us, char out[TIME_TEXT], const char **param, struct
     return 0;
 }
 
-/*
- * The row that put or move returned becomes the result and enters the cache, where it stays unless somebody
- * else changed the row since. Never fails: what is behind it is committed. Without memory the document is
- * missing, and read later.
- */
-static void take_result(struct store *store, struct shard *shard, uint64_t epoch, unsigned collection,
-                        unsigned region, const struct pg_rows *rows, struct put_result *result)
+void store_take_result(struct store *store, struct shard *shard, uint64_t epoch, unsigned collection,
+                       unsigned region, const struct pg_rows *rows, struct put_result *result)
 {
     const char *outcome = pg_rows_text(rows, 0, PUT_OUTCOME);
     result->id = pg_rows_i64(rows, 0, PUT_ID, 0);
@@ -92,9 +73,9 @@ struct put_call {
 static int call_put(struct shard *shard, const struct put_call *call, const struct op *op,
                     struct pg_rows **rows, struct fail *f)
 {
-    char request[REQUEST_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT], at[TIME_TEXT], base[TIME_TEXT];
+    char request[UUID_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT], at[TIME_TEXT], base[TIME_TEXT];
     const char *at_param, *base_param;
-    int r = request_new(request);
+    int r = uuid_new(request);
     if (r == 0)
         r = time_text(call->at_us, at, &at_param, f);
     if (r == 0)
@@ -242,7 +223,7 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
     }
     freshness_note_change(store_fresh(store, shard));
     if (rows && pg_rows_count(rows) == 1)
-        take_result(store, shard, epoch, put->key.collection, put->key.region, rows, result);
+        store_take_result(store, shard, epoch, put->key.collection, put->key.region, rows, result);
     else
         read_back(store, put, op, result);
     return 0;
@@ -251,8 +232,8 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
 static int call_delete(struct shard *shard, const struct pg_statement *statement, const struct row_key *key,
                        const char *actor, const struct op *op, struct pg_rows **rows, struct fail *f)
 {
-    char request[REQUEST_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT];
-    int r = request_new(request);
+    char request[UUID_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT];
+    int r = uuid_new(request);
     if (r < 0)
         return r;
     snprintf(region, sizeof region, "%u", key->region);
@@ -345,7 +326,7 @@ int store_undelete(struct store *store, const struct row_key *key, const char *a
     freshness_note_change(store_fresh(store, shard));
     runs_drop(store->runs, key->collection, key->region);
     if (rows)
-        take_result(store, shard, epoch, key->collection, key->region, rows, result);
+        store_take_result(store, shard, epoch, key->collection, key->region, rows, result);
     else
         cache_drop(store->cache, key, 0);
     return 0;
@@ -367,11 +348,11 @@ int store_forget(struct store *store, const struct row_key *key, const char *act
         return fail_set(f, EROFS, "the mount is read-only");
     /* A global row was deleted on every shard, on the one that is asked for it last. */
     for (size_t i = cluster_shards(store->cluster); i-- > 0;) {
-        char request[REQUEST_TEXT], number[NUMBER_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT];
+        char request[UUID_TEXT], number[NUMBER_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT];
         struct shard *shard = cluster_shard(store->cluster, i);
         if (shard != home && !collection->global)
             continue;
-        int r = request_new(request);
+        int r = uuid_new(request);
         if (r < 0)
             return r;
         snprintf(number, sizeof number, "%u", key->collection);
@@ -385,45 +366,6 @@ int store_forget(struct store *store, const struct row_key *key, const char *act
         outcome = rows && pg_rows_count(rows) ? pg_rows_text(rows, 0, 0) : "deleted";
     }
     return outcome && strcmp(outcome, "missing") == 0 ? fail_set(f, ENOENT, "no such row was deleted") : 0;
-}
-
-int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor,
-               const struct op *op, struct put_result *result, struct fail *f)
-{
-    const struct collection *collection = collection_numbered(key->collection);
-    struct shard *from = store_shard(store, key->collection, key->region);
-    struct shard *target = store_shard(store, key->collection, to);
-    *result = (struct put_result){0};
-    if (!collection->movable)
-        return fail_set(f, EPERM, "%s cannot be moved to another region", collection->folder);
-    if (!from || !target)
-        return fail_set(f, ENOENT, "no such region");
-    if (from != target)
-        return fail_set(f, EXDEV, "the regions are on different shards (%s, %s)", shard_name(from),
-                        shard_name(target));
-    if (store->config->read_only)
-        return fail_set(f, EROFS, "the mount is read-only");
-    char request[REQUEST_TEXT], region[NUMBER_TEXT], id[NUMBER_TEXT], to_text[NUMBER_TEXT];
-    int r = request_new(request);
-    if (r < 0)
-        return r;
-    snprintf(region, sizeof region, "%u", key->region);
-    snprintf(id, sizeof id, "%lld", (long long)key->id);
-    snprintf(to_text, sizeof to_text, "%u", to);
-    const char *params[] = {region, id, to_text, request, actor};
-    uint64_t epoch = freshness_epoch(store_fresh(store, from));
-    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
-    r = shard_write(from, &collection->move, params, request, op, &rows, f);
-    if (r < 0)
-        return r;
-    freshness_note_change(store_fresh(store, from));
-    cache_drop(store->cache, key, 0);
-    cache_drop_all(store->cache, 0, key->region); /* what is theirs moved along */
-    runs_drop(store->runs, 0, key->region);
-    runs_drop(store->runs, 0, to);
-    if (rows && pg_rows_count(rows) == 1)
-        take_result(store, from, epoch, key->collection, to, rows, result);
-    return 0;
 }
 
 int store_next_id(struct store *store, unsigned collection, unsigned region, const struct op *op, int64_t *id,

@@ -15,6 +15,7 @@ static const struct {
     {"CF003", ECANCELED}, /* changed since it was read */
     {"CF005", EPERM},     /* not possible here */
     {"CF006", ENOKEY},    /* the id is to be claimed at its home first */
+    {"CF007", EXDEV},     /* not possible between shards as their servers are set up */
     {"23505", EEXIST},    /* unique_violation */
     {"23P01", EEXIST},    /* exclusion_violation */
     {"23503", EBUSY},     /* foreign_key_violation that no function has named: a delete that others prevent */

@@ -7,7 +7,7 @@
 
 /*
  * The errno (positive). CF001 ENOLINK, CF002 EBUSY, CF003 ECANCELED, CF005 EPERM, CF006 ENOKEY (internal: the
- * id must be claimed first); 40001 and 40P01 EAGAIN; 25006 EROFS; unknown ones EIO.
+ * id must be claimed first), CF007 EXDEV; 40001 and 40P01 EAGAIN; 25006 EROFS; unknown ones EIO.
  */
 int sqlstate_errno(const char *state);
 
