@@ -601,8 +601,10 @@ COMMENT ON FUNCTION note_request IS
 CREATE OR REPLACE FUNCTION resolve_request(p_request uuid) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 BEGIN
-    -- Waits for a transaction under way that has inserted it; a mere SELECT would miss that one.
-    INSERT INTO request_log (request_id, outcome) VALUES (p_request, 'void') ON CONFLICT DO NOTHING;
+    -- Waits for a transaction under way that has inserted it; a mere SELECT would miss that one. Writes something in any
+    -- case: where a synchronous standby is to confirm commits, it then has confirmed the former one, too.
+    INSERT INTO request_log (request_id, outcome) VALUES (p_request, 'void')
+    ON CONFLICT (request_id) DO UPDATE SET outcome = request_log.outcome;
     RETURN (SELECT outcome FROM request_log WHERE request_id = p_request);
 END $$;
 COMMENT ON FUNCTION resolve_request IS

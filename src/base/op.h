@@ -13,8 +13,9 @@ struct op {
     void *arg;
 };
 
-/* CLOCK_MONOTONIC in milliseconds. */
+/* CLOCK_MONOTONIC in milliseconds, in microseconds. */
 int64_t clock_now_ms(void);
+int64_t clock_now_us(void);
 
 /* An operation without an interrupt that may take `ms` from now. */
 struct op op_within(int64_t ms);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { POLL_SLICE_MS = 50, STEPS_MAX = 8 };
 
@@ -67,6 +68,18 @@ int conn_fail_wait(struct conn *conn, int r, struct fail *f)
     const char *text = PQerrorMessage(conn->pg);
     return fail_set(f, EIO, "node %s: %.*s", conn->node, (int)strcspn(text, "\n"),
                     *text ? text : "connection lost");
+}
+
+/*
+ * "canceling wait for synchronous replication": the transaction is committed on this server, and perhaps
+ * nowhere else. The text is in the server's language, the function's name is not.
+ */
+void conn_notice(void *arg, const PGresult *result)
+{
+    struct conn *conn = arg;
+    const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+    if (function && strcmp(function, "SyncRepWaitForLSN") == 0)
+        conn->unconfirmed = true;
 }
 
 static void copy_field(char *to, size_t size, const PGresult *result, int field)
@@ -195,6 +208,7 @@ static int read_transaction(struct conn *conn, struct pipeline *p, size_t *at, c
                             struct fail *f)
 {
     int failed = 0;
+    conn->unconfirmed = false;
     for (size_t ends = 0;;) {
         PGresult *result = NULL;
         int r = conn_next_result(conn, op, &result);
@@ -242,8 +256,10 @@ static enum conn_outcome pipeline_read(struct conn *conn, struct pipeline *p, co
                 CONN_REFUSED; /* what follows is read nevertheless, so that the connection can be kept */
             continue;
         }
-        for (size_t i = first; i < at; i++)
+        for (size_t i = first; i < at; i++) {
             p->replies[i].step->done = true;
+            p->replies[i].step->unconfirmed = conn->unconfirmed;
+        }
     }
     return outcome;
 }
@@ -254,7 +270,7 @@ enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n,
     struct pipeline p = {.count = 0};
     for (size_t i = 0; i < n; i++) {
         steps[i].rows = NULL;
-        steps[i].done = false;
+        steps[i].done = steps[i].unconfirmed = false;
     }
     if (conn->broken || n > STEPS_MAX || !pipeline_send(conn, &p, steps, n)) {
         conn_fail_wait(conn, -EIO, f);
@@ -291,6 +307,7 @@ int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg
     int failed = 0;
     if (conn->broken || !PQexitPipelineMode(conn->pg) || !PQsendQuery(conn->pg, sql))
         return conn_fail_wait(conn, -EIO, f);
+    conn->unconfirmed = false;
     int r = conn_flush(conn, op);
     while (r == 0 && (r = conn_next_result(conn, op, &result)) == 0 && result) {
         ExecStatusType status = PQresultStatus(result);
@@ -311,6 +328,9 @@ int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg
         failed = conn_fail_wait(conn, r, f);
     else if (!PQenterPipelineMode(conn->pg))
         failed = failed ? failed : conn_fail_wait(conn, -EIO, f);
+    if (!failed && conn->unconfirmed)
+        failed =
+            fail_set(f, EIO, "node %s: committed, but no synchronous standby has confirmed it", conn->node);
     if (failed || !rows)
         PQclear(last);
     else
@@ -322,18 +342,53 @@ int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg
 
 static const struct pg_statement role_statement = {"node_role", NULL, 0};
 
+/* Columns of sql/queries/node_role.sql. */
+enum role_column {
+    ROLE_STANDBY,
+    ROLE_TIMELINE,
+    ROLE_LSN,
+    ROLE_LAG,
+    ROLE_SYSTEM,
+    ROLE_RECEIVED,
+    ROLE_STREAMING,
+    ROLE_SYNCHRONOUS,
+    ROLE_CONFIRMING,
+    ROLE_CLOCK,
+};
+
+static int64_t wall_clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static struct conn_role read_role(const struct pg_rows *rows)
+{
+    return (struct conn_role){
+        .standby = pg_rows_i64(rows, 0, ROLE_STANDBY, 1) != 0,
+        .timeline = (uint32_t)pg_rows_i64(rows, 0, ROLE_TIMELINE, 0),
+        .lsn = (uint64_t)pg_rows_i64(rows, 0, ROLE_LSN, 0),
+        .lag_ms = pg_rows_i64(rows, 0, ROLE_LAG, CONN_LAG_UNKNOWN),
+        .system = (uint64_t)pg_rows_i64(rows, 0, ROLE_SYSTEM, 0),
+        .received = (uint64_t)pg_rows_i64(rows, 0, ROLE_RECEIVED, 0),
+        .streaming = pg_rows_i64(rows, 0, ROLE_STREAMING, 0) != 0,
+        .synchronous = pg_rows_i64(rows, 0, ROLE_SYNCHRONOUS, 0) != 0,
+        .confirming = (int)pg_rows_i64(rows, 0, ROLE_CONFIRMING, -1),
+        .clock_ms = pg_rows_i64(rows, 0, ROLE_CLOCK, 0) - wall_clock_ms(),
+        .asked = clock_now_ms(),
+    };
+}
+
 int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role, struct fail *f)
 {
     struct conn_step step = {.statement = &role_statement, .commit = true};
+    int64_t begun = clock_now_us(), connect_us = conn->role.connect_us;
     enum conn_outcome outcome = conn_run(conn, &step, 1, op, f);
     if (outcome == CONN_DONE && pg_rows_count(step.rows) == 1) {
-        conn->role = (struct conn_role){
-            .standby = pg_rows_i64(step.rows, 0, 0, 1) != 0,
-            .timeline = (uint32_t)pg_rows_i64(step.rows, 0, 1, 0),
-            .lsn = (uint64_t)pg_rows_i64(step.rows, 0, 2, 0),
-            .lag_ms = pg_rows_i64(step.rows, 0, 3, -1),
-            .asked = clock_now_ms(),
-        };
+        conn->role = read_role(step.rows);
+        conn->role.connect_us = connect_us;
+        conn->role.answer_us = clock_now_us() - begun;
         *role = conn->role;
     }
     pg_rows_free(step.rows);

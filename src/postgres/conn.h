@@ -37,13 +37,25 @@ struct conn_target {
     int64_t lock_timeout_ms;
 };
 
+#define CONN_LAG_UNKNOWN INT64_MIN
+
 /* What a node said of itself. */
 struct conn_role {
     bool standby;
+    bool synchronous;  /* a primary's commits are confirmed by a standby before they are answered */
+    bool streaming;    /* a standby is connected to the node that it follows */
     uint32_t timeline; /* a standby's: the newest that it is known to follow */
+    uint64_t system;   /* identifies the cluster: a primary and its standbys have the same */
     uint64_t lsn;      /* the primary's flush position, the standby's replay position */
-    int64_t lag_ms;    /* age of what a standby shows, 0 when it has replayed all it knows of, -1 = unknown */
-    int64_t asked;     /* clock_now_ms() of the answer */
+    uint64_t
+        received;     /* what a standby has got, replayed or not; 0 = nothing by streaming. A primary's lsn */
+    int64_t lag_ms;   /* age of what a standby shows, 0 when it has replayed all it knows of; by the clocks
+                         of two servers, so that it may be far off and negative; CONN_LAG_UNKNOWN */
+    int confirming;   /* a primary: standbys that confirm its commits now, -1 = not known */
+    int64_t clock_ms; /* the server's clock less ours */
+    int64_t connect_us; /* how long the connection took to be made */
+    int64_t answer_us;  /* and this answer */
+    int64_t asked;      /* clock_now_ms() of the answer */
 };
 
 /* How a conn_run() ended. */
@@ -62,6 +74,7 @@ struct conn_step {
     bool commit;          /* the transaction ends behind this step; always true of the last */
     struct pg_rows *rows; /* out: the caller's, also of steps before one that failed */
     bool done;            /* out: committed */
+    bool unconfirmed; /* out: committed, but the wait for a synchronous standby was cancelled (a warning) */
 };
 
 /*
@@ -85,7 +98,8 @@ enum conn_outcome conn_run(struct conn *conn, struct conn_step *steps, size_t n,
 
 /*
  * Runs SQL text without parameters, several statements too: then one transaction, the rows are those of the
- * last. `rows` may be NULL. -EIO when the connection is lost, else what the SQLSTATE becomes.
+ * last. `rows` may be NULL. -EIO when the connection is lost, or the wait for a synchronous standby was
+ * cancelled and the commit is not confirmed; else what the SQLSTATE becomes.
  */
 int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg_rows **rows, struct fail *f);
 

@@ -14,7 +14,8 @@ struct conn {
     const struct pg_statement **prepared; /* known to the server on this connection */
     size_t nprepared;
     struct conn_role role;
-    bool broken; /* can only be closed */
+    bool broken;      /* can only be closed */
+    bool unconfirmed; /* a commit was answered that no synchronous standby has confirmed */
 };
 
 DEFINE_CLEANUP(struct conn, conn_close)
@@ -31,6 +32,9 @@ int conn_next_result(struct conn *conn, const struct op *op, PGresult **out);
 
 /* Breaks the connection for a wait that failed with `r`, in words. Returns the -errno of the operation. */
 int conn_fail_wait(struct conn *conn, int r, struct fail *f);
+
+/* Looks through what the server says beside results; `arg` is the connection. */
+void conn_notice(void *arg, const PGresult *result);
 
 /* Fills *f from an error result; breaks the connection when the server ended it. Returns the -errno. */
 int conn_fail_result(struct conn *conn, const PGresult *result, struct fail *f);

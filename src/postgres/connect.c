@@ -129,10 +129,6 @@ static int connect_wait(struct conn *conn, const struct op *op, struct fail *f)
     return 0;
 }
 
-static void ignore_notice(void *arg, const PGresult *result)
-{
-}
-
 /* Everything but the session's settings, the weakest first. The two parses keep the strings alive. */
 static int words_collect(struct words *w, const struct conn_target *target, PQconninfoOption **common,
                          PQconninfoOption **own, struct fail *f)
@@ -176,7 +172,7 @@ static int connect_start(struct conn *conn, const struct conn_target *target, st
     if (!conn->pg)
         return fail_set(f, ENOMEM, "node %s: out of memory", target->node);
     PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
-    PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+    PQsetNoticeReceiver(conn->pg, conn_notice, conn);
     return 0;
 }
 
@@ -186,6 +182,7 @@ int conn_open(const struct conn_target *target, const struct op *op, struct conn
     if (!conn)
         return fail_set(f, ENOMEM, "node %s: out of memory", target->node);
     conn->node = target->node;
+    int64_t begun = clock_now_us();
     int r = connect_start(conn, target, f);
     if (r == 0)
         r = connect_wait(conn, op, f);
@@ -193,6 +190,7 @@ int conn_open(const struct conn_target *target, const struct op *op, struct conn
         return r;
     if (PQsetnonblocking(conn->pg, 1) != 0 || !PQenterPipelineMode(conn->pg))
         return connect_failed(conn, EIO, NULL, f);
+    conn->role.connect_us = clock_now_us() - begun;
     struct conn_role role;
     r = conn_ask_role(conn, op, &role, f);
     if (r == 0)
