@@ -424,13 +424,19 @@ static void build_shard(struct loader *l, const struct entry *e)
     c->nshards++;
 }
 
-/* A node's connection string is what its line says without shard=. */
+/* Words of a node's line that are ours, not libpq's. */
+static bool is_own_word(const struct config_pair *pair)
+{
+    return config_pair_is(pair, "shard") || config_pair_is(pair, "priority");
+}
+
+/* A node's connection string is what its line says without these. */
 static char *node_conninfo(struct loader *l, const struct entry *e)
 {
     struct buf out = {0};
     struct config_pair pair;
     for (const char *at = e->value; config_pair_next(&at, &pair) > 0;) {
-        if (config_pair_is(&pair, "shard"))
+        if (is_own_word(&pair))
             continue;
         if (buf_printf(&out, "%s%.*s=%.*s", out.len ? " " : "", (int)pair.key_len, pair.key,
                        (int)pair.raw_len, pair.raw) < 0)
@@ -439,17 +445,36 @@ static char *node_conninfo(struct loader *l, const struct entry *e)
     return out.data ? out.data : copy_text(l, "");
 }
 
+static bool read_priority(struct loader *l, const struct entry *e, int *out)
+{
+    struct config_pair pair;
+    bool good = true;
+    for (const char *at = e->value; config_pair_next(&at, &pair) > 0;) {
+        if (!config_pair_is(&pair, "priority"))
+            continue;
+        CLEANUP(freep) char *text = config_pair_value(&pair);
+        int64_t value = 0;
+        good = text && config_parse_number(text, 0, 100, &value);
+        if (!good)
+            complain(l, e->source, e->line, "%s: priority=%s: must be a number from 0 to 100", e->name,
+                     text ? text : "");
+        *out = (int)value;
+    }
+    return good;
+}
+
 static void build_node(struct loader *l, const struct entry *e)
 {
     struct config *c = l->config;
     size_t shard = 0;
+    int priority = 0;
     bool good = check_name(l, e);
-    if (!check_pairs(l, e, NULL) || !need_shard(l, e, &shard) || !good)
+    if (!check_pairs(l, e, NULL) || !need_shard(l, e, &shard) || !read_priority(l, e, &priority) || !good)
         return;
     struct config_node *node = grow(l, e, (void **)&c->nodes, c->nnodes, CONFIG_MAX_NODES, sizeof *node);
     if (!node)
         return;
-    *node = (struct config_node){copy_text(l, e->name), shard, node_conninfo(l, e), e->line};
+    *node = (struct config_node){copy_text(l, e->name), shard, node_conninfo(l, e), priority, e->line};
     c->nnodes++;
 }
 
@@ -703,6 +728,8 @@ int config_dump(const struct config *config, struct buf *out)
     for (size_t i = 0; r == 0 && i < config->nnodes; i++) {
         const struct config_node *node = &config->nodes[i];
         r = buf_printf(out, "%s = shard=%s ", node->name, config->shards[node->shard].name);
+        if (r == 0 && node->priority)
+            r = buf_printf(out, "priority=%d ", node->priority);
         if (r == 0)
             r = dump_words(node->conninfo, out);
         if (r == 0)

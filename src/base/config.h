@@ -45,6 +45,7 @@ struct config_node {
     char *name;
     size_t shard;   /* index into config.shards */
     char *conninfo; /* libpq keywords, without database, user and passfile unless the line has them */
+    int priority;   /* of several replicas the highest is read first; 0 */
     unsigned line;
 };
 
@@ -79,7 +80,14 @@ struct config {
     unsigned pool_waiters; /* operations that may wait for a connection of one shard, 64 */
     int64_t connect_timeout_ms; /* 2000 */
     int64_t timeout_ms;         /* 5000: deadline of one file operation */
-    int64_t max_lag_ms;         /* 10000: a replica further behind is not read */
+    int64_t max_lag_ms;        /* 10000: a replica further behind is read only when nothing better is there */
+    size_t max_lag_bytes;      /* 64 MiB: the same; 0 = any */
+    unsigned primary_reads;    /* percent of the primary's connections for what no replica can answer, 75 */
+    bool stale_refused;        /* stale_reads = serve | refuse */
+    int64_t failover_wait_ms;  /* 10000: how long a write waits for a primary, never longer than timeout_ms */
+    unsigned failover_writes;  /* so many of a shard may, 64 */
+    size_t failover_size;      /* bytes of them, 16 MiB */
+    bool unprotected_degrades; /* unprotected = report | degrade */
 
     /* [campusfs]: MongoDB */
     char *mongodb_uri;          /* "" = none configured; secret */

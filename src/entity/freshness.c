@@ -172,6 +172,11 @@ static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
         return r;
     const char *snapshot = pg_rows_count(rows) ? pg_rows_text(rows, 0, CHANGES_SNAPSHOT) : NULL;
     char *copy = snapshot ? strdup(snapshot) : NULL;
+    if (copy && shard_timeline(fresh->shard) != timeline && op_left_ms(op) > 0) {
+        free(copy);
+        pg_rows_free(rows);
+        return ask(fresh, op, f); /* a failover came between: it is the next primary's answer that counts */
+    }
     if (!copy || shard_timeline(fresh->shard) != timeline) {
         free(copy);
         pg_rows_free(rows);

@@ -122,7 +122,7 @@ void session_invalidate(void *arg, uint64_t nodeid)
  * thread from the others. */
 static unsigned max_threads(const struct config *config)
 {
-    return (unsigned)((FRESHNESS_WAITERS + config->pool_waiters) * config->nshards +
+    return (unsigned)((FRESHNESS_WAITERS + config->pool_waiters + config->failover_writes) * config->nshards +
                       config->pool_size * config->nnodes) +
            config->mongodb_pool_size + MONGO_WAITERS + SPARE_THREADS;
 }

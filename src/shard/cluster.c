@@ -1,6 +1,5 @@
 #include "shard/cluster.h"
 
-#include "base/log.h"
 #include "base/parallel.h"
 #include "shard/shard_private.h"
 #include "shard/target.h"
@@ -12,17 +11,34 @@
 
 struct cluster {
     const struct config *config;
+    struct fence *fence;
     struct shard *shards;
     size_t nshards;
 };
 
 /* ---- building ---- */
 
-static int build_shard(struct shard *shard, const struct config *config, size_t index)
+/* What was kept counts from the start. */
+static void build_facts(struct shard *shard)
+{
+    struct fence_mark known = fence_known(shard->fence, shard->index);
+    shard->facts = (struct shard_facts){
+        .system = known.system,
+        .timeline = known.timeline,
+        .max_lag_ms = shard->config->max_lag_ms,
+        .max_lag_bytes = shard->config->max_lag_bytes,
+    };
+    shard->system_sure = known.system != 0;
+    shard->leader = -1;
+}
+
+static int build_shard(struct shard *shard, const struct config *config, size_t index, struct fence *fence)
 {
     shard->config = config;
     shard->self = &config->shards[index];
     shard->index = index;
+    shard->fence = fence;
+    build_facts(shard);
     shard->nodes = calloc(config->nnodes, sizeof *shard->nodes);
     if (!shard->nodes)
         return -ENOMEM;
@@ -53,11 +69,14 @@ static struct cluster *cluster_new(const struct config *config)
     cluster->config = config;
     cluster->shards = calloc(config->nshards, sizeof *cluster->shards);
     cluster->nshards = cluster->shards ? config->nshards : 0;
-    for (size_t i = 0; i < cluster->nshards; i++)
+    for (size_t i = 0; i < cluster->nshards; i++) {
         pthread_mutex_init(&cluster->shards[i].lock, NULL);
-    int r = cluster->shards ? 0 : -ENOMEM;
+        pthread_cond_init(&cluster->shards[i].changed, NULL);
+    }
+    cluster->fence = fence_open(config);
+    int r = cluster->shards && cluster->fence ? 0 : -ENOMEM;
     for (size_t i = 0; r == 0 && i < cluster->nshards; i++)
-        r = build_shard(&cluster->shards[i], config, i);
+        r = build_shard(&cluster->shards[i], config, i, cluster->fence);
     if (r < 0) {
         cluster_close(cluster);
         return NULL;
@@ -76,8 +95,10 @@ void cluster_close(struct cluster *cluster)
             pool_free(shard->nodes[n].pool);
         }
         free(shard->nodes);
+        pthread_cond_destroy(&shard->changed);
         pthread_mutex_destroy(&shard->lock);
     }
+    fence_free(cluster->fence);
     free(cluster->shards);
     free(cluster);
 }
@@ -94,14 +115,10 @@ static void look_at_node(void *arg, size_t index)
 {
     struct look *look = (struct look *)arg + index;
     struct node *node = look->node;
-    struct conn_role role = {.standby = false};
-    if (node_connect(node, true, &role, &look->why) < 0) {
+    if (node_connect(node, true, &look->standby, &look->why) < 0)
         pool_fail(node->pool, &look->why);
-    } else {
-        node_note(node->shard, node, &role);
+    else
         pool_mend(node->pool);
-    }
-    look->standby = role.standby;
 }
 
 /*
@@ -154,10 +171,6 @@ static int judge_all(struct cluster *cluster, const struct look *looks, size_t n
         int one = judge_shard(&cluster->shards[s], looks, n, f);
         r = r == 0 || (r == -EIO && one) ? one : r;
     }
-    for (size_t i = 0; r == 0 && i < n; i++)
-        if (looks[i].why.err)
-            log_warning("shard %s: %s: going on without it", looks[i].node->shard->self->name,
-                        looks[i].why.message);
     if (r < 0 && f)
         f->err = -r;
     return r;
@@ -173,7 +186,13 @@ static int look_at_all(struct cluster *cluster, struct fail *f)
         for (size_t i = 0; i < cluster->shards[s].nnodes; i++)
             looks[n++].node = &cluster->shards[s].nodes[i];
     parallel_run(n, look_at_node, looks);
+    /* All have been heard: only now can it be said which cluster they are, and who is none of it. */
+    for (size_t i = 0; i < n; i++)
+        if (looks[i].why.err == 0)
+            node_foresee(looks[i].node, &looks[i].why);
     int r = judge_all(cluster, looks, n, f);
+    for (size_t s = 0; r == 0 && s < cluster->nshards; s++)
+        node_begin(&cluster->shards[s]);
     free(looks);
     return r;
 }
@@ -252,7 +271,7 @@ uint32_t shard_timeline(const struct shard *shard)
     /* The lock is no part of what a reader may not change. */
     struct shard *writable = (struct shard *)shard;
     pthread_mutex_lock(&writable->lock);
-    uint32_t timeline = shard->timeline;
+    uint32_t timeline = shard->facts.timeline;
     pthread_mutex_unlock(&writable->lock);
     return timeline;
 }

@@ -1,16 +1,21 @@
 /*
  * The shards: which regions live where, each shard's nodes and their pools, and the routing of statements.
  *
- * Reads go to a replica that is reachable and has replayed the shard's token (below), else to the primary;
- * with no primary, reads go on. Writes go to the primary, on the newest timeline seen. A node's role is asked
- * (pg_is_in_recovery()), never configured: a watcher a node asks it twice a second. A node that does not
+ * A node's role is asked (pg_is_in_recovery()), never configured: a watcher a node asks it about twice a
+ * second, and from what all of a shard's nodes say follows what each is to it (node_state.h). Writes go to
+ * the primary, on the newest timeline seen, which is remembered over restarts (fence.h). Reads go to a
+ * replica within the bounds of lag that has replayed the shard's token (below), those of the highest priority
+ * and the least loaded first; else to the primary, as many at once as primary_reads allows. Without a primary
+ * writes wait for the next, bounded in time, number and size, then -EROFS; reads go on. A node that does not
  * answer is out of use until it does; what waits there goes on elsewhere. Once a shard has been without any
  * node, or without a primary, for a whole timeout, operations that need one fail at once.
  *
- * Token: (timeline, flush LSN) of the primary, taken after each of our commits and by shard_sync_read(). A
- * later read is answered by a node that has replayed it, checked in an earlier statement than the read; so
- * this mount reads its own writes, with one exception: while no primary is in use, a replica on the token's
- * timeline is read even if it misses the last commits, for reads are to go on. It may then show an older row.
+ * Token: (timeline, LSN), moved by each of our commits, by shard_sync_read(), and by reads that a later one
+ * on another node could undercut. A read is answered by a node that has replayed it, checked in an earlier
+ * statement than the read; so this mount reads its own writes, and never less than it has read before. One
+ * exception, where stale_reads = serve: while no primary is in use (it is gone, or frozen), a replica on the
+ * token's timeline is read even if it misses the last commits. That is told (stale.c). With refuse it is
+ * -EIO.
  *
  * Thread-safe. No lock is held across a query. Errors: -EIO (no node in time), -EROFS (no primary, on writes
  * only), -EINTR (reads, when the op says so), and what SQLSTATEs become (postgres/sqlstate.h).
@@ -65,8 +70,9 @@ int shard_sync_read(struct shard *shard, const struct pg_statement *statement, c
  * One transaction of one statement on the primary; the token is moved before it returns. Deadlocks and
  * serialization failures are retried (-EAGAIN in the end), a broken connection only when the statement was
  * never sent. `request` is the id that the statement itself inserts (a UUID): with it an answer that was lost
- * is looked up (resolve_request), and a write known not to have happened is repeated; *rows is then NULL when
- * the lost answer turned out to be a commit, and 0 is returned.
+ * is looked up (resolve_request) on whatever is the primary then, and a write known not to have happened is
+ * repeated; *rows is then NULL when the lost answer turned out to be a commit, and 0 is returned. A commit
+ * that a synchronous standby was to confirm and did not is no success until a later one is confirmed.
  */
 int shard_write(struct shard *shard, const struct pg_statement *statement, const char *const *params,
                 const char *request, const struct op *op, struct pg_rows **rows, struct fail *f);

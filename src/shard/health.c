@@ -3,15 +3,14 @@
 #include "base/cleanup.h"
 #include "base/parallel.h"
 #include "postgres/conn.h"
+#include "shard/fence.h"
+#include "shard/live.h"
 #include "shard/schema.h"
-#include "shard/shard_private.h"
 #include "shard/target.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* What one node said; filled by its own thread. */
 struct probe {
@@ -20,19 +19,19 @@ struct probe {
     const struct op *op;
     bool reachable;
     struct conn_role role;
-    double latency_ms; /* of one question on an open connection */
     unsigned schema;
     struct fail why; /* err 0 = nothing is wrong */
+    /* What follows, once all have been heard. */
+    struct node_facts facts;
+    enum node_state state;
+    bool live; /* a mount watches it */
+    struct node_live use;
 };
 
 DEFINE_CLEANUP(struct conn, conn_close)
+DEFINE_CLEANUP(struct fence, fence_free)
 
-static double now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
+/* ---- asking ---- */
 
 static void probe_node(void *arg, size_t index)
 {
@@ -41,6 +40,7 @@ static void probe_node(void *arg, size_t index)
     CLEANUP(conn_closep) struct conn *conn = NULL;
     unsigned shard;
     if (conn_open(&target, p->op, &conn, &p->why) < 0) {
+        p->facts.silent = op_left_ms(p->op) == 0;
         schema_explain(&p->why);
         return;
     }
@@ -49,116 +49,168 @@ static void probe_node(void *arg, size_t index)
         return;
     struct fail ignored = {.err = 0};
     schema_read(conn, p->op, &p->schema, &shard, &ignored);
-    double start = now_ms();
     p->reachable = conn_ask_role(conn, p->op, &p->role, &p->why) == 0;
-    p->latency_ms = now_ms() - start;
+    p->facts.silent = op_left_ms(p->op) == 0;
 }
 
-/* The primary of a shard: the one on the newest timeline; NULL = none answered. */
-static const struct probe *find_primary(const struct probe *probes, size_t shard)
+/* ---- judging a shard ---- */
+
+/* The probes of one shard, in the order of the configuration. */
+struct ward {
+    const struct config *config;
+    size_t shard;
+    struct probe *probes[CONFIG_MAX_NODES];
+    size_t n;
+    struct shard_facts facts;
+    const struct probe *primary; /* NULL = none, or several that claim it */
+    struct shard *live;          /* as a mount sees it, NULL = none does */
+};
+
+static void note_facts(struct probe *p)
 {
-    const struct probe *found = NULL;
-    for (size_t i = 0; i < probes->config->nnodes; i++) {
-        const struct probe *p = &probes[i];
-        if (p->config->nodes[i].shard == shard && p->reachable && !p->role.standby &&
-            (!found || p->role.timeline > found->role.timeline))
-            found = p;
-    }
-    return found;
+    p->facts.known = p->reachable;
+    p->facts.err = p->why.err;
+    p->facts.standby = p->role.standby;
+    p->facts.synchronous = p->role.synchronous;
+    p->facts.timeline = p->role.timeline;
+    p->facts.system = p->role.system;
 }
 
-static uint32_t newest_timeline(const struct probe *probes, size_t shard)
+/* How far a standby lags, by what it and the primary have just said. */
+static void note_lag(struct probe *p, const struct probe *primary)
 {
-    uint32_t newest = 0;
-    for (size_t i = 0; i < probes->config->nnodes; i++)
-        if (probes->config->nodes[i].shard == shard && probes[i].reachable &&
-            probes[i].role.timeline > newest)
-            newest = probes[i].role.timeline;
-    return newest;
-}
-
-/* Finds fault with what a reachable node said. */
-static void judge_node(struct probe *p, uint32_t newest)
-{
-    const char *name = p->config->nodes[p->node].name;
-    int64_t max = p->config->max_lag_ms;
-    if (!p->reachable || p->why.err)
+    const struct conn_role *role = &p->role;
+    struct node_facts *facts = &p->facts;
+    facts->lag_ms = facts->lag_bytes = 0;
+    if (!role->standby)
         return;
-    if (!p->role.standby && p->role.timeline < newest)
-        fail_set(&p->why, EROFS,
-                 "node %s: a primary on timeline %" PRIu32 ", while %" PRIu32 " has been seen", name,
-                 p->role.timeline, newest);
-    else if (p->role.lag_ms < 0)
-        fail_set(&p->why, EIO, "node %s: not connected to a primary, how far it lags is not known", name);
-    else if (p->role.lag_ms > max)
-        fail_set(&p->why, EIO, "node %s: lags %" PRId64 " ms, allowed are %" PRId64, name, p->role.lag_ms,
-                 max);
+    bool behind = primary && primary->role.lsn > role->lsn;
+    if (!primary)
+        facts->lag_bytes = role->received > role->lsn ? (int64_t)(role->received - role->lsn) : 0;
+    else if (behind)
+        facts->lag_bytes = (int64_t)(primary->role.lsn - role->lsn);
+    /* Asked at one moment, it is in line with what the primary had a moment before: what is under way is no
+     * lag. */
+    if (role->lag_ms == 0 || (primary && !behind))
+        return;
+    int64_t skew = primary ? primary->role.clock_ms - role->clock_ms : 0;
+    facts->lag_ms = role->lag_ms == CONN_LAG_UNKNOWN ? NODE_LAG_UNKNOWN
+                    : role->lag_ms + skew > 0        ? role->lag_ms + skew
+                                                     : 0;
 }
 
-/* The mount's own pool of a node; NULL without a cluster. */
-static struct pool *pool_of(struct cluster *cluster, const struct config_node *node)
+static void survey(struct ward *ward)
 {
-    for (size_t s = 0; cluster && s < cluster_shards(cluster); s++) {
-        struct shard *shard = cluster_shard(cluster, s);
-        for (size_t n = 0; n < shard->nnodes; n++)
-            if (shard->nodes[n].config == node)
-                return shard->nodes[n].pool;
+    struct node_facts facts[CONFIG_MAX_NODES];
+    for (size_t i = 0; i < ward->n; i++)
+        facts[i] = ward->probes[i]->facts;
+    if (ward->facts.system == 0) {
+        bool sure;
+        ward->facts.system = node_system(facts, ward->n, &sure);
     }
-    return NULL;
+    node_survey(facts, ward->n, &ward->facts);
+}
+
+/* What everybody is, first without and then with how far they lag behind the primary. */
+static void judge_nodes(struct ward *ward)
+{
+    for (size_t i = 0; i < ward->n; i++)
+        note_facts(ward->probes[i]);
+    survey(ward);
+    for (size_t i = 0; i < ward->n; i++)
+        if (node_judge(&ward->probes[i]->facts, &ward->facts, NODE_CONNECTING) == NODE_PRIMARY)
+            ward->primary = ward->probes[i];
+    for (size_t i = 0; i < ward->n; i++) {
+        struct probe *p = ward->probes[i];
+        note_lag(p, ward->primary);
+        p->live = ward->live && shard_node_named(ward->live, p->config->nodes[p->node].name, &p->use);
+        if (p->live && p->reachable && p->use.lag_ms != NODE_LAG_UNKNOWN)
+            p->facts.lag_ms = p->use.lag_ms; /* by one clock */
+        p->state = node_judge(&p->facts, &ward->facts, NODE_CONNECTING);
+        if (p->why.err == 0)
+            node_explain(p->config->nodes[p->node].name, p->state, &p->facts, &ward->facts, &p->why);
+    }
+}
+
+/* A node that answers us here, and that the mount does not use yet: it comes to that within a second. */
+static void judge_use(struct probe *p)
+{
+    struct fail why = {.err = 0};
+    if (p->live && p->why.err == 0 && pool_why_not(p->use.pool, &why) < 0)
+        fail_set(&p->why, EIO, "not in use yet again: %.1000s", why.message);
+}
+
+static const char *protection(const struct ward *ward)
+{
+    if (!ward->primary)
+        return NULL;
+    const struct conn_role *role = &ward->primary->role;
+    return !role->synchronous ? "unprotected" : role->confirming == 0 ? "waiting" : "synchronous";
+}
+
+static enum health_status judge_shard(const struct ward *ward)
+{
+    bool readable = false, fault = !ward->primary;
+    for (size_t i = 0; i < ward->n; i++) {
+        const struct probe *p = ward->probes[i];
+        readable = readable || node_state_is_read(p->state);
+        fault = fault || p->why.err;
+    }
+    if (!readable)
+        return HEALTH_DOWN;
+    const char *kind = protection(ward);
+    bool unsafe = kind && (strcmp(kind, "waiting") == 0 ||
+                           (ward->config->unprotected_degrades && strcmp(kind, "unprotected") == 0));
+    return fault || unsafe ? HEALTH_DEGRADED : HEALTH_OK;
+}
+
+/* ---- telling ---- */
+
+static json_t *integer_if(bool known, int64_t value)
+{
+    return known ? json_integer(value) : json_null();
 }
 
 static json_t *pool_json(struct pool *pool)
 {
-    if (!pool)
-        return json_null();
     struct pool_stats stats = pool_stats(pool);
     return json_pack("{s:i, s:i, s:i}", "open", (int)stats.open, "busy", (int)stats.busy, "max",
                      (int)stats.max);
 }
 
-/* A node that answers us here, and that the mount does not use yet: it comes to that within a second. */
-static void judge_use(struct probe *p, struct cluster *cluster)
+static json_t *node_json(const struct probe *p, const struct ward *ward)
 {
-    struct fail why = {.err = 0};
-    struct pool *pool = pool_of(cluster, &p->config->nodes[p->node]);
-    if (p->reachable && p->why.err == 0 && pool && pool_why_not(pool, &why) < 0)
-        fail_set(&p->why, EIO, "not in use yet again: %.1000s", why.message);
+    const struct conn_role *role = &p->role;
+    const char *said = !p->reachable ? NULL : role->standby ? "standby" : "primary";
+    bool lag = p->reachable && p->facts.lag_ms != NODE_LAG_UNKNOWN;
+    bool bytes = p->reachable && (!role->standby || ward->primary);
+    return json_pack(
+        "{s:s, s:s, s:o, s:b, s:s?, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s?}", "name",
+        p->config->nodes[p->node].name, "state", node_state_name(p->live ? p->use.state : p->state),
+        "since_s", p->live ? json_real((double)p->use.since_ms / 1000) : json_null(), "reachable",
+        p->reachable, "role", said, "timeline", integer_if(p->reachable, role->timeline), "lag_ms",
+        integer_if(lag, p->facts.lag_ms), "lag_bytes", integer_if(bytes, p->facts.lag_bytes), "clock_ms",
+        integer_if(p->reachable, role->clock_ms), "latency_ms",
+        p->reachable ? json_real((double)role->answer_us / 1000) : json_null(), "connect_ms",
+        p->reachable ? json_real((double)role->connect_us / 1000) : json_null(), "pool",
+        p->live ? pool_json(p->use.pool) : json_null(), "reads", integer_if(p->live, (int64_t)p->use.reads),
+        "writes", integer_if(p->live, (int64_t)p->use.writes), "failures",
+        integer_if(p->live, (int64_t)p->use.failures), "schema_version", integer_if(p->schema, p->schema),
+        "error", p->why.err ? p->why.message : NULL);
 }
 
-static json_t *node_json(const struct probe *p, const struct probe *primary, struct cluster *cluster)
+static json_t *traffic_json(struct shard *shard)
 {
-    const struct config_node *node = &p->config->nodes[p->node];
-    bool behind = p->reachable && p->role.standby && primary;
-    int64_t bytes =
-        behind && primary->role.lsn > p->role.lsn ? (int64_t)(primary->role.lsn - p->role.lsn) : 0;
-    json_t *json = json_pack("{s:s, s:b}", "name", node->name, "reachable", p->reachable);
-    json_object_set_new(json, "role",
-                        p->reachable ? json_string(p->role.standby ? "standby" : "primary") : json_null());
-    json_object_set_new(json, "timeline", p->reachable ? json_integer(p->role.timeline) : json_null());
-    json_object_set_new(json, "lag_ms",
-                        p->reachable && p->role.lag_ms >= 0 ? json_integer(p->role.lag_ms) : json_null());
-    json_object_set_new(json, "lag_bytes",
-                        behind || (p->reachable && !p->role.standby) ? json_integer(bytes) : json_null());
-    json_object_set_new(json, "latency_ms", p->reachable ? json_real(p->latency_ms) : json_null());
-    json_object_set_new(json, "pool", pool_json(pool_of(cluster, node)));
-    json_object_set_new(json, "schema_version", p->schema ? json_integer(p->schema) : json_null());
-    json_object_set_new(json, "error", p->why.err ? json_string(p->why.message) : json_null());
-    return json;
-}
-
-static enum health_status judge_shard(const struct probe *probes, size_t shard)
-{
-    bool readable = false, fault = false;
-    for (size_t i = 0; i < probes->config->nnodes; i++) {
-        const struct probe *p = &probes[i];
-        if (p->config->nodes[i].shard != shard)
-            continue;
-        readable = readable || (p->reachable && p->why.err != EPROTO && p->why.err != EXDEV);
-        fault = fault || p->why.err;
-    }
-    if (!readable)
-        return HEALTH_DOWN;
-    return fault || !find_primary(probes, shard) ? HEALTH_DEGRADED : HEALTH_OK;
+    if (!shard)
+        return json_null();
+    struct shard_live live = shard_live(shard);
+    return json_pack(
+        "{s:{s:I, s:I, s:I}, s:o, s:o, s:i, s:I, s:I}", "reads", "replica", (json_int_t)live.reads_replica,
+        "primary", (json_int_t)live.reads_primary, "stale", (json_int_t)live.reads_stale, "stale_ms",
+        integer_if(live.stale_ms >= 0, live.stale_ms), "stale_age_ms",
+        integer_if(live.stale_ms >= 0 && live.stale_age_ms != NODE_LAG_UNKNOWN, live.stale_age_ms),
+        "held_writes", (int)live.held, "held_writes_total", (json_int_t)live.held_total,
+        "held_writes_refused", (json_int_t)live.held_refused);
 }
 
 static const char *status_name(enum health_status status)
@@ -166,23 +218,33 @@ static const char *status_name(enum health_status status)
     return status == HEALTH_OK ? "ok" : status == HEALTH_DEGRADED ? "degraded" : "down";
 }
 
-static json_t *shard_json(struct probe *probes, size_t shard, struct cluster *cluster,
-                          enum health_status *status)
+static json_t *shard_json(struct ward *ward, enum health_status *status)
 {
-    const struct config *config = probes->config;
+    const struct config_shard *self = &ward->config->shards[ward->shard];
     json_t *nodes = json_array();
-    const struct probe *primary = find_primary(probes, shard);
-    uint32_t newest = newest_timeline(probes, shard);
-    for (size_t i = 0; i < config->nnodes; i++) {
-        if (config->nodes[i].shard != shard)
-            continue;
-        judge_node(&probes[i], newest);
-        judge_use(&probes[i], cluster);
-        json_array_append_new(nodes, node_json(&probes[i], primary, cluster));
+    judge_nodes(ward);
+    for (size_t i = 0; i < ward->n; i++) {
+        judge_use(ward->probes[i]);
+        json_array_append_new(nodes, node_json(ward->probes[i], ward));
     }
-    *status = judge_shard(probes, shard);
-    return json_pack("{s:s, s:i, s:s, s:o}", "name", config->shards[shard].name, "number",
-                     (int)config->shards[shard].number, "status", status_name(*status), "nodes", nodes);
+    *status = judge_shard(ward);
+    const char *primary = ward->primary ? ward->config->nodes[ward->primary->node].name : NULL;
+    return json_pack("{s:s, s:i, s:s, s:s?, s:o, s:s?, s:o, s:o}", "name", self->name, "number",
+                     (int)self->number, "status", status_name(*status), "primary", primary, "timeline",
+                     integer_if(ward->facts.timeline, ward->facts.timeline), "protection", protection(ward),
+                     "traffic", traffic_json(ward->live), "nodes", nodes);
+}
+
+/* What is known of the shard beforehand: by the mount, else by what mounts have kept. */
+static struct shard_facts facts_of(const struct config *config, struct shard *live, struct fence *fence,
+                                   size_t shard)
+{
+    struct fence_mark mark = fence ? fence_known(fence, shard) : (struct fence_mark){.timeline = 0};
+    struct shard_facts facts = {.system = mark.system,
+                                .timeline = mark.timeline,
+                                .max_lag_ms = config->max_lag_ms,
+                                .max_lag_bytes = config->max_lag_bytes};
+    return live ? shard_live(live).facts : facts;
 }
 
 int health_probe(const struct config *config, struct cluster *cluster, const struct op *op, json_t **out,
@@ -194,11 +256,17 @@ int health_probe(const struct config *config, struct cluster *cluster, const str
     for (size_t i = 0; i < config->nnodes; i++)
         probes[i] = (struct probe){.config = config, .node = i, .op = op};
     parallel_run(config->nnodes, probe_node, probes);
+    CLEANUP(fence_freep) struct fence *fence = cluster ? NULL : fence_open(config);
     json_t *shards = json_array();
     *status = HEALTH_OK;
     for (size_t s = 0; s < config->nshards; s++) {
         enum health_status one;
-        json_array_append_new(shards, shard_json(probes, s, cluster, &one));
+        struct ward ward = {.config = config, .shard = s, .live = cluster ? cluster_shard(cluster, s) : NULL};
+        ward.facts = facts_of(config, ward.live, fence, s);
+        for (size_t i = 0; i < config->nnodes; i++)
+            if (config->nodes[i].shard == s)
+                ward.probes[ward.n++] = &probes[i];
+        json_array_append_new(shards, shard_json(&ward, &one));
         *status = one > *status ? one : *status;
     }
     free(probes);

@@ -5,8 +5,6 @@
  */
 #include "shard/shard_private.h"
 
-#include <time.h>
-
 const struct pg_statement position_statement = {"node_position", NULL, 0};
 
 struct position token_read(struct shard *shard)
@@ -19,19 +17,12 @@ struct position token_read(struct shard *shard)
     return token;
 }
 
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 int64_t token_age_us(struct shard *shard)
 {
     pthread_mutex_lock(&shard->lock);
     int64_t moved = shard->token_moved_us;
     pthread_mutex_unlock(&shard->lock);
-    return now_us() - moved;
+    return clock_now_us() - moved;
 }
 
 uint64_t token_begin(struct shard *shard)
@@ -44,13 +35,15 @@ uint64_t token_begin(struct shard *shard)
 
 void token_move(struct shard *shard, uint64_t begun, struct position position)
 {
-    int64_t now = now_us();
+    int64_t now = clock_now_us();
     pthread_mutex_lock(&shard->lock);
     if (position.timeline > shard->token.timeline ||
         (position.timeline == shard->token.timeline && position.lsn > shard->token.lsn)) {
         shard->token = position;
         shard->token_moved_us = now;
     }
+    if (begun != UINT64_MAX)
+        trail_add(&shard->trail, position.timeline, position.lsn, clock_now_ms());
     /* A position asked after the last loss covers it; one asked before may not. */
     if (begun == shard->lost && position.timeline >= shard->token.timeline)
         shard->token_lost = false;

@@ -56,7 +56,7 @@ static int tx_open(struct shard *shard, const struct op *op, struct shard_tx **o
         return fail_set(f, ENOMEM, "out of memory");
     tx->shard = shard;
     struct op whole = {.deadline = op->deadline};
-    int r = write_take_primary(shard, &whole, &tx->node, &tx->conn, f);
+    int r = primary_take(shard, 0, &whole, &tx->node, &tx->conn, f);
     if (r < 0)
         return r;
     tx->begun = token_begin(shard);

@@ -1,11 +1,10 @@
 /*
  * A thread a node, so that a frozen one delays no other. It asks its node, on a connection of its own, for
- * role, position and lag: twice a second, and at once when woken. A node that does not answer is taken out of
- * use, which ends what operations have under way there; one that is out of use is tried again at growing,
- * jittered intervals.
+ * role, position and lag: about twice a second, and at once when woken. A node that does not answer is taken
+ * out of use, which ends what operations have under way there; one that is out of use is tried again at
+ * growing, jittered intervals.
  */
 #include "base/cleanup.h"
-#include "base/log.h"
 #include "shard/shard_private.h"
 
 #include <errno.h>
@@ -34,15 +33,6 @@ static bool watch_interrupted(void *arg)
     return atomic_load(&((struct node *)arg)->stopping);
 }
 
-static int connect_and_ask(struct node *node, struct fail *why)
-{
-    struct conn_role role;
-    int r = node_connect(node, false, &role, why);
-    if (r == 0)
-        node_note(node->shard, node, &role);
-    return r;
-}
-
 /*
  * Asks, or connects first. 0 when the node is as it should be. A connection that was ended (by an
  * administrator, by a firewall) says nothing against the node as long as a new one is to be had; silence
@@ -50,22 +40,27 @@ static int connect_and_ask(struct node *node, struct fail *why)
  */
 static int ask(struct node *node, struct fail *why)
 {
-    struct conn_role role;
     if (!node->monitor)
-        return connect_and_ask(node, why);
+        return node_connect(node, false, NULL, why);
     struct op op = op_within(ANSWER_MS);
     op.interrupted = watch_interrupted;
     op.arg = node;
-    int r = conn_ask_role(node->monitor, &op, &role, why);
-    if (r == 0) {
-        node_note(node->shard, node, &role);
+    int r = node_ask(node, &op, why);
+    if (r == 0)
         return 0;
-    }
     conn_close(STEAL(node->monitor));
-    if (op_left_ms(&op) == 0 || watch_interrupted(node))
+    bool silent = op_left_ms(&op) == 0;
+    node_silent(node, silent);
+    if (silent || watch_interrupted(node))
         return r;
     *why = (struct fail){.err = 0};
-    return connect_and_ask(node, why);
+    return node_connect(node, false, NULL, why);
+}
+
+/* So long, or up to a quarter more or less, so that the watchers of many mounts do not keep step. */
+static int64_t about(struct watch *watch, int64_t ms)
+{
+    return ms - ms / 4 + rand_r(&watch->seed) % (ms / 2 + 1);
 }
 
 static void put_off(struct watch *watch)
@@ -74,7 +69,7 @@ static void put_off(struct watch *watch)
     if (pause > BACKOFF_MAX_MS)
         pause = BACKOFF_MAX_MS;
     watch->failures++;
-    watch->retry_at = clock_now_ms() + pause / 2 + rand_r(&watch->seed) % (pause + 1);
+    watch->retry_at = clock_now_ms() + about(watch, pause);
 }
 
 /* Notices what the operations have made of the pool meanwhile. */
@@ -91,6 +86,7 @@ static void look(struct watch *watch)
     }
     watch->ready = ready;
     watch->since = now;
+    node_settle(watch->node->shard);
 }
 
 static void visit(struct watch *watch)
@@ -109,9 +105,9 @@ static void visit(struct watch *watch)
     } else if (!pool_ready(node->pool)) {
         pool_mend(node->pool);
         node_back(node);
-        log_info("shard %s: node %s: in use again", node->shard->self->name, node->config->name);
         look(watch);
     }
+    node_settle(node->shard);
 }
 
 static void *watch_main(void *arg)
@@ -134,7 +130,7 @@ static void *watch_main(void *arg)
         visit(&watch);
         asked = clock_now_ms();
         if (pool_ready(node->pool))
-            pool_wait(node->pool, ASK_MS);
+            pool_wait(node->pool, about(&watch, ASK_MS));
     }
     return NULL;
 }

@@ -6,6 +6,7 @@
  */
 #include "shard/shard_private.h"
 
+#include "base/cleanup.h"
 #include "base/uuid.h"
 #include "postgres/sqlstate.h"
 
@@ -16,7 +17,7 @@
 enum {
     RETRY_MAX = 6,       /* deadlocks and serialization failures */
     RETRY_PAUSE_MS = 10, /* grows with each */
-    ROUND_PAUSE_MS = 25, /* while there is no primary */
+    RESOLVE_PAUSE_MS = 25,
     WRITE_SHARE = 80, /* percent of the time for the write itself, the rest is to look up what became of it */
 };
 
@@ -32,6 +33,7 @@ struct write {
     const char *params[PG_MAX_PARAMS];
     char request[UUID_TEXT]; /* "" = none */
     int request_param;       /* which parameter it is, -1 = none */
+    size_t bytes;            /* of all parameters */
     struct pg_rows *rows;
     struct fail why;
 };
@@ -51,12 +53,17 @@ static void request_renew(struct write *w)
 }
 
 static enum ending judge(struct write *w, const struct conn_step *steps, enum conn_outcome outcome,
-                         struct fail *why, const struct attempt *attempt)
+                         bool fenced, struct fail *why, const struct attempt *attempt)
 {
-    if (steps[0].done)
+    if (steps[0].done && !steps[0].unconfirmed && !fenced)
         return WRITE_DONE;
+    if (steps[0].done)
+        fail_set(why, EIO, "node %s: committed, but %s", attempt->node->config->name,
+                 fenced ? "another was the primary already" : "no synchronous standby has confirmed it");
     attempt_explain(attempt, why);
     w->why = *why;
+    if (steps[0].done)
+        return WRITE_UNKNOWN;
     switch (outcome) {
     case CONN_UNSENT:
         return WRITE_AGAIN;
@@ -77,8 +84,9 @@ static enum ending write_on(struct write *w, struct conn *conn, const struct att
     };
     struct fail why = {.err = 0};
     enum conn_outcome outcome = conn_run(conn, steps, 2, &attempt->op, &why);
-    enum ending ending = judge(w, steps, outcome, &why, attempt);
-    if (ending == WRITE_DONE) {
+    bool fenced = conn_role(conn)->timeline < shard_timeline(w->shard);
+    enum ending ending = judge(w, steps, outcome, fenced, &why, attempt);
+    if (steps[0].done) {
         w->rows = steps[0].rows;
         if (steps[1].done)
             token_move(
@@ -93,39 +101,10 @@ static enum ending write_on(struct write *w, struct conn *conn, const struct att
     return ending;
 }
 
-int write_take_primary(struct shard *shard, const struct op *op, struct node **node, struct conn **out,
-                       struct fail *f)
-{
-    struct fail why = {.err = 0};
-    do {
-        int i = node_find_primary(shard);
-        for (size_t n = 0; i < 0 && n < shard->nnodes; n++)
-            pool_wake(shard->nodes[n].pool); /* has one been promoted? */
-        why.err = 0;
-        if (i >= 0 && pool_take(shard->nodes[i].pool, op, out, &why) == 0) {
-            *node = &shard->nodes[i];
-            node_note(shard, *node, conn_role(*out));
-            /* Fenced: a primary that came back with an older history is never written to. */
-            if (!conn_role(*out)->standby && conn_role(*out)->timeline >= shard_timeline(shard))
-                return 0;
-            pool_give((*node)->pool, *out);
-        }
-        if (i >= 0 && why.err && pool_ready(shard->nodes[i].pool))
-            break; /* there is a primary, and no connection to it came free */
-        if (i < 0 && node_give_up(shard, NEED_PRIMARY))
-            break;
-    } while (shard_pause(op, ROUND_PAUSE_MS) == 0 && op_left_ms(op) > 0);
-    if (why.err == 0 || node_find_primary(shard) < 0) {
-        why = (struct fail){.err = 0};
-        node_why_not(shard, &why);
-        fail_set(f, EROFS, "no primary can be reached: %.400s", why.message);
-    } else if (f && f->err == 0) {
-        *f = why;
-    }
-    return f ? -f->err : -EIO;
-}
-
-/* Looks up what became of a write. WRITE_DONE, WRITE_AGAIN, or WRITE_UNKNOWN when that could not be learned.
+/*
+ * Looks up what became of a write. WRITE_DONE, WRITE_AGAIN, or WRITE_UNKNOWN when that could not be learned.
+ * The look itself commits, in either case: where a synchronous standby is to confirm commits, it then has
+ * confirmed the write's as well.
  */
 static enum ending resolve(struct write *w, const struct op *op)
 {
@@ -133,7 +112,7 @@ static enum ending resolve(struct write *w, const struct op *op)
     while (op_left_ms(op) > 0) {
         struct node *node;
         struct conn *conn;
-        if (write_take_primary(w->shard, op, &node, &conn, NULL) < 0)
+        if (primary_take(w->shard, 0, op, &node, &conn, NULL) < 0)
             break;
         uint64_t begun = token_begin(w->shard);
         struct conn_step steps[] = {
@@ -144,7 +123,7 @@ static enum ending resolve(struct write *w, const struct op *op)
         struct attempt attempt;
         attempt_begin(&attempt, op, node, 100);
         conn_run(conn, steps, 2, &attempt.op, NULL);
-        bool known = steps[0].done && pg_rows_count(steps[0].rows) == 1;
+        bool known = steps[0].done && !steps[0].unconfirmed && pg_rows_count(steps[0].rows) == 1;
         bool committed = known && strcmp(pg_rows_text(steps[0].rows, 0, 0), "committed") == 0;
         position.lsn = steps[1].done ? (uint64_t)pg_rows_i64(steps[1].rows, 0, 0, 0) : 0;
         if (committed && steps[1].done)
@@ -156,7 +135,7 @@ static enum ending resolve(struct write *w, const struct op *op)
         pool_give(node->pool, conn);
         if (known)
             return committed ? WRITE_DONE : WRITE_AGAIN;
-        shard_pause(op, ROUND_PAUSE_MS);
+        shard_pause(op, RESOLVE_PAUSE_MS);
     }
     return WRITE_UNKNOWN;
 }
@@ -169,16 +148,20 @@ static enum ending write_once(struct write *w, const struct op *op)
     struct attempt attempt;
     part.deadline = clock_now_ms() + op_left_ms(op) * WRITE_SHARE / 100;
     w->why = (struct fail){.err = 0};
-    if (write_take_primary(w->shard, &part, &node, &conn, &w->why) < 0)
+    if (primary_take(w->shard, w->bytes, &part, &node, &conn, &w->why) < 0)
         return WRITE_FAILED;
     attempt_begin(&attempt, &part, node, 100);
     enum ending ending = write_on(w, conn, &attempt);
     pool_give(node->pool, conn);
-    if (ending != WRITE_UNKNOWN || !*w->request)
-        return ending;
-    ending = resolve(w, op);
-    if (ending == WRITE_AGAIN)
-        request_renew(w);
+    if (ending == WRITE_UNKNOWN && *w->request) {
+        ending = resolve(w, op);
+        if (ending == WRITE_AGAIN)
+            request_renew(w);
+    }
+    if (ending == WRITE_DONE)
+        atomic_fetch_add(&node->writes, 1);
+    else
+        pg_rows_free(STEAL(w->rows));
     return ending;
 }
 
@@ -199,6 +182,7 @@ static int write_prepare(struct write *w, const char *const *params, const char 
         return -EINVAL;
     for (unsigned i = 0; i < w->statement->nparams; i++) {
         w->params[i] = params[i];
+        w->bytes += params[i] ? strlen(params[i]) : 0;
         if (request && params[i] && strcmp(params[i], request) == 0)
             w->request_param = (int)i;
     }

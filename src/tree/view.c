@@ -10,10 +10,11 @@
 #include "base/json.h"
 #include "media/init.h"
 #include "shard/health.h"
+#include "shard/live.h"
 #include "shard/schema.h"
 #include "tree/tree_internal.h"
 
-enum { HEALTH_MS = 3000 }; /* a probe waits that long for a node */
+enum { HEALTH_MS = 3000 }; /* the longest that a probe waits for a node */
 
 static int add_json(json_t *value, struct buf *out)
 {
@@ -27,7 +28,8 @@ static int render_health(struct tree *tree, const struct caller *caller, struct 
 {
     json_t *health = NULL, *mongodb = NULL;
     enum health_status status;
-    struct op op = op_within(HEALTH_MS);
+    int64_t patience = tree->config->connect_timeout_ms;
+    struct op op = op_within(patience < HEALTH_MS ? patience : HEALTH_MS);
     (void)caller;
     int r = health_probe(tree->config, tree->cluster, &op, &health, &status);
     if (r == 0 && tree->config->mongodb_uri[0] && media_ping(tree->config->mongodb_uri, &op, &mongodb) == 0) {
@@ -73,7 +75,8 @@ static int render_metrics(struct tree *tree, const struct caller *caller, struct
     for (size_t i = 0; r == 0 && i < TREE_REQUESTS; i++)
         r = buf_printf(out, "campusfs_request_errors_total{request=\"%s\"} %llu\n", request_names[i],
                        (unsigned long long)__atomic_load_n(&tree->errors[i], __ATOMIC_RELAXED));
-    return r < 0 ? r : store_metrics(tree->store, out);
+    r = r < 0 ? r : store_metrics(tree->store, out);
+    return r < 0 ? r : cluster_metrics(tree->cluster, out);
 }
 
 static int render_config(struct tree *tree, const struct caller *caller, struct buf *out)
