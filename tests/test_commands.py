@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MIGRATIONS = sorted((ROOT / 'sql/migrations').glob('*.sql'))
 SCHEMA = int(MIGRATIONS[-1].name.split('_')[0])
 OK, REFUSED, DOWN, USAGE, WRONG = 0, 1, 2, 64, 78
-COMMANDS = ('init', 'seed', 'mount', 'health', 'version', 'help')
+COMMANDS = ('init', 'seed', 'mount', 'health', 'status', 'version', 'help')
 
 
 @pytest.fixture
@@ -73,6 +73,7 @@ def test_help_and_manual_agree(run, command):
     ['bogus'], ['--bogus'], ['--config'], ['init', '--bogus'], ['init', 'word'], ['health', '--timeout'],
     ['health', '--timeout', 'soon'], ['health', '--timeout', '-1'], ['health', '--timeout', 'nan'], ['health', 'word'],
     ['version', 'word'], ['version', '--bogus'], ['help', 'bogus'], ['help', 'init', '--json'], ['help', 'init', 'seed'],
+    ['status', '--interval', '0'], ['status', '--timeout', 'soon'], ['status', '--bogus'], ['status', 'a', 'b'],
     ['mount'], ['mount', '--bogus', '/tmp'], ['mount', 'a', 'b'], ['seed', '--bogus'],
 ], ids=' '.join)
 def test_wrong_use_is_told(run, arguments):

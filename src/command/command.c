@@ -13,6 +13,7 @@ const struct command commands[] = {
     {"seed", "fill the cluster with sample data", command_seed},
     {"mount", "mount the tree", command_mount},
     {"health", "probe every node; exit 0 healthy, 1 degraded, 2 down", command_health},
+    {"status", "what each node is to its shard, once or with --watch; exit codes of health", command_status},
     {"version", "versions of program, schema and libraries", command_version},
     {"help", "help on a command, or on the keys of the configuration", command_help_topic},
     {NULL},

@@ -63,8 +63,9 @@ static void print_table(const json_t *health)
            "schema");
     json_array_foreach(json_object_get(health, "shards"), i, shard)
     {
-        printf("shard %s (%d): %s\n", text_of(shard, "name"),
-               (int)json_integer_value(json_object_get(shard, "number")), text_of(shard, "status"));
+        printf("shard %s (%d): %s, %s\n", text_of(shard, "name"),
+               (int)json_integer_value(json_object_get(shard, "number")), text_of(shard, "status"),
+               text_of(shard, "protection"));
         json_array_foreach(json_object_get(shard, "nodes"), j, node) print_node(node);
     }
     const json_t *mongodb = json_object_get(health, "mongodb");
