@@ -252,6 +252,47 @@ class Cluster:
                 self.say(f'{keep.name} has been promoted: {node.name} becomes its replica, with its data')
                 self.rejoin(node, keep)
 
+    def add_replica(self, shard, letter):
+        """One more standby of a shard, streaming; it is in the configuration that write_config() writes from now on."""
+        self._add_node(f'{shard}-{letter}', shard, free_port())
+        node = self.nodes[f'{shard}-{letter}']
+        node.clone(self.primary(shard), self._replication_passfile)
+        node.start()
+        self._wait_streaming(shard)
+        return node
+
+    def remove_replica(self, node):
+        """Takes away a standby that add_replica() has made."""
+        node.kill()
+        primary = self.primary(node.shard)
+        if not process.wait_until(lambda: self._drop_slot(primary, node.slot), 10, 0.05):
+            raise LaunchError(f'{primary.name} keeps sending to {node.name}, which is gone')
+        shutil.rmtree(node.data_directory)
+        del self.nodes[node.name]
+
+    def rewind(self, node, primary):
+        """Makes a former primary a standby of its successor by pg_rewind, and starts it. The successor must have
+        full_page_writes, which a cluster that is not durable has not."""
+        from psycopg2.extensions import make_dsn
+        node.start()
+        node.stop()  # what it had under way is recovered first, and a shutdown is clean
+        connection = self.connect(primary, database='postgres')
+        connection.cursor().execute('CHECKPOINT')  # else pg_rewind may not see that the histories have parted
+        connection.close()
+        source = make_dsn(host=str(primary.socket_directory), port=primary.port, user=ROLES['admin'], dbname='postgres',
+                          password=self.password('admin'))
+        node.rewind(source)
+        self._create_slot(primary, node.slot)
+        node.follow(primary, self._replication_passfile)
+        node.start()
+
+    def _create_slot(self, primary, slot):
+        connection = self.connect(primary, database='postgres')
+        with connection.cursor() as cursor:
+            cursor.execute('SELECT pg_create_physical_replication_slot(%s) WHERE NOT EXISTS '
+                           '(SELECT FROM pg_replication_slots WHERE slot_name = %s)', (slot, slot))
+        connection.close()
+
     def rejoin(self, node, primary=None):
         """Makes a node a standby of its shard's primary again by a new base backup, and starts it."""
         primary = primary or self.primary(node.shard)

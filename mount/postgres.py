@@ -85,6 +85,7 @@ class Node:
         self.socket_directory = Path(socket_directory)
         self.log_file = Path(log_file)
         self.durable = durable
+        self.environment = None  # of its processes; None: process.clean_environment()
         self._child = None  # kept so that a killed postmaster is reaped: as a zombie it would block its own restart
 
     @property
@@ -172,6 +173,13 @@ class Node:
         shutil.rmtree(self.data_directory, ignore_errors=True)
         new.rename(self.data_directory)
 
+    def rewind(self, source):
+        """Goes back to where its history parted from that of the running server at `source`; it must be stopped."""
+        process.run([BINARIES / 'pg_rewind', '-D', self.data_directory, f'--source-server={source}', '--no-sync'],
+                    **process.as_server())
+        (self.data_directory / 'standby.signal').touch()
+        process.give_to_server(self.data_directory / 'standby.signal')
+
     def timeline(self):
         """The newest timeline of its data; the control file learns of a promotion only at the next checkpoint."""
         output = process.run([BINARIES / 'pg_controldata', self.data_directory], **process.as_server()).stdout
@@ -235,7 +243,7 @@ class Node:
         """Starts the postmaster and waits until it listens; False when its port is taken."""
         size = self.log_file.stat().st_size if self.log_file.exists() else 0
         child = self._child = process.spawn([BINARIES / 'postgres', '-D', self.data_directory], self.log_file,
-                                            **process.as_server())
+                                            env=self.environment, **process.as_server())
         process.wait_until(lambda: child.poll() is not None or (self._status() and self.is_running()), START_TIMEOUT)
         if child.poll() is None:
             return True

@@ -1,0 +1,435 @@
+"""What each node is to its shard: the states and how they are shown, who is read, how far behind, by which clock, and
+servers that do not belong there. On a cluster that is mended before each test."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import uuid
+
+import process
+import pytest
+
+from mount_tools import errno_of, errors_of, metrics, wait_for
+from shards import (PATIENCE, Saving, admin, first_name, first_name_at, health_of, new_user, node_of, path_of, paused,
+                    save, shard_of, wait_for_state, wait_until_ok)
+
+
+@pytest.fixture(scope='module')
+def mount(breakable):
+    breakable.start()
+    mount = breakable.mount(breakable.directory / 'mnt-nodes')
+    yield mount
+    breakable.thaw()
+    breakable.mounts.remove(mount)
+    assert mount.stop() == 0
+
+
+@pytest.fixture
+def shard(breakable, mount):
+    """The cluster, every server up, and the mount aware of it."""
+    breakable.start()
+    wait_until_ok(mount)
+    yield breakable
+    breakable.thaw()
+
+
+@pytest.fixture
+def extra_mount(breakable):
+    """Mounts of a test's own; keys of [campusfs], and `edit` to change the rest of the file's text."""
+    made = []
+
+    def make(edit=None, **settings):
+        name = f'mnt-{uuid.uuid4().hex[:8]}'
+        config = breakable.write_config(breakable.directory / f'{name}.conf', **settings)
+        if edit:
+            config.write_text(edit(config.read_text()))
+        mount = breakable.mount(breakable.directory / name, config=config)
+        made.append(mount)
+        return mount
+    yield make
+    breakable.thaw()
+    for one in made:
+        breakable.mounts.remove(one)
+        assert one.stop() == 0
+
+
+def status(cluster, *arguments, config=None):
+    done = cluster.run('status', *arguments, config=config, check=False)
+    assert done.stderr == ''
+    return done.returncode, done.stdout
+
+
+def log_since(mount, size):
+    return mount.log_file.read_text()[size:]
+
+
+def size_of_log(mount):
+    return mount.log_file.stat().st_size
+
+
+# ---- how the states are shown
+
+def test_states_of_a_healthy_cluster(shard, mount):
+    """health.json, metrics and status, of the mount and without one, say the same."""
+    expected = {name: 'replica' if node.is_standby else 'primary' for name, node in shard.nodes.items()}
+    report = health_of(mount)
+    assert {node['name']: node['state'] for part in report['shards'] for node in part['nodes']} == expected
+    assert [(part['primary'], part['timeline'] >= 1) for part in report['shards']] == [
+        (shard.primary(part['name']).name, True) for part in report['shards']]
+    samples = metrics(mount.directory)
+    for name, node in shard.nodes.items():
+        for state in ('primary', 'replica', 'fenced', 'frozen', 'foreign', 'rival', 'lagging'):
+            sample = f'campusfs_node_state{{shard="{node.shard}",node="{name}",state="{state}"}}'
+            assert samples[sample] == (state == expected[name]), sample
+    for where in ([], [mount.directory]):
+        code, text = status(shard, '--json', *where)
+        shown = json.loads(text)
+        assert code == 0 and shown['status'] == 'ok'
+        assert {node['name']: node['state'] for part in shown['shards'] for node in part['nodes']} == expected
+        assert all((part['traffic'] is not None) == bool(where) for part in shown['shards'])
+        code, text = status(shard, *where)
+        assert code == 0 and text.startswith('ok at ')
+        for name in expected:
+            assert re.search(rf'^  {name} +{expected[name]} ', text, re.MULTILINE), text
+
+
+def test_status_watches_until_it_is_interrupted(shard, mount):
+    """Line by line as JSON; the last exit code is the answer."""
+    command = [shard.program, '--config', shard.config, 'status', '--watch', '--json', '--interval', '0.1', mount.directory]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=process.clean_environment()) as watching:
+        for _ in range(3):
+            assert json.loads(watching.stdout.readline())['status'] == 'ok'
+        shard.replica('emea').kill()
+
+        def degraded():
+            return json.loads(watching.stdout.readline())['status'] == 'degraded'
+        assert wait_for(degraded, PATIENCE)
+        watching.send_signal(signal.SIGINT)
+        watching.stdout.read()
+        assert watching.wait(PATIENCE) == 1
+
+
+def test_status_of_what_is_no_mount(shard, tmp_path):
+    done = shard.run('status', tmp_path, check=False)
+    assert done.returncode == 2 and 'no campusfs answers there' in done.stderr and done.stdout == ''
+
+
+def test_each_change_is_logged_once(shard, mount):
+    replica = shard.replica('emea')
+    for broken, breaks in (('unreachable', replica.kill), ('frozen', replica.freeze)):
+        size = size_of_log(mount)
+        breaks()
+        wait_for_state(mount, replica, broken)
+        assert first_name_at(shard, shard.primary('emea'), 0) is None  # some time has passed
+        shard.start()
+        wait_until_ok(mount)
+        lines = [line for line in log_since(mount, size).splitlines() if f' node {replica.name}: ' in line]
+        went = [line for line in lines if f'is {broken}, out of use: ' in line]
+        came = [line for line in lines if re.search(r'was \w+, is replica on timeline \d+, in use again', line)]
+        assert len(went) == len(came) == 1, lines
+
+
+# ---- who is read
+
+def tuples_read(cluster, node, row_ids):
+    """How many of these rows' index entries a server has fetched, so far as its statistics say."""
+    (count,), = admin(cluster, node, "SELECT coalesce(sum(idx_tup_fetch), 0) FROM pg_stat_user_tables WHERE relname = 'users'")
+    return int(count)
+
+
+def test_reads_are_answered_by_the_replica(shard, extra_mount):
+    """The mount counts it, and so do the servers."""
+    ids = [new_user(shard) for _ in range(5)]
+    primary, replica = shard.primary('emea'), shard.replica('emea')
+    reader = extra_mount()
+    before = {node.name: tuples_read(shard, node, ids) for node in (primary, replica)}
+    for row_id in ids * 8:
+        assert first_name(path_of(reader.directory, row_id)) == 'Ada'
+    samples = metrics(reader.directory)
+    by_replica = samples['campusfs_reads_total{shard="emea",role="replica"}']
+    assert by_replica >= 40 and samples['campusfs_reads_total{shard="emea",role="primary"}'] <= by_replica / 10
+    assert samples[f'campusfs_node_reads_total{{shard="emea",node="{replica.name}"}}'] == by_replica
+    traffic = shard_of(health_of(reader))['traffic']['reads']
+    assert traffic['replica'] >= by_replica and traffic['stale'] == 0
+    # A server's statistics are there when its sessions have ended.
+    for node in (primary, replica):
+        admin(shard, node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'campusfs_rw'")
+    assert wait_for(lambda: tuples_read(shard, replica, ids) - before[replica.name] >= 40, PATIENCE)
+    assert tuples_read(shard, primary, ids) - before[primary.name] <= 8
+
+
+@pytest.fixture
+def third(shard):
+    """A second replica of emea."""
+    node = shard.add_replica('emea', 'c')
+    yield node
+    shard.remove_replica(node)
+
+
+def test_the_preferred_replica_is_read_as_long_as_it_is_there(shard, third, extra_mount):
+    row_id = new_user(shard)
+    reader = extra_mount(lambda text: text.replace('emea-c = shard=emea ', 'emea-c = shard=emea priority=7 '))
+    path, other = path_of(reader.directory, row_id), shard.nodes['emea-b']
+
+    def reads():
+        report = health_of(reader)
+        return node_of(report, other.name)['reads'], node_of(report, third.name)['reads']
+    for _ in range(10):
+        path.read_bytes()
+    assert reads()[0] == 0 and reads()[1] >= 10
+    third.kill()
+    for _ in range(10):
+        path.read_bytes()
+    assert reads()[0] >= 10
+    third.start()
+    wait_until_ok(reader)
+    before = reads()
+    for _ in range(10):
+        path.read_bytes()
+    assert reads()[0] == before[0] and reads()[1] >= before[1] + 10
+    assert 'priority=7' in (reader.directory / '.campusfs/config').read_text()
+
+
+def test_no_read_shows_less_than_the_one_before(shard, third, extra_mount):
+    """Two replicas, one of which stands still. What is deleted elsewhere is listed, and must not go again; nothing of
+    these folders is cached, and no question about changes is asked meanwhile."""
+    ids = [new_user(shard) for _ in range(4)]
+    reader = extra_mount(cache_ttl='1min')
+    folder = reader.directory / 'regions/europe/users/.deleted'
+    assert {f'{row_id}.json' for row_id in ids}.isdisjoint(os.listdir(folder))
+    other = shard.nodes['emea-b']
+    with paused(shard, other):
+        for row_id in ids:
+            admin(shard, 'emea', "SELECT delete_users(3::smallint, %s, %s::uuid, 'test')", (row_id, str(uuid.uuid4())))
+            name = f'{row_id}.json'
+            assert wait_for(lambda name=name: name in os.listdir(folder), PATIENCE)
+            for _ in range(6):
+                assert name in os.listdir(folder)
+        assert node_of(health_of(reader), third.name)['reads'] > 0
+
+
+# ---- how far behind, and by which clock
+
+def test_a_replica_that_lags_is_not_read(shard, mount, extra_mount):
+    """By bytes and by time, each with its reason in words."""
+    primary, replica = shard.primary('emea'), shard.replica('emea')
+    by_bytes, by_time = extra_mount(max_lag_bytes='64kB'), extra_mount(max_lag='500ms')
+    row_id = new_user(shard)
+    with paused(shard, replica):
+        admin(shard, primary, "UPDATE users SET first_name = 'Grace' WHERE id = %s", (row_id,))
+        wait_for_state(by_time, replica, 'lagging')
+        report = node_of(health_of(by_bytes), replica.name)
+        assert report['state'] == 'replica' and 0 < report['lag_bytes'] < 65536, 'little is missing, for long'
+        admin(shard, primary, "SELECT pg_logical_emit_message(false, 'test', repeat('x', 200000))")
+        report = wait_for_state(by_bytes, replica, 'lagging')
+        assert re.search(r'lags \d+ bytes, allowed are 65536', report['error'])
+        assert re.search(r'lags \d+ ms, allowed are 500', node_of(health_of(by_time), replica.name)['error'])
+        for lagged in (by_bytes, by_time):
+            before = node_of(health_of(lagged), replica.name)['reads']
+            assert first_name(path_of(lagged.directory, row_id)) == 'Grace'
+            assert node_of(health_of(lagged), replica.name)['reads'] == before
+        assert node_of(health_of(mount), replica.name)['state'] == 'replica', 'ten seconds are allowed by default'
+    wait_for_state(by_bytes, replica, 'replica')
+    wait_for_state(by_time, replica, 'replica')
+
+
+LIBFAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1'
+
+
+@pytest.mark.skipif(not os.path.exists(LIBFAKETIME), reason='the package faketime is not there')
+@pytest.mark.parametrize('hours', [1, -1])
+def test_clocks_an_hour_apart_are_no_lag(shard, mount, hours):
+    """The replica's clock is an hour ahead or behind: its lag is told by one clock, and health corrects for it."""
+    primary, replica = shard.primary('emea'), shard.replica('emea')
+    row_id = new_user(shard)
+    replica.stop()
+    replica.environment = process.clean_environment(LD_PRELOAD=LIBFAKETIME, FAKETIME=f'{hours:+d}h',
+                                                    FAKETIME_DONT_FAKE_MONOTONIC='1')
+    try:
+        replica.start()
+        report = wait_for_state(mount, replica, 'replica')
+        assert abs(report['clock_ms'] - hours * 3600_000) < 60_000
+        with paused(shard, replica):
+            admin(shard, primary, "UPDATE users SET first_name = 'Grace' WHERE id = %s", (row_id,))
+            assert wait_for(lambda: node_of(health_of(mount), replica.name)['lag_ms'] > 300, PATIENCE)
+            assert node_of(health_of(mount), replica.name)['lag_ms'] < 60_000
+            said = json.loads(shard.run('health', '--json', check=False).stdout)
+            assert 300 < node_of(said, replica.name)['lag_ms'] < 60_000
+            assert first_name(path_of(mount.directory, row_id)) in ('Ada', 'Grace')
+        before = node_of(health_of(mount), replica.name)['reads']
+        save(path_of(mount.directory, row_id), 'Barbara')
+        assert first_name(path_of(mount.directory, row_id)) == 'Barbara'
+        assert wait_for(lambda: first_name_at(shard, replica, row_id) == 'Barbara', PATIENCE)
+        for _ in range(5):
+            assert first_name(path_of(mount.directory, row_id)) == 'Barbara'
+        assert node_of(health_of(mount), replica.name)['reads'] > before
+    finally:
+        replica.environment = None
+        replica.stop()
+
+
+# ---- when nothing is up to date
+
+def test_own_writes_that_no_node_has_are_served_old_and_told_or_refused(shard, mount, extra_mount):
+    """The primary is frozen and the replica has not replayed what was saved last."""
+    refusing = extra_mount(stale_reads='refuse')
+    row_ids = [new_user(shard), new_user(shard)]
+    primary, replica = shard.primary('emea'), shard.replica('emea')
+    size = size_of_log(mount)
+    with paused(shard, replica):
+        for one, row_id in zip((mount, refusing), row_ids):
+            save(path_of(one.directory, row_id), 'Grace')
+            assert first_name(path_of(one.directory, row_id)) == 'Grace'
+        primary.freeze()
+        wait_for_state(mount, primary, 'frozen')
+        wait_for_state(refusing, primary, 'frozen')
+        assert first_name(path_of(mount.directory, row_ids[0])) == 'Ada'
+        report = health_of(mount)
+        traffic = shard_of(report)['traffic']
+        assert traffic['reads']['stale'] >= 1 and traffic['stale_ms'] >= 0 and traffic['stale_age_ms'] > 0
+        assert metrics(mount.directory)['campusfs_stale_reads_total{shard="emea"}'] >= 1
+        path = path_of(refusing.directory, row_ids[1])
+        assert errno_of(path.read_bytes) == 'EIO'
+        assert 'stale_reads = refuse' in errors_of(refusing.directory)[-1]['message']
+        assert shard_of(health_of(refusing))['traffic']['reads']['stale'] == 0
+        shard.thaw()
+    for one, row_id in zip((mount, refusing), row_ids):
+        wait_until_ok(one)
+        assert wait_for(lambda one=one, row_id=row_id: first_name(path_of(one.directory, row_id)) == 'Grace', PATIENCE)
+    said = log_since(mount, size)
+    assert said.count(f'shard emea: reads are answered by node {replica.name}, ') == 1
+    assert said.count('shard emea: reads are up to date again') == 1
+
+
+def test_reads_without_a_replica_leave_room_for_saves(shard, extra_mount):
+    """Reads of a locked table hold on to as many connections of the primary as they may; a save still gets one."""
+    replica = shard.replica('emea')
+    crowded = extra_mount(pool_size='2', primary_reads='50', timeout='20s')
+    row_id = new_user(shard)
+    path = path_of(crowded.directory, row_id)
+    text = path.read_bytes().replace(b'"Ada"', b'"Eve"')
+    draft = os.open(path, os.O_RDWR | os.O_TRUNC)
+    os.write(draft, text)
+    replica.kill()
+    wait_for_state(crowded, replica, 'unreachable')
+    reviews = crowded.directory / 'regions/europe/reviews'
+    with contextlib.closing(shard.connect('emea', options='-c search_path=campusfs,pg_catalog')) as holder:
+        holder.autocommit = False
+        holder.cursor().execute('LOCK TABLE course_reviews IN ACCESS EXCLUSIVE MODE')
+        readers = [subprocess.Popen(['ls', reviews], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(4)]
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'campusfs_rw' AND wait_event_type = 'Lock'"
+        assert wait_for(lambda: admin(shard, 'emea', waiting) == [(1,)], PATIENCE)
+        os.fsync(draft)
+        assert admin(shard, 'emea', waiting) == [(1,)], 'the others wait in the mount, and no read has ended'
+        holder.rollback()
+    os.close(draft)
+    assert [reader.wait(PATIENCE) for reader in readers] == [0] * 4
+    assert first_name(path) == 'Eve'
+    assert metrics(crowded.directory)['campusfs_fallback_reads_total{shard="emea"}'] >= 4
+
+
+# ---- who does not belong there
+
+@contextlib.contextmanager
+def numbered(cluster, name, number):
+    """Another shard's servers call themselves that number."""
+    (before,), = admin(cluster, name, 'SELECT number FROM shard')
+
+    def set_to(value):
+        admin(cluster, name, 'UPDATE shard SET number = %s', (value,))
+        for node in cluster.nodes_of(name):
+            assert wait_for(lambda node=node: admin(cluster, node, 'SELECT number FROM shard') == [(value,)], PATIENCE)
+    set_to(number)
+    try:
+        yield
+    finally:
+        set_to(before)
+
+
+def only_emea(text, *foreign):
+    """The configuration of one shard; nodes of others are said to be its own."""
+    lines = []
+    for line in text.splitlines():
+        name = line.split(' ')[0]
+        if name in foreign:
+            line = re.sub(r'shard=\w+', 'shard=emea', line)
+        elif re.match(r'(americas|apac)', name) or re.search(r'shard=(americas|apac)', line):
+            continue
+        lines.append(line)
+    return '\n'.join(lines) + '\n'
+
+
+def test_a_replica_of_another_cluster_is_never_read(shard, extra_mount):
+    """It says that it is shard 2, and is not: its system identifier is another."""
+    row_id = new_user(shard)
+    with numbered(shard, 'americas', 2):
+        mixed = extra_mount(lambda text: only_emea(text, 'americas-b'))
+        report = health_of(mixed)
+        foreign = node_of(report, 'americas-b')
+        assert foreign['state'] == 'foreign' and report['status'] == 'degraded'
+        assert re.search(r'of another cluster, system identifier \d+, not \d+', foreign['error'])
+        assert shard_of(report)['primary'] == 'emea-a'
+        path = path_of(mixed.directory, row_id)
+        for number in range(5):
+            save(path, f'Grace {number}')
+            assert first_name(path) == f'Grace {number}'
+        foreign = node_of(health_of(mixed), 'americas-b')
+        assert foreign['reads'] == foreign['writes'] == 0
+        code, text = status(shard, '--json', config=mixed.config)
+        assert code == 1 and node_of(json.loads(text), 'americas-b')['state'] == 'foreign'
+
+
+def test_primaries_of_two_clusters_are_not_mounted(shard, tmp_path):
+    """Which one is meant cannot be known; what was kept of a former mount decides."""
+    config = shard.directory / 'two.conf'
+    with numbered(shard, 'americas', 2):
+        def write(*names, state=None):
+            text = only_emea(shard.write_config(config, state_dir=state).read_text(), 'americas-a')
+            kept = [line for line in text.splitlines() if not re.match(r'\w+-\w = ', line) or line.split(' ')[0] in names]
+            config.write_text('\n'.join(kept) + '\n')
+        write('emea-a', 'americas-a')
+        done = shard.run('mount', tmp_path, config=config, check=False)
+        assert done.returncode == 2 and 'is not that of the others' in done.stderr, done.stderr
+        write('emea-a', state=tmp_path / 'state')
+        known = shard.mount(shard.directory / 'mnt-known', config=config)
+        shard.mounts.remove(known)
+        assert known.stop() == 0
+        write('americas-a', 'emea-a', state=tmp_path / 'state')
+        known = shard.mount(shard.directory / 'mnt-known', config=config)
+        try:
+            report = health_of(known)
+            assert (node_of(report, 'emea-a')['state'], node_of(report, 'americas-a')['state']) == ('primary', 'foreign')
+        finally:
+            shard.mounts.remove(known)
+            assert known.stop() == 0
+
+
+def test_two_primaries_on_one_timeline_are_not_written_to(shard, mount):
+    """A standby that was started as a primary without being promoted. Only the one that the mount has followed is read,
+    and that is told."""
+    row_id = new_user(shard)
+    path = path_of(mount.directory, row_id)
+    save(path, 'Grace')
+    primary, rival = shard.primary('emea'), shard.replica('emea')
+    assert wait_for(lambda: first_name_at(shard, rival, row_id) == 'Grace', PATIENCE)
+    rival.stop()
+    (rival.data_directory / 'standby.signal').unlink()
+    rival.start()
+    report = wait_for_state(mount, rival, 'rival')
+    assert re.search(r'one of 2 primaries on timeline \d+: all but one must go', report['error'])
+    assert wait_for_state(mount, primary, 'rival')
+    admin(shard, rival, "UPDATE users SET first_name = 'Rival' WHERE id = %s", (row_id,))
+    assert first_name(path) == 'Grace'
+    saving = Saving(path, 'Lost')
+    assert saving.result() == 'EROFS'
+    assert 'primaries on timeline' in errors_of(mount.directory)[-1]['message']
+    report = shard_of(health_of(mount))
+    assert report['status'] != 'ok' and report['primary'] is None and report['traffic']['reads']['stale'] >= 1
+    assert first_name_at(shard, primary, row_id) == 'Grace' and first_name_at(shard, rival, row_id) == 'Rival'
+    rival.stop()
+    wait_for_state(mount, primary, 'primary')
+    save(path, 'Barbara')
+    assert first_name(path) == 'Barbara'
