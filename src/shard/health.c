@@ -136,8 +136,12 @@ static void judge_nodes(struct ward *ward)
 static void judge_use(struct probe *p)
 {
     struct fail why = {.err = 0};
-    if (p->live && p->why.err == 0 && pool_why_not(p->use.pool, &why) < 0)
+    if (!p->live || p->why.err)
+        return;
+    if (pool_why_not(p->use.pool, &why) < 0)
         fail_set(&p->why, EIO, "not in use yet again: %.1000s", why.message);
+    else if (!node_state_is_read(p->use.state))
+        fail_set(&p->why, EIO, "not in use yet again: was %s", node_state_name(p->use.state));
 }
 
 static const char *protection(const struct ward *ward)
