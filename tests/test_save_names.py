@@ -284,6 +284,24 @@ def test_rm_r_leaves_what_is_needed(mnt, new_enrollment):
         os.rmdir(folder(mnt, 'users'))
 
 
+def test_a_refused_save_over_a_backup_is_taken_back(mnt, new_user, sql):
+    """As vim does it with backupcopy=no: the row's file becomes the backup, and comes back when the save is refused."""
+    row = new_user()
+    backup = row.path.with_name(row.path.name + '~')
+    before = trace(sql, row)
+    with Actor() as editor, Actor() as other:
+        editor.rename(row.path, backup)
+        fd = editor.open(row.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        editor.write(fd, json.dumps({**row.document, 'role': 'king'}))
+        with fails(errno.EINVAL):
+            editor.close(fd)
+        with fails(errno.ENOENT):  # what it made is gone with the refusal, and the row is not its to remove
+            editor.unlink(row.path)
+        assert trace(sql, row) == before and other.stat(row.path)
+        editor.rename(backup, row.path)
+    assert trace(sql, row) == before and not backup.exists()
+
+
 def test_a_deleted_row_can_be_made_again(mnt, new_user, sql):
     row = new_user()
     text, before = row.read(), trace(sql, row)
