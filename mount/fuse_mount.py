@@ -61,7 +61,14 @@ class Mount:
 
     def pid(self):
         """The daemon's process id, None when there is none."""
-        return next(iter(process.find(self.program.name, self._owns)), None)
+        return next(iter(self._daemons()), None)
+
+    def _daemons(self):
+        """The processes that serve this mount. A living child of ours is the one; else all of /proc is looked through."""
+        child = self.process
+        if child is not None and child.poll() is None and self._owns(child.pid):
+            return [child.pid]
+        return process.find(self.program.name, self._owns)
 
     def is_up(self):
         return is_mounted(self.directory) and answers(self.directory)
@@ -121,7 +128,7 @@ class Mount:
 
     def _living(self):
         self._exit_code()
-        return process.find(self.program.name, self._owns)
+        return self._daemons()
 
     def _exit_code(self):
         """Of a child that has ended. One that is ending has no command line any more, and not yet a code."""

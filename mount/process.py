@@ -170,10 +170,14 @@ def find(name, belongs):
     Nothing but the name is read of others: who asks /proc for more of a process that hangs in execve hangs with it.
     """
     found = []
+    wanted = f'{name[:15]}\n'.encode()
     for directory in os.listdir('/proc'):
+        if not directory.isdigit():
+            continue
         try:
-            if directory.isdigit() and Path('/proc', directory, 'comm').read_text() == f'{name[:15]}\n':
-                found.append(int(directory))
+            with open(f'/proc/{directory}/comm', 'rb') as comm:
+                if comm.read() == wanted:
+                    found.append(int(directory))
         except OSError:
             continue  # it has ended meanwhile
     return [pid for pid in found if is_alive(pid) and belongs(pid)]

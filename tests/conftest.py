@@ -160,11 +160,22 @@ def cluster(run_directory, campusfs):
         cluster.kill()
 
 
+def open_file(fd):
+    """What a descriptor of ours leads to; '' when it has been closed meanwhile."""
+    try:
+        return os.readlink(f'/proc/self/fd/{fd}')
+    except OSError:
+        return ''
+
+
 @pytest.fixture(scope='session')
 def shared_mount(cluster, log_watch):
     mount = cluster.mount(cluster.directory / 'mnt')
     yield mount
     cluster.mounts.remove(mount)
+    left_open = [path for path in (open_file(fd) for fd in os.listdir('/proc/self/fd')) if f'{mount.directory}/' in path]
+    if left_open:
+        pytest.fail(f'tests have left files of the mount open, which keep it busy: {left_open}', pytrace=False)
     code = mount.stop()
     bad = log_watch.suspicious()
     if code != 0 or bad:

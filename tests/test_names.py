@@ -397,7 +397,8 @@ def test_what_a_user_owns_does_not_move_alone(collection, mnt, owned, untouched_
 def test_odd_names_in_the_words_of_errors(mnt, folder):
     """What is told of them is still one JSON object a line."""
     for name in (b'0\xff.json', b'00"\n.json', b'+1\\.json', b'01.json'):
-        errno_of(os.open, os.fsencode(folder) + b'/' + name, os.O_CREAT | os.O_WRONLY, 0o644)
+        errno_of(lambda path: os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)),
+                 os.fsencode(folder) + b'/' + name)
         if os.path.lexists(os.fsencode(folder) + b'/' + name):
             os.unlink(os.fsencode(folder) + b'/' + name)
     assert errors_of(mnt)[-1]['errno'] == 'EINVAL'
