@@ -92,6 +92,8 @@ struct config {
     /* [campusfs]: MongoDB */
     char *mongodb_uri;          /* "" = none configured; secret */
     unsigned mongodb_pool_size; /* connections to it, 16 */
+    size_t media_cache_size;    /* bytes of chunks kept, those on their way included, 64 MiB */
+    int64_t media_poll_ms;      /* 10000: between two looks at a region's names, without change streams */
 
     /* [campusfs]: the mount */
     bool read_only;

@@ -62,8 +62,9 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 
 void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
+    struct caller caller = caller_of(req);
     struct chunk chunk;
-    int r = tree_read(handle_of(fi), size, offset, &chunk);
+    int r = tree_read(tree_of(req), &caller, handle_of(fi), size, offset, &chunk);
     if (r < 0) {
         reply_result(req, TREE_READ, r);
         return;

@@ -5,8 +5,8 @@
  *
  * The journal <bucket>.uploads has two kinds of entries, both by the _id of a file's revision:
  *   {_id, path, owner, heartbeat}   an upload. Its chunks belong to it while the heartbeat is younger than
- *                                   BUCKET_LEASE_MS; afterwards they are swept, unless a files document of that
- *                                   _id says that it was published
+ *                                   BUCKET_LEASE_MS; afterwards they are swept, unless a files document of
+ * that _id says that it was published
  *   {_id, path, owner, retired}     a revision that was replaced or deleted: its readers keep it for a time,
  *                                   then the sweep removes its files document, if it is still there and not
  *                                   the newest of its name, and its chunks

@@ -97,6 +97,32 @@ static int take_chunk(struct fetch *fetch, const bson_t *doc)
     return r;
 }
 
+/* Whether it is the chunk that the file ends with. */
+static bool is_last(const struct fetch *fetch, const bson_t *doc)
+{
+    bson_iter_t at;
+    int64_t n;
+    return media_field(doc, "n", &at) && media_number(&at, &n) &&
+           n == media_revision_chunks(fetch->revision) - 1;
+}
+
+/* All that came. The file's last chunk is kept back until it is known that none follows. */
+static int take_all(struct fetch *fetch, mongoc_cursor_t *cursor)
+{
+    CLEANUP(bson_destroyp) bson_t *last = NULL;
+    const bson_t *doc;
+    int r = 0;
+    while (r == 0 && !fetch->gap && mongoc_cursor_next(cursor, &doc)) {
+        if (!last && is_last(fetch, doc))
+            last = bson_copy(doc);
+        else if (last && is_last(fetch, doc))
+            r = damaged(fetch, media_revision_chunks(fetch->revision) - 1, "is there twice");
+        else
+            r = take_chunk(fetch, doc);
+    }
+    return r == 0 && last && !fetch->gap ? take_chunk(fetch, last) : r;
+}
+
 /* One message: some of the chunks from `next` on. */
 static int fetch_message(struct fetch *fetch, bson_error_t *error, bool *failed)
 {
@@ -117,11 +143,8 @@ static int fetch_message(struct fetch *fetch, bson_error_t *error, bool *failed)
                 BCON_INT32(1), "data", BCON_INT32(1), "}");
     CLEANUP(mongoc_cursor_destroyp)
     mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(fetch->chunks.handle, filter, opts, NULL);
-    const bson_t *doc;
-    int r = 0;
     int64_t before = fetch->next;
-    while (r == 0 && !fetch->gap && mongoc_cursor_next(cursor, &doc))
-        r = take_chunk(fetch, doc);
+    int r = take_all(fetch, cursor);
     *failed = r == 0 && !fetch->gap && mongoc_cursor_error(cursor, error);
     if (r < 0 || *failed || (!fetch->gap && fetch->next > before))
         return r;

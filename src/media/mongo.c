@@ -14,7 +14,7 @@ enum { SELECTION_MS = 5000, CONNECT_MS = 3000, SOCKET_MS = 15000, HEARTBEAT_MS =
 struct mongo {
     mongoc_client_pool_t *pool;
     struct mongo_jobs *jobs; /* owned */
-    char *database;          /* owned */
+    char *database, *uri;    /* owned; the URI holds credentials */
     unsigned clients;
 };
 
@@ -96,7 +96,7 @@ int mongo_open(const char *text, unsigned clients, int64_t operation_ms, struct 
         bound_operation(uri, operation_ms);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_MAXPOOLSIZE, (int32_t)clients);
     CLEANUP(mongo_closep) struct mongo *mongo = calloc(1, sizeof(*mongo));
-    if (!mongo || !(mongo->database = database_of(uri)))
+    if (!mongo || !(mongo->database = database_of(uri)) || !(mongo->uri = strdup(text)))
         return -ENOMEM;
     bson_error_t error;
     mongo->clients = clients;
@@ -119,6 +119,7 @@ void mongo_close(struct mongo *mongo)
     if (mongo->pool)
         mongoc_client_pool_destroy(mongo->pool);
     free(mongo->database);
+    free(mongo->uri);
     free(mongo);
 }
 
@@ -146,24 +147,40 @@ void mongo_push(struct mongo *mongo, mongoc_client_t *client)
         mongoc_client_pool_push(mongo->pool, client);
 }
 
+static int new_client(const mongoc_uri_t *uri, mongoc_client_t **out, struct fail *f)
+{
+    bson_error_t error;
+    *out = mongoc_client_new_from_uri_with_error(uri, &error);
+    if (!*out)
+        return media_error_set(f, &error, "cannot use mongodb_uri");
+    mongoc_client_set_error_api(*out, MONGOC_ERROR_API_VERSION_2);
+    return 0;
+}
+
 int mongo_client(const char *text, const struct op *op, mongoc_client_t **out, char **database,
                  struct fail *f)
 {
     CLEANUP(mongoc_uri_destroyp) mongoc_uri_t *uri = NULL;
+    CLEANUP(mongoc_client_destroyp) mongoc_client_t *client = NULL;
     int64_t left = op_left_ms(op);
     int r = parse_uri(text, left > 0 ? left : 1, &uri, f);
+    r = r < 0 ? r : new_client(uri, &client, f);
+    if (r == 0 && !(*database = database_of(uri)))
+        r = -ENOMEM;
+    if (r == 0)
+        *out = STEAL(client);
+    return r;
+}
+
+int mongo_own_client(struct mongo *mongo, int64_t wait_ms, mongoc_client_t **out, struct fail *f)
+{
+    CLEANUP(mongoc_uri_destroyp) mongoc_uri_t *uri = NULL;
+    int r = parse_uri(mongo->uri, 0, &uri, f);
     if (r < 0)
         return r;
-    bson_error_t error;
-    CLEANUP(mongoc_client_destroyp)
-    mongoc_client_t *client = mongoc_client_new_from_uri_with_error(uri, &error);
-    if (!client)
-        return media_error_set(f, &error, "cannot use mongodb_uri");
-    mongoc_client_set_error_api(client, MONGOC_ERROR_API_VERSION_2);
-    if (!(*database = database_of(uri)))
-        return -ENOMEM;
-    *out = STEAL(client);
-    return 0;
+    bound_operation(uri, wait_ms);
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, (int32_t)wait_ms);
+    return new_client(uri, out, f);
 }
 
 char *mongo_uri_shown(const char *uri)

@@ -21,6 +21,12 @@ void mongo_push(struct mongo *mongo, mongoc_client_t *client);
 int mongo_client(const char *uri, const struct op *op, mongoc_client_t **out, char **database,
                  struct fail *f);
 
+/*
+ * One more connection to the pool's server, beside the pool, no answer of which takes longer than `wait_ms`;
+ * for a thread that is to keep one to itself. The caller frees it (mongoc_client_destroy).
+ */
+int mongo_own_client(struct mongo *mongo, int64_t wait_ms, mongoc_client_t **out, struct fail *f);
+
 /* A collection of the pool's database and the client it was got from. Zero-initialised is none. */
 struct mongo_collection {
     struct mongo *mongo;

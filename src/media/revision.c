@@ -75,10 +75,11 @@ static bool metadata_of(const bson_t *document, bson_t *out)
     return bson_init_static(out, data, len);
 }
 
-static int64_t ns_of_ms(int64_t ms)
+/* What does not fit into 64 bits of nanoseconds becomes the last or first that does: year 2262 or 1677. */
+static int64_t bound_ms(int64_t ms)
 {
     const int64_t most = INT64_MAX / 1000000;
-    return (ms > most ? most : ms < -most ? -most : ms) * 1000000;
+    return ms > most ? most : ms < -most ? -most : ms;
 }
 
 static void parse_sha256(struct media_revision *r, const bson_iter_t *at)
@@ -116,7 +117,7 @@ static void parse_metadata(struct media_revision *r, const bson_t *metadata)
     int64_t number;
     if (media_field(metadata, "mtime", &at)) {
         if (BSON_ITER_HOLDS_DATE_TIME(&at))
-            r->mtime_ns = ns_of_ms(bson_iter_date_time(&at));
+            r->mtime_ns = bound_ms(bson_iter_date_time(&at)) * 1000000;
         else if (media_number(&at, &number))
             r->mtime_ns = number;
     }
@@ -188,8 +189,8 @@ int media_revision_parse(const struct _bson_t *document, struct media_revision *
     if (!r)
         return -ENOMEM;
     if (media_field(document, "uploadDate", &at) && BSON_ITER_HOLDS_DATE_TIME(&at))
-        r->uploaded_ms = bson_iter_date_time(&at);
-    r->mtime_ns = ns_of_ms(r->uploaded_ms);
+        r->uploaded_ms = bound_ms(bson_iter_date_time(&at));
+    r->mtime_ns = r->uploaded_ms * 1000000;
     r->broken = parse_size(r, document);
     if (metadata_of(document, &metadata))
         parse_metadata(r, &metadata);

@@ -37,7 +37,8 @@ struct media_revision {
     uint32_t filename_len; /* it may hold NUL bytes */
     int64_t length;        /* bytes, 0 when it has no valid one */
     int64_t chunk_size;    /* 1 to MEDIA_CHUNK_MAX; meaningless when broken */
-    int64_t uploaded_ms;   /* uploadDate since the epoch, 0 when there is none */
+    int64_t uploaded_ms;   /* uploadDate since the epoch, 0 when there is none; times that 64 bits
+                            * of nanoseconds cannot hold are the last that they can */
     int64_t mtime_ns;      /* since the epoch: the metadata's, else the upload's */
     int32_t mode;          /* permission bits, -1 = none given */
     int64_t uid, gid;      /* of the owner, -1 = none given */

@@ -2,7 +2,9 @@
 
 enum { COLLECTION_SHIFT = 60, REGION_SHIFT = 54, ID_SHIFT = 16 };
 enum { DELETED = 0x8000, DELETED_SHIFT = 11, DELETED_REVS = 1 << DELETED_SHIFT }; /* in the lowest bits */
+enum { MEDIA_FILES = 14, MEDIA = 15 }; /* in the place of a collection */
 #define ID_MASK ((UINT64_C(1) << 38) - 1)
+#define MEDIA_MASK ((UINT64_C(1) << REGION_SHIFT) - 1)
 
 static uint64_t pack(unsigned collection, unsigned region, uint64_t id, unsigned low)
 {
@@ -36,11 +38,32 @@ uint64_t address_node(uint64_t number)
     return pack(0, 0, number, PLACE_NODE);
 }
 
+static uint64_t pack_media(unsigned kind, unsigned region, uint64_t number)
+{
+    return (uint64_t)kind << COLLECTION_SHIFT | (uint64_t)(region & 0x3f) << REGION_SHIFT |
+           (number & MEDIA_MASK);
+}
+
+uint64_t address_media(unsigned region, uint64_t ino)
+{
+    return pack_media(MEDIA, region, ino);
+}
+
+uint64_t address_media_file(unsigned region, uint64_t node)
+{
+    return pack_media(MEDIA_FILES, region, node);
+}
+
 bool address_parse(uint64_t nodeid, struct place *place)
 {
     unsigned collection = (unsigned)(nodeid >> COLLECTION_SHIFT), low = (unsigned)(nodeid & 0xffff);
     uint64_t id = nodeid >> ID_SHIFT & ID_MASK;
     *place = (struct place){.key.region = (uint8_t)(nodeid >> REGION_SHIFT & 0x3f)};
+    if (collection == MEDIA || collection == MEDIA_FILES) {
+        place->kind = collection == MEDIA ? PLACE_MEDIA_FOLDER : PLACE_MEDIA_FILE;
+        place->number = nodeid & MEDIA_MASK;
+        return true;
+    }
     if (collection) {
         place->kind = PLACE_ROW;
         place->key.collection = (uint8_t)collection;

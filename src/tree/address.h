@@ -4,6 +4,10 @@
  * revision of one row; st_ino and d_ino have zeros there and never change.
  *
  * Collection 0 is for what is no row: the fixed places (below) and the nodes of tree/node.h.
+ *
+ * Collections 14 and 15 are media (media/index.h), with a region and 54 bits: 15 and an `ino` is the nodeid
+ * and st_ino of a folder, and the st_ino of a file; 14 and a `node` is the nodeid of one revision of one
+ * file.
  */
 #pragma once
 
@@ -16,22 +20,25 @@ enum place_kind {
     PLACE_ROOT = 1, /* FUSE_ROOT_ID */
     PLACE_README,
     PLACE_REGIONS,
-    PLACE_REGION,      /* region */
-    PLACE_COLLECTION,  /* collection, region (0 for a global one) */
-    PLACE_CONTROL,     /* .campusfs */
-    PLACE_REFUSED,     /* collection, region: its .refused */
-    PLACE_NEXT_ID,     /* collection, region: its .next-id */
-    PLACE_DELETED,     /* collection, region: its .deleted */
-    PLACE_NODE,        /* a node, by number */
-    PLACE_ROW,         /* a revision of a row */
-    PLACE_DELETED_ROW, /* a row in .deleted */
+    PLACE_REGION,       /* region */
+    PLACE_COLLECTION,   /* collection, region (0 for a global one) */
+    PLACE_CONTROL,      /* .campusfs */
+    PLACE_REFUSED,      /* collection, region: its .refused */
+    PLACE_NEXT_ID,      /* collection, region: its .next-id */
+    PLACE_DELETED,      /* collection, region: its .deleted */
+    PLACE_MEDIA,        /* region: its media */
+    PLACE_NODE,         /* a node, by number */
+    PLACE_ROW,          /* a revision of a row */
+    PLACE_DELETED_ROW,  /* a row in .deleted */
+    PLACE_MEDIA_FOLDER, /* a folder of media, by ino; region */
+    PLACE_MEDIA_FILE,   /* a revision of a file of media, by node; region */
 };
 
 struct place {
     enum place_kind kind;
     struct row_key key; /* collection and region where the kind has them; id and rev for a row */
     uint16_t rev;       /* the lowest 16 bits; of a deleted row 11 */
-    uint64_t number;    /* of a node */
+    uint64_t number;    /* of a node, and of media */
 };
 
 /* The nodeid of a revision, and the st_ino of its row. */
@@ -44,6 +51,10 @@ uint64_t address_deleted(const struct row_key *key, uint64_t rev);
 uint64_t address_place(enum place_kind kind, unsigned collection, unsigned region);
 /* The nodeid of a node: 1 <= number < 2^38. */
 uint64_t address_node(uint64_t number);
+
+/* The numbers of media: of a folder and, as st_ino, of a file; and of a revision of a file. */
+uint64_t address_media(unsigned region, uint64_t ino);
+uint64_t address_media_file(unsigned region, uint64_t node);
 
 /* What a nodeid stands for; false for a number that is none of ours. */
 bool address_parse(uint64_t nodeid, struct place *place);

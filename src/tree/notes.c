@@ -35,6 +35,7 @@ void note_clear(struct notes *notes, struct note *note)
 {
     node_unref(notes->nodes, note->node);
     document_unref(note->document);
+    media_revision_unref(note->media);
     *note = (struct note){0};
 }
 
@@ -104,6 +105,7 @@ static struct note copy_of(struct notes *notes, const struct slot *slot)
     if (note.node)
         node_ref(notes->nodes, note.node);
     document_ref(note.document);
+    media_revision_ref(note.media);
     return note;
 }
 
@@ -150,6 +152,25 @@ void notes_answered(struct notes *notes, pid_t tid, const struct row_key *key, s
             document_unref(slot->note.document);
             slot->note.document = document_ref(document);
         }
+    }
+    pthread_mutex_unlock(&notes->lock);
+}
+
+void notes_answered_media(struct notes *notes, pid_t tid, const struct row_key *key, uint64_t nodeid,
+                          uint64_t ino, struct media_revision *revision)
+{
+    if (__atomic_load_n(&notes->used, __ATOMIC_RELAXED) == 0)
+        return;
+    pthread_mutex_lock(&notes->lock);
+    struct slot *slot = find(notes, tid);
+    if (slot && same_row(&slot->note.key, key)) {
+        slot->note.looked = true;
+        slot->until = clock_now_ms() + NOTE_MS;
+        media_revision_ref(revision);
+        media_revision_unref(slot->note.media);
+        slot->note.media = revision;
+        slot->note.nodeid = nodeid;
+        slot->note.ino = ino;
     }
     pthread_mutex_unlock(&notes->lock);
 }

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "entity/document.h"
+#include "media/revision.h"
 #include "tree/node.h"
 
 enum note_purpose { NOTE_NONE, NOTE_READ, NOTE_WRITE, NOTE_MOVE };
@@ -18,9 +19,11 @@ enum note_purpose { NOTE_NONE, NOTE_READ, NOTE_WRITE, NOTE_MOVE };
 struct note {
     enum note_purpose purpose;
     struct row_key key;
-    bool looked;               /* a LOOKUP has come since */
-    struct node *node;         /* a reference: what LOOKUP answered; NULL before, and for NOTE_READ */
-    struct document *document; /* a reference: what LOOKUP answered to a reader */
+    bool looked;                  /* a LOOKUP has come since */
+    struct node *node;            /* a reference: what LOOKUP answered; NULL before, and for NOTE_READ */
+    struct document *document;    /* a reference: what LOOKUP answered to a reader */
+    struct media_revision *media; /* the same for a file of media, under these numbers */
+    uint64_t nodeid, ino;
 };
 
 struct notes;
@@ -40,5 +43,9 @@ struct note notes_take(struct notes *notes, pid_t tid, const struct row_key *key
 /* Notes what LOOKUP answered; takes references of its own. Nothing when the note is gone. */
 void notes_answered(struct notes *notes, pid_t tid, const struct row_key *key, struct node *node,
                     struct document *document);
+
+/* The same for a revision of a file of media; cheap while no thread comes back for anything. */
+void notes_answered_media(struct notes *notes, pid_t tid, const struct row_key *key, uint64_t nodeid,
+                          uint64_t ino, struct media_revision *revision);
 
 void note_clear(struct notes *notes, struct note *note);

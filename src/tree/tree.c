@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "tree/tree_internal.h"
+#include "tree/tree_media.h"
 
 enum {
     FIXED_MS = 3600 * 1000, /* names that cannot change while the mount lasts */
@@ -33,15 +33,17 @@ static void access_prepare(struct tree *tree)
     for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
         if (c->secret)
             tree->access[c->number].file_mode = 0400;
+    tree->media_access = (struct access){config->uid, config->gid, config->file_mode};
     for (size_t i = 0; i < config->naccess; i++) {
         const struct config_access *a = &config->access[i];
         const struct collection *c = collection_of_folder(a->collection);
-        if (!c) {
+        bool media = tree->media && strcmp(a->collection, MEDIA_FOLDER) == 0;
+        if (!c && !media) {
             log_warning("%s:%u: there is no collection %s", config->path ? config->path : "environment",
                         a->line, a->collection);
             continue;
         }
-        struct access *to = &tree->access[c->number];
+        struct access *to = c ? &tree->access[c->number] : &tree->media_access;
         to->uid = a->uid != (uid_t)-1 ? a->uid : to->uid;
         to->gid = a->gid != (gid_t)-1 ? a->gid : to->gid;
         to->file_mode = a->mode != (mode_t)-1 ? a->mode : to->file_mode;
@@ -82,6 +84,12 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
         tree_close(tree);
         return r;
     }
+    if (mongo)
+        r = media_open(config, mongo, media_outdated, tree, &tree->media, f);
+    if (r < 0) {
+        tree_close(tree);
+        return r;
+    }
     tree->kernel_ms = store_kernel_timeout_ms(tree->store);
     tree->told = told_new(TOLD_CHUNKS, tell_kernel, tree);
     tree->nodes = nodes_new((struct node_limits){config->scratch_size, config->scratch_files});
@@ -118,6 +126,8 @@ void tree_quiet(struct tree *tree)
 {
     if (tree && tree->store)
         store_quiet(tree->store);
+    if (tree)
+        media_quiet(tree->media);
     if (tree && tree->locks)
         locks_cancel_all(tree->locks);
 }
@@ -143,6 +153,8 @@ void tree_close(struct tree *tree)
         free(open);
     }
     map_clear(&tree->revisions);
+    map_clear(&tree->media_opened);
+    media_close(tree->media);
     memory_free(tree->memory);
     report_free(tree->report);
     told_free(tree->told);
@@ -269,7 +281,7 @@ static unsigned folders_in(const struct tree *tree, enum place_kind kind)
     for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
         regional += !c->global && collection_shown(c, tree->config);
     return kind == PLACE_REGIONS  ? (unsigned)tree->config->nregions
-           : kind == PLACE_REGION ? regional
+           : kind == PLACE_REGION ? regional + (tree->media != NULL)
            : kind == PLACE_ROOT   ? 2
                                   : 0;
 }
@@ -295,6 +307,9 @@ void entry_place(struct tree *tree, const struct caller *caller, enum place_kind
         entry->attr.st_gid = tree->access[collection].gid;
         if (us != 0)
             attr_time(&entry->attr, timespec_of_us(us));
+    } else if (kind == PLACE_MEDIA) {
+        media_attr(tree, caller, region, &entry->attr);
+        entry->attr_ms = tree->kernel_ms;
     } else if (kind == PLACE_REFUSED) {
         entry->attr.st_mode = S_IFDIR | S_ISVTX | 0777; /* each file is its writer's alone */
     } else if (kind == PLACE_NEXT_ID) {
@@ -539,6 +554,10 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
             entry_place(tree, caller, PLACE_REGION, 0, region->number, entry);
         return region ? 0 : -ENOENT;
     case PLACE_REGION:
+        if (tree->media && strcmp(name, MEDIA_FOLDER) == 0) {
+            entry_place(tree, caller, PLACE_MEDIA, 0, place.key.region, entry);
+            return 0;
+        }
         c = collection_of_folder(name);
         if (!c || c->global || !collection_shown(c, tree->config))
             return -ENOENT;
@@ -546,6 +565,9 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
         return 0;
     case PLACE_COLLECTION:
         return lookup_collection(tree, caller, parent, &place.key, name, entry);
+    case PLACE_MEDIA:
+    case PLACE_MEDIA_FOLDER:
+        return tree->media ? media_lookup(tree, caller, &place, name, entry) : -ENOENT;
     case PLACE_CONTROL:
         return lookup_control(tree, caller, name, entry);
     case PLACE_DELETED:
@@ -674,6 +696,8 @@ int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
     }
     if (place.kind == PLACE_ROW)
         return getattr_row(tree, caller, &place, nodeid, attr, attr_ms);
+    if (tree->media && (place.kind == PLACE_MEDIA_FOLDER || place.kind == PLACE_MEDIA_FILE))
+        return media_getattr(tree, caller, &place, nodeid, attr, attr_ms);
     if (place.kind == PLACE_DELETED_ROW)
         return deleted_getattr(tree, caller, &place, handle ? handle_document(handle) : NULL, attr, attr_ms);
     if (place.kind == PLACE_NODE) {

@@ -91,7 +91,8 @@ struct chunk {
     struct document *document; /* what holds the bytes: one of these two */
     char *copy;
 };
-int tree_read(struct handle *handle, size_t size, off_t offset, struct chunk *chunk);
+int tree_read(struct tree *tree, const struct caller *caller, struct handle *handle, size_t size,
+              off_t offset, struct chunk *chunk);
 void tree_read_done(struct chunk *chunk);
 int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data,
                size_t len, off_t offset);

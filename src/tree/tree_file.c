@@ -7,12 +7,13 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "tree/tree_internal.h"
+#include "tree/tree_media.h"
 
 struct handle {
-    struct document *document; /* a reference: a revision that is read; NULL for all else */
-    uint64_t revision;         /* the nodeid it was opened on: a revision's; 0 for all else */
-    struct node *node;         /* a reference: a draft, scratch file or text; NULL for a revision */
+    struct document *document;  /* a reference: a revision that is read; NULL for all else */
+    uint64_t revision;          /* the nodeid it was opened on: a revision's; 0 for all else */
+    struct node *node;          /* a reference: a draft, scratch file or text; NULL for a revision */
+    struct media_handle *media; /* owned: a file of media; NULL for all else */
     struct process opener;
     uid_t uid; /* the opener's: a release does not say whose it is */
     gid_t gid;
@@ -289,6 +290,20 @@ static int open_deleted(struct tree *tree, const struct caller *caller, const st
     return r < 0 ? r : open_revision(tree, caller, place, nodeid, document, handle, hints);
 }
 
+static int open_media(struct tree *tree, const struct caller *caller, const struct place *place,
+                      uint64_t nodeid, int flags, struct handle **handle, struct open_hints *hints)
+{
+    struct media_handle *media = NULL;
+    int r = tree->media ? media_open_file(tree, caller, place, nodeid, flags, &media, hints) : -ESTALE;
+    if (r == 0)
+        r = handle_new(tree, caller, NULL, flags, handle);
+    if (r < 0)
+        media_release(tree, media);
+    else
+        (*handle)->media = media;
+    return r;
+}
+
 int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t nodeid, int flags,
                    struct handle **handle, struct open_hints *hints)
 {
@@ -299,6 +314,8 @@ int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t node
         return open_node(tree, caller, nodeid, flags, handle, hints);
     if (place.kind == PLACE_NEXT_ID)
         return open_next_id(tree, caller, &place, flags, handle, hints);
+    if (place.kind == PLACE_MEDIA_FILE)
+        return open_media(tree, caller, &place, nodeid, flags, handle, hints);
     if (place.kind == PLACE_DELETED_ROW)
         return open_deleted(tree, caller, &place, nodeid, flags, handle, hints);
     if (place.kind != PLACE_ROW)
@@ -453,10 +470,13 @@ static size_t readable(size_t have, off_t offset, size_t size)
     return left < size ? left : size;
 }
 
-int tree_read(struct handle *handle, size_t size, off_t offset, struct chunk *chunk)
+int tree_read(struct tree *tree, const struct caller *caller, struct handle *handle, size_t size,
+              off_t offset, struct chunk *chunk)
 {
     struct document *document = handle->document;
     *chunk = (struct chunk){.data = ""};
+    if (handle->media)
+        return media_read(tree, caller, handle->media, size, offset, chunk);
     if (document) {
         chunk->len = readable(document->revision.size, offset, size);
         chunk->document = document_ref(document);
@@ -579,6 +599,8 @@ static uint64_t lock_key(struct handle *handle)
     if (key)
         return key;
     struct place place;
+    if (handle->media)
+        return media_lock_key(handle->media);
     key = handle->node ? handle->node->nodeid : handle->revision;
     if (handle->node && handle->node->draft.active)
         key = handle->node->shown_ino ? handle->node->shown_ino : key;
@@ -622,6 +644,7 @@ void tree_release(struct tree *tree, const struct caller *caller, struct handle 
     if (handle->revision)
         revision_closed(tree, handle->revision);
     document_unref(handle->document);
+    media_release(tree, handle->media);
     if (node) {
         pthread_mutex_lock(&node->lock);
         if (node->draft.active && node->handles == 1)
@@ -730,7 +753,7 @@ int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
         return set_revision(tree, caller, &place, nodeid, handle != NULL, change, attr, attr_ms);
     if (place.kind == PLACE_NEXT_ID && change->size)
         return -EACCES;
-    if (place.kind == PLACE_DELETED_ROW)
+    if (place.kind == PLACE_DELETED_ROW || place.kind == PLACE_MEDIA_FILE)
         return -EPERM;
     if (place.kind != PLACE_NODE && place.kind != PLACE_ROW) /* a folder's times and modes are its own */
         return tree_getattr(tree, caller, nodeid, NULL, attr, attr_ms);

@@ -40,6 +40,7 @@ struct tree {
     struct cluster *cluster;     /* borrowed */
     struct mongo *mongo;         /* borrowed; NULL = none configured */
     struct store *store;
+    struct media *media; /* NULL = no MongoDB is configured */
     struct nodes *nodes;
     struct scratch *scratch;
     struct notes *notes;
@@ -52,13 +53,15 @@ struct tree {
     void (*invalidate)(void *arg, uint64_t nodeid);
     void *invalidate_arg;
     struct access access[COLLECTIONS_MAX]; /* constant */
+    struct access media_access;            /* constant: where a file says nothing of its own */
     int64_t kernel_ms;  /* constant: how long the kernel may believe what the database said */
     int64_t started_at; /* clock_now_ms() */
 
-    pthread_mutex_t lock;                  /* guards the six below */
+    pthread_mutex_t lock;                  /* guards the seven below */
     struct list_entry *handles, *listings; /* struct handle, struct listing: all that are open */
     int64_t sweep_at;                      /* clock_now_ms() of the next sweep */
     struct map revisions;                  /* struct open_revision by nodeid */
+    struct map media_opened;               /* struct media_opened by nodeid (tree_media.h) */
     struct map pending;                    /* struct node: drafts of rows that do not exist yet, by row */
     struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tree/tree_internal.h"
+#include "tree/tree_media.h"
 
 enum {
     DOTS = 2,         /* "." and "..", before everything else */
@@ -44,6 +44,7 @@ struct listing {
     size_t index;               /* the row given out last, where the next one is looked for first */
     struct scratch_item *items; /* owned, with references; listed once */
     size_t nitems;
+    struct media_names *media; /* owned: of a folder of media, listed once */
     bool listed;
     bool plus; /* the kernel wants attributes, too */
     char name[NAME_MAX_BYTES + 1];
@@ -58,7 +59,8 @@ int tree_open_folder(struct tree *tree, const struct caller *caller, uint64_t no
     if (!listing)
         return -ENOMEM;
     bool known = address_parse(nodeid, &place);
-    if (!known || (place.kind == PLACE_NODE && !is_scratch_folder(tree, nodeid, &place))) {
+    if (!known || place.kind == PLACE_MEDIA_FILE ||
+        (place.kind == PLACE_NODE && !is_scratch_folder(tree, nodeid, &place))) {
         free(listing);
         return known ? -ENOTDIR : -ESTALE;
     }
@@ -76,6 +78,8 @@ static void items_free(struct tree *tree, struct listing *listing)
     for (size_t i = 0; i < listing->nitems; i++)
         node_unref(tree->nodes, listing->items[i].node);
     free(listing->items);
+    free(listing->media);
+    listing->media = NULL;
     listing->items = NULL;
     listing->nitems = 0;
     listing->listed = false;
@@ -162,7 +166,7 @@ void listings_close(struct tree *tree)
         tree_close_folder(tree, MAP_ELEMENT(tree->listings, struct listing, open));
 }
 
-/* The folder above; for a scratch folder, whose way up is the kernel's, its own number. */
+/* The folder above; for a scratch folder or one of media, whose way up is the kernel's, its own number. */
 static uint64_t parent_of(const struct listing *listing)
 {
     const struct row_key *key = &listing->place.key;
@@ -174,7 +178,10 @@ static uint64_t parent_of(const struct listing *listing)
     case PLACE_REFUSED:
     case PLACE_DELETED:
         return address_place(PLACE_COLLECTION, key->collection, key->region);
+    case PLACE_MEDIA:
+        return address_place(PLACE_REGION, 0, key->region);
     case PLACE_NODE:
+    case PLACE_MEDIA_FOLDER:
         return listing->nodeid;
     default:
         return address_place(PLACE_ROOT, 0, 0);
@@ -221,6 +228,10 @@ static bool fixed_name(struct tree *tree, const struct place *place, size_t n, c
             snprintf(name, size, "%s", c->folder);
             return true;
         }
+    }
+    if (place->kind == PLACE_REGION && tree->media && i == n) {
+        snprintf(name, size, "%s", MEDIA_FOLDER);
+        return true;
     }
     return false;
 }
@@ -361,6 +372,22 @@ static int scratch_at(struct tree *tree, struct listing *listing, off_t offset, 
     return 1;
 }
 
+/* Names of media, as they were when the listing came to them; those that have gone since are left out. */
+static int media_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
+                    struct listed *listed)
+{
+    int r = listing->media ? 0 : media_list(tree, caller, &listing->place, &listing->media);
+    for (size_t i = (size_t)offset - DOTS; r == 0 && i < listing->media->n; i++) {
+        const struct media_name *name = &listing->media->list[i];
+        *listed = (struct listed){.name = name->name, .next = (off_t)i + DOTS + 1};
+        r = media_list_at(tree, caller, &listing->place, name, listing->plus, &listed->entry);
+        if (r == 0)
+            return 1;
+        r = r == -ENOENT ? 0 : r;
+    }
+    return r;
+}
+
 /* A listing that starts again shows the names as they are now. */
 static void rewind_listing(struct tree *tree, struct listing *listing)
 {
@@ -388,6 +415,9 @@ int tree_listing_at(struct tree *tree, const struct caller *caller, struct listi
                 return r;
         }
         return scratch_at(tree, listing, offset, listed);
+    case PLACE_MEDIA:
+    case PLACE_MEDIA_FOLDER:
+        return tree->media ? media_at(tree, caller, listing, offset, listed) : 0;
     case PLACE_DELETED:
         return row_at(tree, caller, listing, offset - DOTS, listed);
     case PLACE_REFUSED:

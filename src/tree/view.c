@@ -12,7 +12,7 @@
 #include "shard/health.h"
 #include "shard/live.h"
 #include "shard/schema.h"
-#include "tree/tree_internal.h"
+#include "tree/tree_media.h"
 
 enum { HEALTH_MS = 3000 }; /* the longest that a probe waits for a node */
 
@@ -76,7 +76,8 @@ static int render_metrics(struct tree *tree, const struct caller *caller, struct
         r = buf_printf(out, "campusfs_request_errors_total{request=\"%s\"} %llu\n", request_names[i],
                        (unsigned long long)__atomic_load_n(&tree->errors[i], __ATOMIC_RELAXED));
     r = r < 0 ? r : store_metrics(tree->store, out);
-    return r < 0 ? r : cluster_metrics(tree->cluster, out);
+    r = r < 0 ? r : cluster_metrics(tree->cluster, out);
+    return r == 0 && tree->media ? media_metrics(tree->media, out) : r;
 }
 
 static int render_config(struct tree *tree, const struct caller *caller, struct buf *out)

@@ -1,0 +1,65 @@
+/*
+ * What the tree's files say of media to each other (tree_media.c): names and attributes from the indexes of
+ * media/index.h, open files from its readers. `place` is PLACE_MEDIA, PLACE_MEDIA_FOLDER or PLACE_MEDIA_FILE.
+ * Errors that carry words are told in errors.jsonl.
+ */
+#pragma once
+
+#include "media/media.h"
+#include "tree/tree_internal.h"
+
+/* Beside the collections' numbers: keys of notes. */
+enum { COLLECTION_MEDIA = 15 };
+#define MEDIA_FOLDER "media" /* in each region */
+
+/* For media_open(): tells the kernel. */
+void media_outdated(void *arg, unsigned region, bool file, uint64_t number);
+
+/* The folder's number in its index. */
+uint64_t media_folder_ino(const struct place *place);
+/* "regions/europe/media/5001/a.mp4", for people: a name (NULL = none) in a folder. */
+void media_path(struct tree *tree, unsigned region, uint64_t folder, const char *name, char *out,
+                size_t size);
+/* Tells an error that has words; returns r. */
+int report_media(struct tree *tree, unsigned region, uint64_t folder, const char *name, int r,
+                 const struct fail *f);
+
+struct timespec timespec_of_ns(int64_t ns);
+void attr_media_file(const struct tree *tree, unsigned region, uint64_t ino,
+                     const struct media_revision *revision, struct stat *attr);
+void attr_media_folder(const struct tree *tree, unsigned region, const struct media_info *info,
+                       struct stat *attr);
+/* What a region's media/ itself has besides what all places have. Waits not long, and never fails. */
+void media_attr(struct tree *tree, const struct caller *caller, unsigned region, struct stat *attr);
+void entry_media(struct tree *tree, unsigned region, const struct media_info *info, struct entry *entry);
+
+/* Revisions that are open, so that fstat() of an outdated one is answered. Under tree->lock. */
+struct media_opened {
+    struct map_entry entry;
+    uint64_t nodeid, ino;
+    struct media_revision *revision; /* a reference */
+    unsigned handles;
+};
+struct media_opened *media_opened_find(struct tree *tree, uint64_t nodeid);
+
+int media_lookup(struct tree *tree, const struct caller *caller, const struct place *folder, const char *name,
+                 struct entry *entry);
+int media_getattr(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
+                  struct stat *attr, int64_t *attr_ms);
+
+/* A folder's names, free() them; and the entry of one of them, -ENOENT when it has gone since. */
+int media_list(struct tree *tree, const struct caller *caller, const struct place *folder,
+               struct media_names **out);
+int media_list_at(struct tree *tree, const struct caller *caller, const struct place *folder,
+                  const struct media_name *name, bool plus, struct entry *entry);
+
+/* An open file: reads one revision to its end, whatever becomes of the name. */
+struct media_handle;
+int media_open_file(struct tree *tree, const struct caller *caller, const struct place *place,
+                    uint64_t nodeid, int flags, struct media_handle **handle, struct open_hints *hints);
+int media_read(struct tree *tree, const struct caller *caller, struct media_handle *handle, size_t size,
+               off_t offset, struct chunk *chunk);
+/* Takes NULL. */
+void media_release(struct tree *tree, struct media_handle *handle);
+/* What its locks are on: the file, whatever its revision. */
+uint64_t media_lock_key(const struct media_handle *handle);

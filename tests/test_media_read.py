@@ -1,0 +1,310 @@
+"""Media that other drivers have written, read through the mount: every byte, every size of chunk, every kind of number,
+and every kind of damage, which is EIO with words and never wrong bytes."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import subprocess
+
+import bson
+import process
+import pytest
+from media_tools import Bucket, appears, bucket, course, disappears, read_at  # noqa: F401
+from mongodb import MongoServer
+from mount_tools import errno_of
+
+KIB = 1024
+
+
+def noise(size, seed=0):
+    return random.Random(seed).randbytes(size)
+
+
+def last_error(mnt):
+    return json.loads((mnt / '.campusfs/errors.jsonl').read_text().splitlines()[-1])
+
+
+# ---- what the specification calls downloading
+
+@pytest.mark.parametrize('length', [0, 1, 3, 4, 5, 8, 10])
+def test_lengths_around_a_chunk(course, length):
+    data = noise(length, length)
+    path = course.put(f'{length}.bin', data, chunk=4)
+    assert path.stat().st_size == length
+    assert path.read_bytes() == data
+
+
+def test_an_empty_chunk_behind_the_end_is_what_old_drivers_leave(course):
+    assert course.insert('none', 0, 4, [(0, b'')]).read_bytes() == b''
+    assert course.insert('whole', 8, 4, [(0, b'abcd'), (1, b'efgh'), (2, b'')]).read_bytes() == b'abcdefgh'
+
+
+@pytest.mark.parametrize('words, length, chunks', [
+    ('chunk 1 .* is missing', 10, [(0, b'abcd'), (2, b'ij')]),
+    ('chunk 2 .* is missing', 10, [(0, b'abcd'), (1, b'efgh')]),
+    ('chunk 0 .* is missing', 4, []),
+    ('chunk 1 .* is too short', 10, [(0, b'abcd'), (1, b'efg'), (2, b'ij')]),
+    ('chunk 1 .* is too long', 10, [(0, b'abcd'), (1, b'efghi'), (2, b'ij')]),
+    ('chunk 2 .* is too long', 10, [(0, b'abcd'), (1, b'efgh'), (2, b'ijk')]),
+    ('chunk 2 .* is too short', 10, [(0, b'abcd'), (1, b'efgh'), (2, b'i')]),
+    ('chunk 2 .* behind the end', 8, [(0, b'abcd'), (1, b'efgh'), (2, b'ij')]),
+    ('chunk 0 .* no binary data', 4, [(0, 'abcd')]),
+    ('chunk 0 .* is missing', 4, [('0', b'abcd')]),
+])
+def test_damaged_chunks(course, mnt, words, length, chunks):
+    path = course.insert('damaged', length, 4, chunks)
+    assert path.stat().st_size == length
+    assert errno_of(path.read_bytes) == 'EIO'
+    error = last_error(mnt)
+    assert error['path'].endswith(f'media/{course.id}/damaged')
+    assert re.search(words, error['message']), error
+
+
+@pytest.mark.parametrize('words, fields', [
+    ('length', {'length': -1}), ('length', {'length': 1.5}), ('length', {'length': float('nan')}),
+    ('length', {'length': 'long'}), ('length', {'length': None}), ('chunkSize', {'chunk_size': 0}),
+    ('chunkSize', {'chunk_size': -4}), ('chunkSize', {'chunk_size': 2 ** 31, 'length': 2 ** 32}),
+    ('chunkSize', {'chunk_size': []}), ('more than 2147483647 chunks', {'length': 2 ** 62, 'chunk_size': 1}),
+])
+def test_documents_that_contradict_themselves(course, mnt, words, fields):
+    path = course.insert('wrong', **{'length': 4, 'chunk_size': 4, 'chunks': [(0, b'abcd')], **fields})
+    assert errno_of(path.read_bytes) == 'EIO'
+    assert words in last_error(mnt)['message']
+
+
+def test_numbers_of_any_type(course):
+    forms = [int, float, bson.Int64, lambda n: bson.Decimal128(str(n))]
+    for i, form in enumerate(forms):
+        path = course.insert(f'{i}', form(6), form(4), [(form(0), b'abcd'), (form(1), b'ef')])
+        assert path.stat().st_size == 6
+        assert path.read_bytes() == b'abcdef'
+    assert course.insert('huge chunks', 4, 2 ** 31, [(0, b'abcd')]).read_bytes() == b'abcd'
+
+
+@pytest.mark.parametrize('file_id', [{'a': 1}, {'$gt': 5}, 7, 7.5, 'name', b'raw', True, bson.ObjectId(),
+                                     bson.Regex('^x'), ['a']])
+def test_ids_of_any_type(course, bucket, file_id):
+    if isinstance(file_id, (list, bson.Regex)):  # a server takes neither as _id, and neither can be a file
+        pytest.skip('no server stores it')
+    data = noise(700 * KIB)
+    try:
+        bucket.grid.upload_from_stream_with_id(file_id, f'{course.id}/any', data)
+    except Exception as refused:
+        pytest.skip(f'not stored: {refused}')
+    assert appears(course.folder / 'any').read_bytes() == data
+    disappeared = bucket.files.delete_one({'_id': {'$eq': file_id}}).deleted_count
+    assert disappeared == 1
+    disappears(course.folder / 'any')
+
+
+@pytest.mark.parametrize('metadata', [None, 'text', 5, [], {'mtime': 'x', 'mode': 'y', 'owner': 7, 'sha256': 0},
+                                      {'mode': -1, 'owner': {'uid': 'root', 'gid': -5}}, {'mtime': 2 ** 62}])
+def test_metadata_of_any_type(course, metadata):
+    path = course.insert('any', 4, 4, [(0, b'abcd')], metadata=metadata)
+    assert path.read_bytes() == b'abcd'
+    assert path.stat().st_mode & 0o7777 == 0o640
+
+
+def test_what_our_metadata_say(course):
+    path = course.insert('ours', 4, 4, [(0, b'abcd')],
+                         metadata={'mtime': bson.Int64(1234567890123456789), 'mode': 0o604,
+                                   'owner': {'uid': 12, 'gid': 34}})
+    stat = path.stat()
+    assert stat.st_mtime_ns == 1234567890123456789
+    assert (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o604, 12, 34)
+
+
+# ---- reading
+
+def test_random_reads(course, mnt):
+    data = noise(3000 * KIB + 17)
+    path = course.put('film.bin', data, chunk=100 * KIB)
+    rng = random.Random(5)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        for _ in range(2000):
+            offset, size = rng.randrange(len(data) + 10), rng.choice((1, 100, 4096, 70000, 300000))
+            assert os.pread(fd, size, offset) == data[offset:offset + size]
+    finally:
+        os.close(fd)
+
+
+def counters(mnt):
+    text = (mnt / '.campusfs/metrics').read_text()
+    return {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line.startswith('campusfs_media_')}
+
+
+def test_a_random_read_costs_one_chunk(course, mnt):
+    path = course.put('big.bin', bytes(16000 * KIB))
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        before = counters(mnt)['campusfs_media_read_bytes_total']
+        for n in (50, 10, 30, 0, 60):
+            assert os.pread(fd, 4096, n * 255 * KIB + 8192) == bytes(4096)
+        assert counters(mnt)['campusfs_media_read_bytes_total'] - before == 5 * 255 * KIB
+    finally:
+        os.close(fd)
+
+
+def test_reading_in_order_reads_ahead_within_the_cache(course, new_mount):
+    data = noise(12000 * KIB)
+    course.put('big.bin', data)
+    mount = new_mount(media_cache_size='8MB')
+    path = mount.directory / f'regions/europe/media/{course.id}/big.bin'
+    assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(data).digest()
+    now = counters(mount.directory)
+    assert now['campusfs_media_chunks_ahead_total'] > 10
+    assert now['campusfs_media_cache_bytes'] <= now['campusfs_media_cache_limit_bytes'] == 8 << 20
+    assert now['campusfs_media_read_bytes_total'] < 1.3 * len(data)
+
+
+def test_a_cache_smaller_than_a_chunk(course, new_mount):
+    data = noise(9000 * KIB)
+    course.put('wide.bin', data, chunk=3000 * KIB)
+    mount = new_mount(media_cache_size='1MB')
+    path = mount.directory / f'regions/europe/media/{course.id}/wide.bin'
+    assert path.read_bytes() == data
+
+
+def test_many_readers_fetch_a_chunk_once(course, mnt):
+    path = course.put('shared.bin', noise(255 * KIB * 8))
+    before = counters(mnt)['campusfs_media_read_bytes_total']
+    script = f"exec 3<{path}; for i in 1 2 3 4 5 6; do cat {path} >{os.devnull} & done; wait"
+    subprocess.run(['sh', '-c', script], check=True)
+    assert counters(mnt)['campusfs_media_read_bytes_total'] - before == 255 * KIB * 8
+
+
+def test_a_reader_keeps_its_revision(course, bucket):
+    old, new = noise(1500 * KIB, 1), noise(800 * KIB, 2)
+    path = course.put('talk.bin', old)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        assert os.pread(fd, 1000, 0) == old[:1000]
+        bucket.put(f'{course.id}/talk.bin', new)
+        assert process.wait_until(lambda: path.stat().st_size == len(new), 10, 0.01)
+        assert path.read_bytes() == new
+        assert os.fstat(fd).st_size == len(old)
+        assert os.pread(fd, len(old) + 5, 0) == old
+        with open(f'/proc/self/fd/{fd}', 'rb') as again:  # cannot be looked up again
+            assert again.read() == old
+    finally:
+        os.close(fd)
+
+
+def test_the_newest_revision_is_the_file(course, bucket):
+    ids = [bucket.put(f'{course.id}/r.bin', text) for text in (b'first', b'second!', b'third one')]
+    path = course.folder / 'r.bin'
+    assert process.wait_until(lambda: path.exists() and path.read_bytes() == b'third one', 10, 0.01)
+    bucket.grid.delete(ids[2])
+    assert process.wait_until(lambda: path.read_bytes() == b'second!', 10, 0.01)
+    bucket.grid.delete(ids[0])
+    bucket.grid.delete(ids[1])
+    disappears(path)
+
+
+def test_a_file_deleted_under_its_reader(course, bucket):
+    path = course.put('gone.bin', noise(5000 * KIB))
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        os.pread(fd, 10, 0)
+        bucket.remove(f'{course.id}/gone.bin')
+        assert errno_of(os.pread, fd, 10, 4000 * KIB) == 'ESTALE'
+    finally:
+        os.close(fd)
+
+
+def test_what_reads_media_as_a_disk(course, tmp_path):
+    data = noise(600 * KIB)
+    path = course.put('a film.bin', data)
+    assert subprocess.run(['sha256sum', path], capture_output=True, check=True).stdout.split()[0].decode() == \
+        hashlib.sha256(data).hexdigest()
+    subprocess.run(['cp', '-a', course.folder, tmp_path / 'copy'], check=True)
+    assert (tmp_path / 'copy/a film.bin').read_bytes() == data
+    assert subprocess.run(['tail', '-c', '100', path], capture_output=True, check=True).stdout == data[-100:]
+    assert subprocess.run(['cmp', path, tmp_path / 'copy/a film.bin'], check=False).returncode == 0
+    with open(path, 'rb') as file:
+        import mmap
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
+            assert memory[500000:500100] == data[500000:500100]
+
+
+@pytest.mark.long
+def test_two_gibibytes_in_order_with_flat_memory(course, bucket, mnt, shared_mount):
+    unit = noise(255 * KIB)
+    file_id, n = bson.ObjectId(), (2 << 30) // (255 * KIB)
+    for first in range(0, n, 16):
+        bucket.chunks.insert_many([{'files_id': file_id, 'n': i, 'data': unit} for i in range(first, min(n, first + 16))])
+    bucket.insert(f'{course.id}/long.bin', n * 255 * KIB, 255 * KIB, _id=file_id)
+    path = appears(course.folder / 'long.bin')
+    rss = lambda: int((process.Path(f'/proc/{shared_mount.pid()}/statm')).read_text().split()[1]) * 4096  # noqa: E731
+    before, most = rss(), 0
+    expected, digest = hashlib.sha256(), hashlib.sha256()
+    for _ in range(n):
+        expected.update(unit)
+    with open(path, 'rb', buffering=0) as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+            most = max(most, rss())
+    assert digest.digest() == expected.digest()
+    assert most - before < 160 << 20
+
+
+# ---- a server of its own that goes away
+
+@pytest.fixture(scope='module')
+def own_server(cluster):
+    server = MongoServer(cluster.directory / 'own-mongodb', cluster.directory / 'log/own-mongodb.log', kind='secantusdb')
+    yield server.start()
+    server.thaw()
+    server.kill()
+
+
+def health(mount):
+    return json.loads((mount.directory / '.campusfs/health.json').read_text())
+
+
+@pytest.mark.parametrize('how', ['kill', 'freeze'])
+def test_a_server_that_is_away(own_server, new_mount, new_course, how):
+    course = new_course()
+    bucket = Bucket(own_server.uri, 'europe')
+    data = noise(2000 * KIB)
+    bucket.put(f'{course.id}/film.bin', data)
+    mount = new_mount(mongodb_uri=own_server.uri, timeout='2s')
+    regions = mount.directory / 'regions/europe'
+    path = regions / f'media/{course.id}/film.bin'
+    row = regions / f'courses/{course.id}.json'
+    assert read_at(path, 0, 10) == data[:10]
+    getattr(own_server, how)()
+    try:
+        assert errno_of(read_at, path, 1700 * KIB, 10) == 'EIO'
+        assert process.wait_until(lambda: errno_of(os.listdir, regions / 'media') == 'EIO', 20, 0.05)
+        assert json.loads(row.read_text())['id'] == course.id
+        assert 'media' in os.listdir(regions)
+        if how == 'kill':
+            report = health(mount)
+            assert (report['mongodb']['reachable'], report['status']) == (False, 'degraded')
+    finally:
+        own_server.thaw() if how == 'freeze' else own_server.start()
+    assert process.wait_until(lambda: errno_of(path.read_bytes) is None and path.read_bytes() == data, 30, 0.1)
+    bucket.remove(f'{course.id}/')
+    bucket.close()
+
+
+def test_a_mount_that_ends_while_the_server_is_frozen(own_server, new_mount):
+    mount = new_mount(mongodb_uri=own_server.uri, timeout='1s')
+    os.listdir(mount.directory / 'regions/europe/media')
+    own_server.freeze()
+    try:
+        assert mount.stop() == 0
+    finally:
+        own_server.thaw()
+
+
+def test_no_mongodb_configured(new_mount):
+    region = new_mount(mongodb_uri='').directory / 'regions/europe'
+    assert 'media' not in os.listdir(region)
+    assert errno_of(os.stat, region / 'media') == 'ENOENT'
