@@ -125,6 +125,10 @@ DECLARE
 BEGIN
     p_profile.region := p_region;
     p_profile.user_id := p_user_id;
+    -- Not left to DO UPDATE ... WHERE, which locks the row even where it then has nothing to write.
+    IF p_profile = (SELECT p FROM user_profiles p WHERE p.region = p_region AND p.user_id = p_user_id) THEN
+        RETURN false;
+    END IF;
     PERFORM caller_keeps_parts();
     INSERT INTO user_profiles AS p SELECT p_profile.*
     ON CONFLICT (region, user_id) DO UPDATE SET
@@ -284,7 +288,7 @@ DECLARE
     result text := 'unchanged';
 BEGIN
     PERFORM note_actor(p_actor);
-    PERFORM check_region(p_to);
+    PERFORM local_region(p_to);
     PERFORM FROM users u WHERE u.region = p_region AND u.id = p_id FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM refuse('CF001', 'id', format('there is no user %s in %s', p_id, region_name(p_region)));
