@@ -16,6 +16,7 @@
 enum {
     TOKEN_WAIT_US = 5000, /* how long a replica is waited for, in all */
     REPLAY_US = 700,      /* a commit's way to a replica near by */
+    REPLAYED_US = 3000,   /* and on a busy machine */
     TOKEN_POLL_US = 300,  /* the first pause; it doubles */
     ROUND_PAUSE_MS = 25,  /* between rounds over all nodes */
     ATTEMPT_SHARE = 80,   /* percent of the time left for one node while there is another */
@@ -134,12 +135,12 @@ static enum verdict run_checked(struct read *r, struct node *node, struct conn *
     return verdict;
 }
 
-/* Polls a replica until it has the token, for a few milliseconds. */
-static bool wait_for_token(struct conn *conn, struct position token, const struct attempt *attempt)
+/* Polls a replica until it has the token, for a few milliseconds; the first time after `pause` µs. */
+static bool wait_for_token(struct conn *conn, struct position token, int pause, const struct attempt *attempt)
 {
-    int pause = TOKEN_POLL_US; /* grows: each question takes from what replays */
-    for (int waited = 0; waited < TOKEN_WAIT_US && !op_interrupted(&attempt->op); pause *= 2) {
-        nanosleep(&(struct timespec){.tv_nsec = pause * 1000}, NULL);
+    for (int waited = 0; waited < TOKEN_WAIT_US && !op_interrupted(&attempt->op);) {
+        if (pause > 0)
+            nanosleep(&(struct timespec){.tv_nsec = pause * 1000}, NULL);
         waited += pause;
         struct conn_step step = {.statement = &position_statement, .commit = true};
         enum conn_outcome outcome = conn_run(conn, &step, 1, &attempt->op, NULL);
@@ -150,16 +151,20 @@ static bool wait_for_token(struct conn *conn, struct position token, const struc
             return false;
         if (has(conn, token))
             return true;
+        pause = pause < TOKEN_POLL_US ? TOKEN_POLL_US : 2 * pause; /* each question takes from what replays */
     }
     return false;
 }
 
-/* What was committed this very moment no replica has yet: asking at once would only be asking twice. */
-static void let_it_replay(struct shard *shard)
+/*
+ * What was committed this very moment no replica has yet, and one that is asked for rows all the same renders
+ * them in vain. Returns the pause before its position is worth asking, -1 when it should have replayed by
+ * now.
+ */
+static int replay_pause_us(struct shard *shard)
 {
     int64_t age = token_age_us(shard);
-    if (age >= 0 && age < REPLAY_US)
-        nanosleep(&(struct timespec){.tv_nsec = (REPLAY_US - age) * 1000}, NULL);
+    return age < 0 || age >= REPLAYED_US ? -1 : age < REPLAY_US ? (int)(REPLAY_US - age) : 0;
 }
 
 static enum verdict read_standby(struct read *r, struct node *node, struct conn *conn, bool stale,
@@ -174,12 +179,15 @@ static enum verdict read_standby(struct read *r, struct node *node, struct conn 
         return run_read(r, node, conn, attempt);
     bool behind = conn_role(conn)->timeline < token.timeline || token.lsn == UINT64_MAX;
     if (!behind) {
-        bool fresh;
-        let_it_replay(r->shard);
-        enum verdict verdict = run_checked(r, node, conn, token, attempt, &fresh);
-        if (verdict != READ_DONE || fresh)
-            return verdict;
-        if (wait_for_token(conn, token, attempt))
+        int pause = replay_pause_us(r->shard);
+        if (pause < 0) {
+            bool fresh;
+            enum verdict verdict = run_checked(r, node, conn, token, attempt, &fresh);
+            if (verdict != READ_DONE || fresh)
+                return verdict;
+            pause = TOKEN_POLL_US;
+        }
+        if (wait_for_token(conn, token, pause, attempt))
             return run_read(r, node, conn, attempt);
     }
     if (stale && conn_role(conn)->timeline >= token.timeline) {
