@@ -1,5 +1,6 @@
 """flock() and fcntl() locks on rows: they hold between programs that have different revisions or drafts of a row open."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -189,6 +190,58 @@ def test_a_lock_survives_a_save(new_user, opened, sql):
         subprocess.run([sys.executable, '-c', HOLDER, row.path, 'flock', 'write'], stdin=subprocess.DEVNULL, timeout=1,
                        check=False)
     assert row.json()['first_name'] == 'Eve'
+
+
+WAITER = '''
+import fcntl, os, sys
+first, second, start = sys.argv[1:4]
+one, two = os.open(first, os.O_RDWR), os.open(second, os.O_RDWR)
+fcntl.lockf(one, fcntl.LOCK_EX, 1, int(start))
+print('held', flush=True)
+sys.stdin.readline()
+try:
+    fcntl.lockf(two, fcntl.LOCK_EX, 1, int(start))
+    print('got', flush=True)
+except OSError as error:
+    print(error.errno, flush=True)
+'''
+
+
+@pytest.mark.parametrize('processes', [2, 3, 5])
+def test_a_circle_of_waits_is_a_deadlock(new_user, processes):
+    """fcntl() only: who would close the circle is told EDEADLK, and what is his goes when he does; all others get theirs."""
+    paths = [new_user().path for _ in range(processes)]
+    running = [subprocess.Popen([sys.executable, '-c', WAITER, paths[i], paths[(i + 1) % processes], '7'],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for i in range(processes)]
+    try:
+        for process in running:
+            assert process.stdout.readline() == 'held\n'
+        for process in running:
+            process.stdin.write('\n')
+            process.stdin.flush()
+        answers = sorted(process.communicate(timeout=30)[0] for process in running)
+        assert answers == sorted([f'{errno.EDEADLK}\n'] + ['got\n'] * (processes - 1))
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            process.stdin.close()
+
+
+def test_waits_that_form_no_circle_are_none(new_user):
+    """Two wait for the same holder, one of them with a lock that nobody waits for."""
+    paths = [new_user().path for _ in range(3)]
+    with Holder(paths[0], 'fcntl', 'write'):
+        waiting = [subprocess.Popen([sys.executable, '-c', WAITER, paths[i], paths[0], '0'],
+                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for i in (1, 2)]
+        for process in waiting:
+            process.stdin.write('\n')
+            process.stdin.flush()
+            assert process.stdout.readline() == 'held\n'
+        time.sleep(0.3)
+        assert [process.poll() for process in waiting] == [None, None]
+    assert [process.communicate(timeout=30)[0] for process in waiting] == ['got\n'] * 2
 
 
 def test_scratch_files_are_locked_too(mnt, new_user, opened):

@@ -13,6 +13,8 @@ struct held {
 
 struct waiter {
     struct waiter *next;
+    struct waiter **previous_of_all, *next_of_all; /* in locks->waiters */
+    struct locked_file *file;
     struct lock wanted;
     uint64_t ticket;
     lock_answer answer;
@@ -31,7 +33,8 @@ struct locked_file {
 struct locks {
     pthread_mutex_t lock; /* guards all below */
     struct map files;
-    size_t count, max; /* locks and waiters */
+    struct waiter *waiters; /* of all files */
+    size_t count, max;      /* locks and waiters */
 };
 
 struct locks *locks_new(size_t max)
@@ -180,6 +183,54 @@ static int set_now(struct locks *locks, struct locked_file *file, const struct l
     return r;
 }
 
+/* Under the lock: the owners that a circle search has come to, each once. */
+struct circle {
+    uint64_t owners[LOCKS_CIRCLE_MAX];
+    size_t n;
+};
+
+static void circle_add(struct circle *circle, uint64_t owner)
+{
+    for (size_t i = 0; i < circle->n; i++)
+        if (circle->owners[i] == owner)
+            return;
+    if (circle->n < LOCKS_CIRCLE_MAX)
+        circle->owners[circle->n++] = owner;
+}
+
+static void circle_add_holders(struct circle *circle, const struct locked_file *file,
+                               const struct lock *wanted)
+{
+    for (const struct held *held = file->held; held; held = held->next)
+        if (excludes(&held->lock, wanted))
+            circle_add(circle, held->lock.owner);
+}
+
+/* Under the lock: whether who would be waited for waits, perhaps over others, for the one who asks. */
+static bool closes_circle(const struct locks *locks, const struct locked_file *file,
+                          const struct lock *wanted)
+{
+    struct circle circle = {.n = 0};
+    circle_add_holders(&circle, file, wanted);
+    for (size_t i = 0; i < circle.n; i++) {
+        if (circle.owners[i] == wanted->owner)
+            return true;
+        for (const struct waiter *w = locks->waiters; w; w = w->next_of_all)
+            if (w->wanted.kind == LOCK_KIND_RANGE && w->wanted.owner == circle.owners[i])
+                circle_add_holders(&circle, w->file, &w->wanted);
+    }
+    return false;
+}
+
+/* Under the lock: takes a waiter out of the list of all; out of its file's line the caller has taken it. */
+static void waits_no_more(struct locks *locks, struct waiter *waiter)
+{
+    *waiter->previous_of_all = waiter->next_of_all;
+    if (waiter->next_of_all)
+        waiter->next_of_all->previous_of_all = waiter->previous_of_all;
+    locks->count--;
+}
+
 /* Under the lock: takes out of the line whose turn it is, in order; the caller answers them. */
 static struct waiter *serve(struct locks *locks, struct locked_file *file)
 {
@@ -191,7 +242,7 @@ static struct waiter *serve(struct locks *locks, struct locked_file *file)
             continue;
         }
         *at = waiter->next;
-        locks->count--;
+        waits_no_more(locks, waiter);
         waiter->result = set_now(locks, file, &waiter->wanted);
         waiter->next = NULL;
         *end = waiter;
@@ -214,10 +265,18 @@ static int stand_in_line(struct locks *locks, struct locked_file *file, const st
 {
     if (locks->count >= locks->max)
         return -ENOLCK;
+    if (template->wanted.kind == LOCK_KIND_RANGE && closes_circle(locks, file, &template->wanted))
+        return -EDEADLK;
     struct waiter *waiter = malloc(sizeof *waiter), **end = &file->waiters;
     if (!waiter)
         return -ENOMEM;
     *waiter = *template;
+    waiter->file = file;
+    waiter->next_of_all = locks->waiters;
+    waiter->previous_of_all = &locks->waiters;
+    if (locks->waiters)
+        locks->waiters->previous_of_all = &waiter->next_of_all;
+    locks->waiters = waiter;
     while (*end)
         end = &(*end)->next;
     *end = waiter;
@@ -258,7 +317,7 @@ static struct waiter *leave_line(struct locks *locks, struct locked_file *file, 
             continue;
         }
         *at = waiter->next;
-        locks->count--;
+        waits_no_more(locks, waiter);
         waiter->result = -EINTR;
         waiter->next = out;
         out = waiter;

@@ -4,9 +4,11 @@
  * thread: he is told by a call when it is his turn. First come, first served among those that exclude each
  * other.
  *
- * What is not done: looking for deadlocks (EDEADLK); a wait ends by a signal.
- * Thread-safe; nobody is called under the lock. Errors: -EAGAIN (held by another), -EINTR, -ENOLCK (too
- * many), -ENOMEM.
+ * A wait for an fcntl() lock that would close a circle of owners, each waiting for the next, is -EDEADLK at
+ * once; flock() has no such check anywhere. The search looks at LOCKS_CIRCLE_MAX owners: a longer circle is
+ * not found, and its waits end by a signal.
+ * Thread-safe; nobody is called under the lock. Errors: -EAGAIN (held by another), -EDEADLK, -EINTR, -ENOLCK
+ * (too many), -ENOMEM.
  */
 #pragma once
 
@@ -16,6 +18,8 @@
 #include <sys/types.h>
 
 struct locks;
+
+enum { LOCKS_CIRCLE_MAX = 64 };
 
 enum lock_kind { LOCK_KIND_RANGE, LOCK_KIND_WHOLE }; /* fcntl(), flock() */
 
