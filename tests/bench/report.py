@@ -134,6 +134,32 @@ def print_honesty(results):
               f'{result["ratio"]:>6.2f}  {result["known"]:>5.1f}  {verdict} ({off:+.0%})')
 
 
+def latencies(samples, turns):
+    """Medians of each turn's p50 and p99, and of its requests a save; `turns` are (writers, how)."""
+    results = []
+    for writers, how in turns:
+        key = f'put {writers}' if how == 'put' else f'campusfs {how} {writers}'
+        points = {point: samples.median('saves', f'{key} {point}') for point in ('p50_us', 'p99_us', 'requests')}
+        if points['p50_us'] is not None:
+            results.append({'writers': writers, 'how': how, **points})
+    return results
+
+
+def print_saves(results, tools):
+    if results:
+        print('\nHow long one save takes, and what it asks of the mount')
+        print(f'  {"writers":>7}  {"by":<12} {"p50":>9} {"p99":>9}  requests a save')
+    for result in results:
+        by = 'put_users()' if result['how'] == 'put' else result['how']
+        requests = '' if result['requests'] is None else f'{result["requests"]:.1f}'
+        print(f'  {result["writers"]:>7}  {by:<12} {result["p50_us"]:>6,.0f} µs {result["p99_us"]:>6,.0f} µs  {requests}')
+    if tools:
+        print('\nRequests of one save by a tool, of a row that has been read')
+    for tool in tools:
+        kinds = ', '.join(f'{kind} {n:.1f}' for kind, n in sorted(tool['kinds'].items(), key=lambda item: -item[1]))
+        print(f'  {tool["tool"]:<8} {tool["requests"]:>6.1f}  {kinds}')
+
+
 def print_memory(results):
     if not results:
         return

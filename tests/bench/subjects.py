@@ -84,6 +84,12 @@ class Campusfs:
             self.mount.stop()
             self.mount = None
 
+    def requests(self):
+        """How many requests of each kind the daemon has had; reading them counts itself from the next time on."""
+        text = (self.mountpoint / '.campusfs/metrics').read_text()
+        lines = [line.split('"') for line in text.splitlines() if line.startswith('campusfs_requests_total{')]
+        return {kind: int(value[1:]) for _, kind, value in lines}
+
     def memory_kib(self):
         """(resident now, most ever) of the daemon."""
         time.sleep(0.2)  # what the last reply's thread frees
