@@ -11,7 +11,7 @@ import uuid
 import psycopg2
 import pytest
 from conftest import region_number
-from mount_tools import entries, errno_of, folder_of, ids_in
+from mount_tools import entries, errno_of, folder_of, ids_in, requests_of
 from saving import NUMBERS, TABLES, eventually, fails, sh, trace
 
 PASSWORD = 'correct horse battery'
@@ -468,3 +468,45 @@ def test_no_client_reads_what_documents_do_not_show(db, mnt, user, role, replaye
     shown = repr(cursor.fetchall())
     assert user.document['email'] in shown and '$2a$' not in shown
     assert '$2a$' not in deleted(user).read_text() and PASSWORD not in deleted(user).read_text()
+
+
+# ---- many
+
+def test_listing_many_deleted_rows_asks_for_pages(new_mount, mnt, new_user, sql, replayed):
+    """`ls -l` shows 600 of them, and asks neither the mount nor the database for each one."""
+    root = new_mount(cache_ttl='20s').directory  # a busy machine takes its time between the entries
+    user = new_user('asia')
+    folder = root / 'regions/asia/users/.deleted'
+    sql('asia', """INSERT INTO deleted_rows (collection, region, id, rev, created_at, updated_at, content_at, body, parts, actor)
+                   SELECT 1, u.region, u.id + 1000000 * (1000 + n), nextval('rev_seq'), now(), now(), now(),
+                          d.body, '{}', 'test' FROM users u JOIN doc_users d USING (region, id), generate_series(1, 600) n
+                   WHERE u.id = %s""", [user.id])
+    replayed('asia')
+    names = [f'{user.id + 1000000 * (1000 + n)}.json' for n in range(1, 601)]
+    try:
+        before = requests_of(root, 'lookup', 'getattr')
+        listed = {line.split()[-1]: int(line.split()[4])
+                  for line in sh('ls -l "$1"', folder).stdout.splitlines()[1:]}
+        after = requests_of(root, 'lookup', 'getattr')
+        assert set(names) <= set(listed) and {listed[name] for name in names} == {len(user.read())}
+        assert sum(after.values()) - sum(before.values()) < 100
+        (folder / names[1]).unlink()
+        assert not (folder / names[1]).exists()
+    finally:
+        sql('asia', "DELETE FROM deleted_rows WHERE actor = 'test'")
+
+
+@pytest.mark.parametrize('how', ['mv', 'write'])
+def test_what_comes_back_is_a_row_at_once_however_lately_it_was_listed(new_mount, mnt, new_user, how):
+    root, row = new_mount(cache_ttl='20s').directory, new_user()
+    path = root / row.path.relative_to(mnt)
+    text, status, kept = path.read_bytes(), path.stat(), path.parent / '.deleted' / path.name
+    path.unlink()
+    assert path.name in sh('ls -l "$1"', kept.parent).stdout
+    assert kept.stat().st_mode & 0o200 == 0
+    if how == 'mv':
+        os.rename(kept, path)
+    else:
+        path.write_bytes(text)
+    assert path.stat().st_mode == status.st_mode and path.stat().st_ino == status.st_ino
+    assert not kept.exists() and json.loads(path.read_bytes())['created_at'] == row.document['created_at']

@@ -230,6 +230,32 @@ def test_a_time_set_before_the_close_is_the_commits(mnt, new_user, sql):
     agrees(row, after)
 
 
+@pytest.mark.parametrize('changed', [False, True])
+def test_a_time_set_through_a_readers_descriptor(new_mount, mnt, new_user, sql, changed):
+    """The kernel looks no name up for a descriptor: what it is answered is what the user gets."""
+    root, row = new_mount().directory, new_user()
+    path = root / row.path.relative_to(mnt)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        text = os.pread(fd, 4096, 0)
+        if changed:
+            set_by_sql(sql, row, first_name='Meanwhile')
+            assert eventually(lambda: b'Meanwhile' in path.read_bytes(), 5)
+        before = trace(sql, row)
+        os.utime(fd, ns=(0, 1_500_000_000_123_456_000))
+        after = trace(sql, row)
+        assert after.updated_us == 1_500_000_000_123_456 and written(before, after) == (1, 1)
+        assert after.document['first_name'] == before.document['first_name']
+        assert os.fstat(fd).st_mtime_ns == path.stat().st_mtime_ns == 1_500_000_000_123_456_000
+        assert os.pread(fd, 4096, 0) == text and os.fstat(fd).st_size == len(text)
+        os.utime(path, ns=(0, 1_600_000_000_000_000_000))  # by its name, while it is open
+        assert trace(sql, row).updated_us == 1_600_000_000_000_000
+        assert path.stat().st_mtime_ns == 1_600_000_000_000_000_000
+    finally:
+        os.close(fd)
+    assert b'2020-09-13T12:26:40.000000Z' in path.read_bytes()
+
+
 def test_a_time_set_before_more_is_written_counts_no_more(mnt, new_user, sql):
     row = new_user()
     text = edited(row, first_name='Timed').encode()

@@ -220,9 +220,13 @@ def test_renames(folder, new_user):
         rename2(one, two, 1)  # RENAME_NOREPLACE
     with fails(errno.EEXIST):
         rename2(one, row.path, 1)
-    with fails(errno.EINVAL):
-        rename2(one, two, 2)  # RENAME_EXCHANGE
     ino = one.stat().st_ino
+    rename2(one, two, 2)  # RENAME_EXCHANGE
+    assert one.read_text() == '2' and two.read_text() == '1' and two.stat().st_ino == ino
+    with fails(errno.ENOENT):
+        rename2(one, folder / 'none', 2)
+    rename2(two, one, 2)
+    assert one.read_text() == '1' and two.read_text() == '2' and one.stat().st_ino == ino
     one.rename(two)
     assert two.read_text() == '1' and two.stat().st_ino == ino and not one.exists()
     with fails(errno.ENOENT):

@@ -67,17 +67,43 @@ def test_mv_n_makes_what_is_not_there(mnt, new_user, sql, scratch):
     assert name_in(sql, row) == 'Anew' == row.json()['first_name'] and not new.exists()
 
 
-def test_an_exchange_is_refused_and_loses_nothing(mnt, new_user, sql, scratch):
-    """As by any file system that has none; mv --exchange says so."""
+@pytest.mark.parametrize('row_first', [True, False])
+def test_an_exchange_saves_the_one_and_keeps_the_other(mnt, new_user, sql, scratch, row_first):
+    """What mv --exchange does. A second one takes the row back, but that its text is based on is what it replaced."""
     row = new_user()
-    before, new, other = trace(sql, row), scratch(row, '.new'), scratch(row, '.other')
-    text = edited(row, first_name='Exchanged')
+    was, new, ino = row.read(), scratch(row, '.new'), row.path.stat().st_ino
+    new.write_text(edited(row, first_name='Exchanged'))
+    renameat2(*((row.path, new) if row_first else (new, row.path)), EXCHANGE)
+    assert name_in(sql, row) == 'Exchanged' == row.json()['first_name']
+    assert new.read_bytes() == was and new.stat().st_size == len(was)
+    assert row.path.stat().st_ino == ino != new.stat().st_ino and row.path.stat().st_size == len(row.read())
+    new.write_text(was.decode() + ' ')  # a file as every other
+    assert name_in(sql, row) == 'Exchanged' == row.json()['first_name']
+    with fails(errno.ECANCELED):  # the row is not what that text is based on
+        renameat2(new, row.path, EXCHANGE)
+    new.write_text(edited(row, first_name='Back'))
+    renameat2(new, row.path, EXCHANGE)
+    assert name_in(sql, row) == 'Back' and json.loads(new.read_bytes())['first_name'] == 'Exchanged'
+
+
+def test_an_exchange_that_is_refused_loses_nothing(mnt, new_user, sql, scratch):
+    row, second = new_user(), new_user()
+    before, new, link = trace(sql, row), scratch(row, '.new'), scratch(row, '.link')
+    text = edited(row, role='king')
     new.write_text(text)
-    other.write_text('other')
-    for one, two in ((new, row.path), (row.path, new), (new, other)):
-        with fails(errno.EINVAL):
-            renameat2(one, two, EXCHANGE)
-    assert trace(sql, row) == before and new.read_text() == text and other.read_text() == 'other'
+    link.symlink_to('nowhere')
+    with fails(errno.EINVAL):
+        renameat2(new, row.path, EXCHANGE)
+    assert last_error(mnt, row)['column'] == 'role' and refused(row).read_text() == text
+    with fails(errno.EINVAL):
+        renameat2(row.path, second.path, EXCHANGE)
+    assert 'an id stays with its row' in last_error(mnt, row)['message']
+    with fails(errno.EPERM):
+        renameat2(link, row.path, EXCHANGE)
+    with fails(errno.ENOENT):
+        renameat2(row.path, row.path.with_name('none.tmp'), EXCHANGE)
+    assert trace(sql, row) == before and new.read_text() == text and os.readlink(link) == 'nowhere'
+    assert row.json()['first_name'] == 'Ada' and second.json()['first_name'] == 'Ada'
 
 
 # ---- appends

@@ -127,6 +127,30 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION restore_parts IS 'Writes rows of a deleted document as they were, tables in the order given';
 
+CREATE OR REPLACE FUNCTION undelete_row(p_collection smallint, p_suffix text, p_check text, p_region smallint, p_id bigint,
+                                        p_request uuid, p_actor text)
+RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
+LANGUAGE plpgsql AS $$
+DECLARE
+    kept deleted_rows := find_deleted(p_collection, p_region, p_id);
+    tab name := (SELECT table_name FROM collections WHERE number = p_collection);
+BEGIN
+    IF kept.id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM note_actor(p_actor);
+    EXECUTE format('SELECT %I(NULL, jsonb_populate_record(NULL::%I, $1))', p_check, tab)
+        USING kept.parts -> tab::text -> 0;
+    PERFORM restore_parts(kept, tab);
+    PERFORM take_deleted(p_collection, p_region, p_id);
+    PERFORM note_request(p_request);
+    RETURN QUERY EXECUTE format('SELECT ''created'', d.id, d.rev, d.updated_us, d.content_us, d.body
+                                 FROM %I d WHERE d.region = $1 AND d.id = $2', 'doc_' || p_suffix)
+                 USING p_region, p_id;
+END $$;
+COMMENT ON FUNCTION undelete_row IS
+    'undelete_<suffix> of a collection whose documents are rows of one table; p_check(was, want) judges the references';
+
 CREATE OR REPLACE FUNCTION forget_deleted(p_collection smallint, p_region smallint, p_id bigint, p_request uuid,
                                           p_actor text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$

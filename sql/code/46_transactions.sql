@@ -152,21 +152,8 @@ COMMENT ON FUNCTION delete_transactions IS 'Deletes a transaction that no invoic
 
 CREATE OR REPLACE FUNCTION undelete_transactions(p_region smallint, p_id bigint, p_request uuid, p_actor text)
 RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
-DECLARE
-    kept deleted_rows := find_deleted(6::smallint, p_region, p_id);
-    want transactions := jsonb_populate_record(NULL::transactions, kept.parts -> 'transactions' -> 0);
-BEGIN
-    IF kept.id IS NULL THEN
-        RETURN;
-    END IF;
-    PERFORM note_actor(p_actor);
-    PERFORM check_transaction_references(NULL, want);
-    PERFORM restore_parts(kept, 'transactions');
-    PERFORM take_deleted(6::smallint, p_region, p_id);
-    PERFORM note_request(p_request);
-    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
-                 FROM doc_transactions d WHERE d.region = p_region AND d.id = p_id;
-END $$;
+LANGUAGE sql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+    SELECT * FROM undelete_row(6::smallint, 'transactions', 'check_transaction_references', p_region, p_id, p_request, p_actor);
+$$;
 COMMENT ON FUNCTION undelete_transactions IS
     'Takes a transaction deleted within the last day back, as it was, times included; no row when there is none';

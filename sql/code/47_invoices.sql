@@ -171,21 +171,8 @@ COMMENT ON FUNCTION delete_invoices IS 'Deletes an invoice; nothing refers to in
 
 CREATE OR REPLACE FUNCTION undelete_invoices(p_region smallint, p_id bigint, p_request uuid, p_actor text)
 RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
-DECLARE
-    kept deleted_rows := find_deleted(7::smallint, p_region, p_id);
-    want invoices := jsonb_populate_record(NULL::invoices, kept.parts -> 'invoices' -> 0);
-BEGIN
-    IF kept.id IS NULL THEN
-        RETURN;
-    END IF;
-    PERFORM note_actor(p_actor);
-    PERFORM check_invoice_references(NULL, want);
-    PERFORM restore_parts(kept, 'invoices');
-    PERFORM take_deleted(7::smallint, p_region, p_id);
-    PERFORM note_request(p_request);
-    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
-                 FROM doc_invoices d WHERE d.region = p_region AND d.id = p_id;
-END $$;
+LANGUAGE sql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+    SELECT * FROM undelete_row(7::smallint, 'invoices', 'check_invoice_references', p_region, p_id, p_request, p_actor);
+$$;
 COMMENT ON FUNCTION undelete_invoices IS
     'Takes an invoice deleted within the last day back, as it was, times and ids included; no row when there is none';

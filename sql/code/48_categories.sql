@@ -139,21 +139,8 @@ COMMENT ON FUNCTION delete_categories IS 'Deletes a category that has neither co
 
 CREATE OR REPLACE FUNCTION undelete_categories(p_region smallint, p_id bigint, p_request uuid, p_actor text)
 RETURNS TABLE (outcome text, id bigint, rev bigint, updated_us bigint, content_us bigint, body text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
-DECLARE
-    kept deleted_rows := find_deleted(8::smallint, p_region, p_id);
-    want course_categories := jsonb_populate_record(NULL::course_categories, kept.parts -> 'course_categories' -> 0);
-BEGIN
-    IF kept.id IS NULL THEN
-        RETURN;
-    END IF;
-    PERFORM note_actor(p_actor);
-    PERFORM check_category_references(NULL, want);
-    PERFORM restore_parts(kept, 'course_categories');
-    PERFORM take_deleted(8::smallint, p_region, p_id);
-    PERFORM note_request(p_request);
-    RETURN QUERY SELECT 'created', d.id, d.rev, d.updated_us, d.content_us, d.body
-                 FROM doc_categories d WHERE d.region = p_region AND d.id = p_id;
-END $$;
+LANGUAGE sql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+    SELECT * FROM undelete_row(8::smallint, 'categories', 'check_category_references', p_region, p_id, p_request, p_actor);
+$$;
 COMMENT ON FUNCTION undelete_categories IS
     'Takes a category deleted within the last day back, as it was, times and ids included; no row when there is none';

@@ -137,7 +137,7 @@ DECLARE
 BEGIN
     PERFORM check_two_phases();
     PERFORM note_actor(p_actor);
-    PERFORM check_region(p_to);
+    PERFORM local_region(p_to);
     moved.parts := (SELECT jsonb_object_agg(tab.key, (SELECT coalesce(jsonb_agg(moved_row(r, p_to)), '[]')
                                                       FROM jsonb_array_elements(tab.value) r))
                     FROM jsonb_each(p_content -> 'rows') tab WHERE tab.key <> 'deleted_rows');

@@ -192,15 +192,22 @@ static size_t judgeable(const char *text, size_t len)
     return i;
 }
 
-int json_check_prefix(const char *text, size_t len, struct fail *f)
+int json_check_prefix(const char *text, size_t len, bool *whole, struct fail *f)
 {
     bool unfinished;
     struct fail why = {0};
     size_t n = judgeable(text, len);
+    if (whole)
+        *whole = false;
     if (n < len && memchr("+-.0123456789abcdefghijklmnopqrstuvwxyzE\\", text[0], 41))
         n = len; /* no document begins with these: judged as it stands */
-    if (n == 0 || json_check(text, n, &unfinished, &why) == 0)
+    if (n == 0)
         return 0;
+    if (json_check(text, n, &unfinished, &why) == 0) {
+        if (whole)
+            *whole = n == len;
+        return 0;
+    }
     if (unfinished)
         return 0;
     if (f && f->err == 0)

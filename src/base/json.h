@@ -26,9 +26,9 @@ int json_check(const char *text, size_t len, bool *unfinished, struct fail *f);
 
 /*
  * Checks the beginning of a document that is still being written: -EINVAL only when nothing that follows
- * could make it valid.
+ * could make it valid. *whole (may be NULL) tells that json_check() would find no fault with it.
  */
-int json_check_prefix(const char *text, size_t len, struct fail *f);
+int json_check_prefix(const char *text, size_t len, bool *whole, struct fail *f);
 
 /* Appends a JSON string literal, quotes included; bytes that are not UTF-8 become U+FFFD. */
 int json_add_string(struct buf *out, const char *text, size_t len);

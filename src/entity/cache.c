@@ -192,6 +192,17 @@ static const struct sample *sample_of(struct cache *cache, unsigned collection, 
     return none;
 }
 
+static struct cached *cached_new(const struct row_key *key, const struct revision *revision, const char *data,
+                                 size_t stored)
+{
+    struct cached *row = malloc(sizeof *row + stored);
+    if (!row)
+        return NULL;
+    *row = (struct cached){.key = *key, .revision = *revision, .stored = stored};
+    memcpy(row->data, data, stored);
+    return row;
+}
+
 static struct cached *compress(struct cache *cache, const struct row_key *key,
                                const struct revision *revision, const char *text)
 {
@@ -208,18 +219,14 @@ static struct cached *compress(struct cache *cache, const struct row_key *key,
             stored = n;
     }
     contexts_give(cache, contexts);
-    struct cached *row = malloc(sizeof *row + stored);
-    if (!row)
-        return NULL;
-    *row = (struct cached){.key = *key, .revision = *revision, .stored = stored};
-    memcpy(row->data, stored < revision->size ? packed : text, stored);
-    return row;
+    return cached_new(key, revision, stored < revision->size ? packed : text, stored);
 }
 
 void cache_put(struct cache *cache, const struct row_key *key, const struct revision *revision,
-               const char *text)
+               const char *text, bool soon)
 {
-    struct cached *row = compress(cache, key, revision, text);
+    struct cached *row =
+        soon ? cached_new(key, revision, text, revision->size) : compress(cache, key, revision, text);
     if (!row || cost(row) > cache->counters.limit) {
         free(row);
         return;

@@ -25,11 +25,14 @@ struct cache_counters {
 struct cache *cache_new(size_t limit);
 void cache_free(struct cache *cache);
 
-/* Remembers a revision; replaces the row's former one unless that is newer (rev rises
- * with every change of a row, as long as its shard's timeline lasts). Failing to (memory) only costs a query
- * later. */
+/*
+ * Remembers a revision; replaces the row's former one unless that is newer (rev rises with every change of a
+ * row, as long as its shard's timeline lasts). Failing to (memory) only costs a query later. `soon`: it is
+ * likely to be read again soon, and kept as it is: packing and unpacking take longer than all else that a
+ * save does here.
+ */
 void cache_put(struct cache *cache, const struct row_key *key, const struct revision *revision,
-               const char *text);
+               const char *text, bool soon);
 
 /* What is remembered of a row; false when nothing is. */
 bool cache_stat(struct cache *cache, const struct row_key *key, struct revision *revision);

@@ -12,7 +12,7 @@ enum {
 };
 
 struct batch {
-    struct row_key keys[BATCH_MAX];
+    struct noted changes[BATCH_MAX];
     size_t n;
     bool everything;
 };
@@ -35,18 +35,18 @@ struct feed {
     int64_t ask_at, again_at;
 };
 
-static void batch_add(struct batch *batch, const struct row_key *key)
+static void batch_add(struct batch *batch, const struct noted *change)
 {
     if (batch->n == BATCH_MAX)
         batch->everything = true;
     else
-        batch->keys[batch->n++] = *key;
+        batch->changes[batch->n++] = *change;
 }
 
 static void batch_append(struct batch *to, const struct batch *from)
 {
     for (size_t i = 0; i < from->n && !to->everything; i++)
-        batch_add(to, &from->keys[i]);
+        batch_add(to, &from->changes[i]);
     to->everything = to->everything || from->everything;
 }
 
@@ -62,22 +62,27 @@ static bool batch_is_empty(const struct batch *batch)
 }
 
 /* Called by whoever asked the question. */
-static void note(void *arg, const struct row_key *key)
+static void note(void *arg, const struct noted *change)
 {
     struct feed *feed = arg;
     pthread_mutex_lock(&feed->lock);
-    batch_add(feed->waiting, key);
+    batch_add(feed->waiting, change);
     pthread_cond_signal(&feed->noted);
     pthread_mutex_unlock(&feed->lock);
+}
+
+static void tell_folder(void *arg, const struct noted *change)
+{
+    struct feed *feed = arg;
+    feed->listener(feed->arg, change, 1);
 }
 
 static void tell(struct feed *feed, const struct batch *batch)
 {
     if (batch->everything)
-        freshness_each_folder(feed->fresh, feed->listener, feed->arg);
-    else
-        for (size_t i = 0; i < batch->n; i++)
-            feed->listener(feed->arg, &batch->keys[i]);
+        freshness_each_folder(feed->fresh, tell_folder, feed);
+    else if (batch->n > 0)
+        feed->listener(feed->arg, batch->changes, batch->n);
 }
 
 static void swap(struct batch **a, struct batch **b)

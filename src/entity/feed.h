@@ -19,9 +19,9 @@ struct feed;
 /* How long the kernel may believe what is fed. */
 enum { FEED_KEPT_MS = 300000 };
 
-/* Called from the feed's thread. A key of id 0: any row of the collection and region; of collection 0: of
- * any. */
-typedef void (*feed_listener)(void *arg, const struct row_key *key);
+/* Called from the feed's thread with changes in the order of their commits: some at a time, so that who
+ * listens may do once for many what concerns their folder. */
+typedef void (*feed_listener)(void *arg, const struct noted *changes, size_t n);
 
 /* Borrows all; -errno when a thread cannot be had. */
 int feed_start(struct freshness *fresh, const struct config *config, feed_listener listener, void *arg,

@@ -10,6 +10,8 @@
 
 /* More changes than that in one answer, and the whole shard is forgotten instead. */
 enum { CHANGES_MAX = 10000, WAIT_SLICE_MS = 50 };
+/* Changes of our own that are remembered: more than are made while a page is read. */
+enum { OWN_MAX = 256 };
 #define CHANGES_MAX_TEXT "10001" /* one more, to tell "exactly the limit" from "more" */
 
 enum changes_column { CHANGES_SNAPSHOT, CHANGES_COLLECTION, CHANGES_REGION, CHANGES_ROW, CHANGES_REV };
@@ -27,16 +29,20 @@ struct freshness {
     uint32_t timeline; /* of the shard when that was answered; likewise */
 
     pthread_mutex_t lock; /* guards all below */
-    void (*noted)(void *arg, const struct row_key *key);
+    void (*noted)(void *arg, const struct noted *change);
     void *noted_arg;
     int64_t used_at;         /* clock_now_ms() of the last freshness_ensure() */
     pthread_cond_t answered; /* signalled when `asking` falls */
     bool asking;             /* somebody is asking; the others wait */
     int64_t asked_at;        /* clock_now_ms() when the last answered question began; INT64_MIN before */
     uint64_t epoch;          /* answers and changes noted so far */
-    uint64_t last_change;    /* the epoch of the last change noted */
     uint64_t last_told;      /* the epoch of the last answer that named changes */
-    unsigned waiting;        /* threads that wait for the answer */
+    struct own {
+        struct row_key key;
+        uint64_t epoch;
+    } own[OWN_MAX];   /* a ring of our own changes, in order */
+    uint64_t nowned;  /* all that have been noted; the last of them lies at (nowned - 1) % OWN_MAX */
+    unsigned waiting; /* threads that wait for the answer */
     uint64_t questions;
     uint64_t changes_seen;
 };
@@ -80,36 +86,36 @@ static void drop_folders(struct freshness *fresh, unsigned collection, unsigned 
     cache_drop_all(fresh->cache, collection, region);
 }
 
-void freshness_each_folder(struct freshness *fresh, void (*noted)(void *arg, const struct row_key *key),
+void freshness_each_folder(struct freshness *fresh, void (*noted)(void *arg, const struct noted *change),
                            void *arg)
 {
     const struct config *config = fresh->config;
     for (size_t i = 0; i < config->nregions; i++)
         if (config->regions[i].shard == shard_index(fresh->shard))
-            noted(arg, &(struct row_key){.region = (uint8_t)config->regions[i].number});
+            noted(arg, &(struct noted){.key.region = (uint8_t)config->regions[i].number});
     if (shard_index(fresh->shard) == 0) /* the authority of what belongs to no region */
         for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
             if (c->global)
-                noted(arg, &(struct row_key){.collection = (uint8_t)c->number});
+                noted(arg, &(struct noted){.key.collection = (uint8_t)c->number});
 }
 
 /* Under no lock: who listens is set before the first question and taken away after the last. */
-static void pass_on(struct freshness *fresh, const struct row_key *key)
+static void pass_on(struct freshness *fresh, const struct noted *change)
 {
     pthread_mutex_lock(&fresh->lock);
     /* Before the first answer nobody has been told anything that could be outdated. */
-    void (*noted)(void *arg, const struct row_key *key) = fresh->questions > 0 ? fresh->noted : NULL;
+    void (*noted)(void *arg, const struct noted *change) = fresh->questions > 0 ? fresh->noted : NULL;
     void *arg = fresh->noted_arg;
     pthread_mutex_unlock(&fresh->lock);
     if (noted)
-        noted(arg, key);
+        noted(arg, change);
 }
 
-static void forget_folder(void *arg, const struct row_key *key)
+static void forget_folder(void *arg, const struct noted *change)
 {
     struct freshness *fresh = arg;
-    drop_folders(fresh, key->collection, key->region);
-    pass_on(fresh, key);
+    drop_folders(fresh, change->key.collection, change->key.region);
+    pass_on(fresh, change);
 }
 
 static void forget_shard(struct freshness *fresh)
@@ -129,31 +135,32 @@ static uint64_t changes_in(const struct pg_rows *rows, bool first)
 static void forget_changed(struct freshness *fresh, const struct pg_rows *rows)
 {
     for (size_t i = 0; i < pg_rows_count(rows); i++) {
-        struct row_key key = {
-            .collection = (uint8_t)pg_rows_i64(rows, i, CHANGES_COLLECTION, 0),
-            .region = (uint8_t)pg_rows_i64(rows, i, CHANGES_REGION, 0),
-            .id = pg_rows_i64(rows, i, CHANGES_ROW, 0),
+        struct noted change = {
+            .key = {.collection = (uint8_t)pg_rows_i64(rows, i, CHANGES_COLLECTION, 0),
+                    .region = (uint8_t)pg_rows_i64(rows, i, CHANGES_REGION, 0),
+                    .id = pg_rows_i64(rows, i, CHANGES_ROW, 0)},
+            .rev = (uint64_t)pg_rows_i64(rows, i, CHANGES_REV, 0),
         };
-        runs_drop(fresh->runs, key.collection, key.region);
-        if (key.id == 0)
-            cache_drop_all(fresh->cache, key.collection, key.region);
+        runs_drop(fresh->runs, change.key.collection, change.key.region);
+        if (change.key.id == 0)
+            cache_drop_all(fresh->cache, change.key.collection, change.key.region);
         else
-            cache_drop(fresh->cache, &key, (uint64_t)pg_rows_i64(rows, i, CHANGES_REV, 0));
-        pass_on(fresh, &key);
+            cache_drop(fresh->cache, &change.key, change.rev);
+        pass_on(fresh, &change);
     }
 }
 
-void freshness_note_change(struct freshness *fresh)
+void freshness_note_change(struct freshness *fresh, const struct row_key *key)
 {
     pthread_mutex_lock(&fresh->lock);
-    fresh->last_change = ++fresh->epoch;
+    fresh->own[fresh->nowned++ % OWN_MAX] = (struct own){.key = *key, .epoch = ++fresh->epoch};
     pthread_mutex_unlock(&fresh->lock);
 }
 
 static void note_told(struct freshness *fresh)
 {
     pthread_mutex_lock(&fresh->lock);
-    fresh->last_change = fresh->last_told = ++fresh->epoch;
+    fresh->last_told = ++fresh->epoch;
     pthread_mutex_unlock(&fresh->lock);
 }
 
@@ -286,7 +293,8 @@ int64_t freshness_asked_at(struct freshness *fresh)
     return asked;
 }
 
-void freshness_listen(struct freshness *fresh, void (*noted)(void *arg, const struct row_key *key), void *arg)
+void freshness_listen(struct freshness *fresh, void (*noted)(void *arg, const struct noted *change),
+                      void *arg)
 {
     pthread_mutex_lock(&fresh->lock);
     fresh->noted = noted;
@@ -302,12 +310,43 @@ uint64_t freshness_epoch(struct freshness *fresh)
     return epoch;
 }
 
-bool freshness_unchanged_since(struct freshness *fresh, uint64_t epoch)
+/* Whether two keys have a row in common; 0 stands for all. */
+static bool keys_meet(const struct row_key *a, const struct row_key *b)
+{
+    return (a->collection == b->collection || a->collection == 0 || b->collection == 0) &&
+           (a->region == b->region || a->region == 0 || b->region == 0) &&
+           (a->id == b->id || a->id == 0 || b->id == 0);
+}
+
+/* Under the lock. */
+static bool own_since(const struct freshness *fresh, const struct row_key *key, uint64_t epoch)
+{
+    uint64_t oldest = fresh->nowned > OWN_MAX ? fresh->nowned - OWN_MAX : 0;
+    for (uint64_t i = fresh->nowned; i > oldest; i--) {
+        const struct own *own = &fresh->own[(i - 1) % OWN_MAX];
+        if (own->epoch <= epoch)
+            return false;
+        if (keys_meet(&own->key, key))
+            return true;
+    }
+    return oldest > 0; /* an older one is not remembered */
+}
+
+bool freshness_unchanged_since(struct freshness *fresh, const struct row_key *key, uint64_t epoch)
 {
     pthread_mutex_lock(&fresh->lock);
-    bool unchanged = fresh->last_change <= epoch;
+    bool unchanged = fresh->last_told <= epoch && !own_since(fresh, key, epoch);
     pthread_mutex_unlock(&fresh->lock);
     return unchanged;
+}
+
+bool freshness_quiet_since(struct freshness *fresh, uint64_t epoch)
+{
+    pthread_mutex_lock(&fresh->lock);
+    bool quiet = fresh->last_told <= epoch &&
+                 (fresh->nowned == 0 || fresh->own[(fresh->nowned - 1) % OWN_MAX].epoch <= epoch);
+    pthread_mutex_unlock(&fresh->lock);
+    return quiet;
 }
 
 bool freshness_told_since(struct freshness *fresh, uint64_t epoch)

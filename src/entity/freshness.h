@@ -46,27 +46,41 @@ int freshness_renew_unused(struct freshness *freshness, const struct op *op, str
 int64_t freshness_used_at(struct freshness *freshness);
 int64_t freshness_asked_at(struct freshness *freshness);
 
+/* What has changed, and the revision since. Id 0: any row of the collection and region; collection 0: of any.
+ */
+struct noted {
+    struct row_key key;
+    uint64_t rev; /* 0 = not known */
+};
 /*
  * Who is told of each change that an answer names, after the caches have forgotten it; NULL for nobody.
- * Called from whichever thread asked, and may not block. A key of id 0: any row of the collection and region;
- * of collection 0: of any.
+ * Called from whichever thread asked, and may not block.
  */
-void freshness_listen(struct freshness *freshness, void (*noted)(void *arg, const struct row_key *key),
+void freshness_listen(struct freshness *freshness, void (*noted)(void *arg, const struct noted *change),
                       void *arg);
 /* Calls it with a key of id 0 for each folder group of the shard: all of it. */
-void freshness_each_folder(struct freshness *freshness, void (*noted)(void *arg, const struct row_key *key),
+void freshness_each_folder(struct freshness *freshness, void (*noted)(void *arg, const struct noted *change),
                            void *arg);
 
 uint64_t freshness_epoch(struct freshness *freshness);
-/* False when any change has been noted since that epoch. */
-bool freshness_unchanged_since(struct freshness *freshness, uint64_t epoch);
+/*
+ * False when a change of the row, or an answer that named any, has been noted since that epoch. A key of id 0
+ * stands for every row of its folder. It may be false without need: so many of our own changes are
+ * remembered, and no more.
+ */
+bool freshness_unchanged_since(struct freshness *freshness, const struct row_key *key, uint64_t epoch);
+/* Whether nothing at all has been noted since: then no row need be asked for. */
+bool freshness_quiet_since(struct freshness *freshness, uint64_t epoch);
 
 /* True when an answer named changes since that epoch: somebody's, perhaps newer than what a save of ours
  * returned. */
 bool freshness_told_since(struct freshness *freshness, uint64_t epoch);
 
-/* Notes a change of our own: what was being read meanwhile does not stay in the cache. */
-void freshness_note_change(struct freshness *freshness);
+/*
+ * Notes a change of our own: what was being read of that row meanwhile does not stay in the cache. As in keys
+ * above, an id, a collection or a region of 0 stands for all.
+ */
+void freshness_note_change(struct freshness *freshness, const struct row_key *key);
 
 /* What was asked and found, for the metrics. */
 void freshness_count(struct freshness *freshness, uint64_t *questions, uint64_t *changes);

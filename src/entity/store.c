@@ -12,6 +12,7 @@ enum {
     AHEAD_GAP = 8000, /* ids step by 1000 in a shard, and two regions share one: that near is "just behind" */
     RUNS_SHARE = 5,   /* of cache_size for the rows of pages: a document takes some 250 bytes, its row 32 */
     AHEAD_FIRST = 16, /* rows fetched when a second query follows the first */
+    AHEAD_LATE = 8 * AHEAD_GAP, /* so far behind the last page others may be who walk the same way */
 };
 
 #define NUMBER_TEXT 24 /* bytes of any 64-bit integer in decimal */
@@ -57,7 +58,7 @@ int store_open(const struct config *config, struct cluster *cluster, struct mong
     return 0;
 }
 
-int store_listen(struct store *store, void (*changed)(void *arg, const struct row_key *key), void *arg)
+int store_listen(struct store *store, feed_listener changed, void *arg)
 {
     int r = 0;
     for (size_t i = 0; r == 0 && store->config->cache_ttl_ms > 0 && i < cluster_shards(store->cluster); i++)
@@ -79,8 +80,9 @@ int64_t store_believed_ms(struct store *store, const struct row_key *key, uint64
     struct revision known;
     const struct shard *shard = store_shard(store, key->collection, key->region);
     int64_t kept = shard ? feed_kept_ms(store->feeds[shard_index(shard)]) : 0;
-    if (kept > 0 && (rev == 0 || (epoch && freshness_unchanged_since(store_fresh(store, shard), epoch)) ||
-                     (cache_stat(store->cache, key, &known) && known.rev == rev)))
+    if (kept > 0 &&
+        (rev == 0 || (epoch && freshness_unchanged_since(store_fresh(store, shard), key, epoch)) ||
+         (cache_stat(store->cache, key, &known) && known.rev == rev)))
         return kept;
     return store_kernel_timeout_ms(store);
 }
@@ -165,7 +167,6 @@ static int admit_page(struct store *store, struct shard *shard, unsigned collect
 {
     struct buf text CLEANUP(buf_clear) = {0};
     struct freshness *fresh = store_fresh(store, shard);
-    bool keep = freshness_unchanged_since(fresh, epoch);
     size_t n = pg_rows_count(rows);
     struct row_key key = {.collection = (uint8_t)collection, .region = (uint8_t)region};
     for (size_t i = 0; i < n; i++) {
@@ -175,18 +176,18 @@ static int admit_page(struct store *store, struct shard *shard, unsigned collect
         if (r < 0)
             return r;
         key.id = pg_rows_i64(rows, i, DOCUMENT_ID, 0);
-        if (keep)
-            cache_put(store->cache, &key, &revision, text.data);
+        if (freshness_unchanged_since(fresh, &key, epoch))
+            cache_put(store->cache, &key, &revision, text.data, false);
         if (page)
             page->rows[i] = (struct page_row){.id = key.id, .revision = revision};
     }
     if (page)
         page->count = n;
-    if (!freshness_unchanged_since(fresh, epoch)) {
-        for (size_t i = 0; i < n; i++) {
-            key.id = pg_rows_i64(rows, i, DOCUMENT_ID, 0);
+    /* What was noted while they were put in. */
+    for (size_t i = 0; i < n && !freshness_quiet_since(fresh, epoch); i++) {
+        key.id = pg_rows_i64(rows, i, DOCUMENT_ID, 0);
+        if (!freshness_unchanged_since(fresh, &key, epoch))
             cache_drop(store->cache, &key, 0);
-        }
     }
     return 0;
 }
@@ -228,7 +229,8 @@ static void remember_page(struct store *store, struct freshness *fresh, const st
                           const struct page *page)
 {
     struct run_row *rows CLEANUP(freep) = malloc((page->count + 1) * sizeof *rows);
-    if (!rows || !freshness_unchanged_since(fresh, page->epoch))
+    const struct row_key folder = {.collection = (uint8_t)key->collection, .region = (uint8_t)key->region};
+    if (!rows || !freshness_unchanged_since(fresh, &folder, page->epoch))
         return;
     for (size_t i = 0; i < page->count; i++) {
         const struct revision *revision = &page->rows[i].revision;
@@ -239,7 +241,7 @@ static void remember_page(struct store *store, struct freshness *fresh, const st
                                    .size = (uint32_t)revision->size};
     }
     runs_put(store->runs, key, rows, page->count);
-    if (!freshness_unchanged_since(fresh, page->epoch))
+    if (!freshness_unchanged_since(fresh, &folder, page->epoch))
         runs_drop(store->runs, key->collection, key->region);
 }
 
@@ -279,23 +281,42 @@ int store_page(struct store *store, unsigned collection, unsigned region, int64_
     return *out ? 0 : page_asked(store, shard, &key, op, out, f);
 }
 
-/* How many rows to fetch from this one on: 1, or a growing page when rows are read one after the other. */
+/*
+ * How many rows to fetch from this one on: 1, or a growing page when rows are read one after the other. One
+ * page at a time: several who walk a folder together would each ask for the same rows. ahead_ended() is then
+ * due.
+ */
 static size_t ahead_rows(struct store *store, const struct row_key *key)
 {
     pthread_mutex_lock(&store->lock);
     struct read_ahead *ahead = &store->ahead[key->collection][key->region];
-    bool behind = key->id > ahead->last_id && key->id - ahead->last_id <= AHEAD_GAP;
-    ahead->run = behind ? ahead->run + 1 : 0;
-    ahead->last_id = key->id;
-    size_t rows = ahead->run == 0 ? 1 : ahead->run > 6 ? 1024 : (size_t)AHEAD_FIRST << (ahead->run - 1);
+    int64_t step = key->id - ahead->last_id;
+    bool behind = step > 0 && step <= AHEAD_GAP;
+    /* One of several walkers, a little late, or the same row again. */
+    bool near = step <= 0 && key->id >= ahead->from - AHEAD_LATE;
+    size_t rows = 1;
+    if (behind && !ahead->fetching) {
+        rows = ++ahead->run > 6 ? 1024 : (size_t)AHEAD_FIRST << (ahead->run - 1);
+        rows = rows < store->config->page_rows ? rows : store->config->page_rows;
+        ahead->fetching = true;
+        ahead->from = key->id;
+    }
+    if (!behind && !near) {
+        ahead->run = 0;
+        ahead->from = key->id;
+    }
+    if (!near)
+        ahead->last_id = key->id;
     pthread_mutex_unlock(&store->lock);
-    return rows < store->config->page_rows ? rows : store->config->page_rows;
+    return rows;
 }
 
+/* The page has come, or will not; `last_id` 0 then. */
 static void ahead_ended(struct store *store, const struct row_key *key, int64_t last_id)
 {
     pthread_mutex_lock(&store->lock);
     struct read_ahead *ahead = &store->ahead[key->collection][key->region];
+    ahead->fetching = false;
     if (last_id > ahead->last_id)
         ahead->last_id = last_id;
     pthread_mutex_unlock(&store->lock);
@@ -326,17 +347,17 @@ static int fetch_one(struct store *store, struct shard *shard, const struct row_
     r = store_document(store, shard, rows, 0, DOCUMENT_REV, &document, f);
     if (r < 0)
         return r;
-    if (freshness_unchanged_since(fresh, epoch)) {
-        cache_put(store->cache, key, &document->revision, document->text);
-        if (!freshness_unchanged_since(fresh, epoch))
+    if (freshness_unchanged_since(fresh, key, epoch)) {
+        cache_put(store->cache, key, &document->revision, document->text, false);
+        if (!freshness_unchanged_since(fresh, key, epoch))
             cache_drop(store->cache, key, 0);
     }
     *out = STEAL(document);
     return 0;
 }
 
-static int fetch_many(struct store *store, struct shard *shard, const struct row_key *key, size_t limit,
-                      const struct op *op, struct document **out, struct fail *f)
+static int fetch_page(struct store *store, struct shard *shard, const struct row_key *key, size_t limit,
+                      const struct op *op, int64_t *last_id, struct document **out, struct fail *f)
 {
     uint64_t epoch = freshness_epoch(store_fresh(store, shard));
     struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
@@ -348,10 +369,19 @@ static int fetch_many(struct store *store, struct shard *shard, const struct row
     r = admit_page(store, shard, key->collection, key->region, rows, epoch, NULL, f);
     if (r < 0)
         return r;
-    ahead_ended(store, key, pg_rows_i64(rows, pg_rows_count(rows) - 1, DOCUMENT_ID, 0));
+    *last_id = pg_rows_i64(rows, pg_rows_count(rows) - 1, DOCUMENT_ID, 0);
     if (pg_rows_i64(rows, 0, DOCUMENT_ID, 0) != key->id)
         return missing(store, key, f);
     return store_document(store, shard, rows, 0, DOCUMENT_REV, out, f);
+}
+
+static int fetch_many(struct store *store, struct shard *shard, const struct row_key *key, size_t limit,
+                      const struct op *op, struct document **out, struct fail *f)
+{
+    int64_t last_id = 0;
+    int r = fetch_page(store, shard, key, limit, op, &last_id, out, f);
+    ahead_ended(store, key, last_id);
+    return r;
 }
 
 /* Makes the cache believable for a row; its shard in *shard. */

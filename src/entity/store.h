@@ -14,6 +14,7 @@
 #include "entity/cache.h"
 #include "entity/collection.h"
 #include "entity/document.h"
+#include "entity/feed.h"
 #include "media/mongo.h"
 #include "shard/cluster.h"
 
@@ -28,7 +29,7 @@ void store_close(struct store *store);
  * From here on what changes is told (entity/feed.h), until store_quiet(). -errno. Nothing is told with a
  * cache_ttl of 0, which believes nothing. In that time moves between shards that broke off are settled, too.
  */
-int store_listen(struct store *store, void (*changed)(void *arg, const struct row_key *key), void *arg);
+int store_listen(struct store *store, feed_listener changed, void *arg);
 void store_quiet(struct store *store);
 
 /*

@@ -11,8 +11,9 @@
 
 /* Where the last query of a folder ended: rows read one after the other are fetched by the page. */
 struct read_ahead {
-    int64_t last_id;
-    unsigned run; /* queries in a row that began just behind the last one */
+    int64_t from, last_id; /* where the last page began, and the last row asked for */
+    unsigned run;          /* queries in a row that began just behind the last one */
+    bool fetching;         /* a page is on its way */
 };
 
 struct store {

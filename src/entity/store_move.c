@@ -30,9 +30,8 @@ static int move_within(struct shard *shard, const struct row_key *key, unsigned 
 static void forget_former(struct store *store, struct shard *from, struct shard *target,
                           const struct row_key *key, unsigned to)
 {
-    freshness_note_change(store_fresh(store, from));
-    if (target != from)
-        freshness_note_change(store_fresh(store, target));
+    freshness_note_change(store_fresh(store, from), &(struct row_key){.region = key->region});
+    freshness_note_change(store_fresh(store, target), &(struct row_key){.region = (uint8_t)to});
     cache_drop(store->cache, key, 0);
     cache_drop_all(store->cache, 0, key->region);
     runs_drop(store->runs, 0, key->region);

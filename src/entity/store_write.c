@@ -57,7 +57,7 @@ void store_take_result(struct store *store, struct shard *shard, uint64_t epoch,
         cache_drop(store->cache, &key, 0);
         return;
     }
-    cache_put(store->cache, &key, &result->document->revision, result->document->text);
+    cache_put(store->cache, &key, &result->document->revision, result->document->text, true);
     if (freshness_told_since(store_fresh(store, shard), epoch))
         cache_drop(store->cache, &key, 0);
 }
@@ -221,7 +221,10 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
         result->deleted = true;
         return fail_set(f, ECANCELED, "the row was deleted since it was read");
     }
-    freshness_note_change(store_fresh(store, shard));
+    struct row_key changed = put->key;
+    if (rows && pg_rows_count(rows) == 1)
+        changed.id = pg_rows_i64(rows, 0, PUT_ID, 0);
+    freshness_note_change(store_fresh(store, shard), &changed);
     if (rows && pg_rows_count(rows) == 1)
         store_take_result(store, shard, epoch, put->key.collection, put->key.region, rows, result);
     else
@@ -275,7 +278,7 @@ int store_delete(struct store *store, const struct row_key *key, const char *act
         r = call_delete(shard, &collection->delete, key, actor, op, &rows, f);
     if (r < 0)
         return r;
-    freshness_note_change(store_fresh(store, shard));
+    freshness_note_change(store_fresh(store, shard), key);
     cache_drop(store->cache, key, 0);
     runs_drop(store->runs, key->collection, key->region);
     const char *outcome = rows && pg_rows_count(rows) ? pg_rows_text(rows, 0, 0) : "deleted";
@@ -323,7 +326,7 @@ int store_undelete(struct store *store, const struct row_key *key, const char *a
         return r;
     if (rows && pg_rows_count(rows) == 0)
         return fail_set(f, ENOENT, "no such row was deleted within the last day");
-    freshness_note_change(store_fresh(store, shard));
+    freshness_note_change(store_fresh(store, shard), key);
     runs_drop(store->runs, key->collection, key->region);
     if (rows)
         store_take_result(store, shard, epoch, key->collection, key->region, rows, result);

@@ -36,6 +36,7 @@ static struct caller writer_of(fuse_req_t req)
 {
     struct caller caller = caller_of(req);
     caller.op.interrupted = NULL;
+    caller.process = process_of_thread(caller.tid);
     return caller;
 }
 

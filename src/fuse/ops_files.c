@@ -92,6 +92,7 @@ static struct caller committer_of(fuse_req_t req)
 {
     struct caller caller = caller_of(req);
     caller.op.interrupted = NULL;
+    caller.process = process_of_thread(caller.tid);
     return caller;
 }
 
@@ -111,7 +112,8 @@ void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_in
 
 void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    struct caller caller = committer_of(req);
+    struct caller caller = caller_of(req); /* whose it is the kernel does not say */
+    caller.op.interrupted = NULL;
     tree_release(tree_of(req), &caller, handle_of(fi));
     reply_result(req, TREE_RELEASE, 0);
 }

@@ -41,7 +41,8 @@ static void row_outdated(struct tree *tree, const struct row_key *key, uint64_t 
 {
     if (former_rev != 0)
         tree->invalidate(tree->invalidate_arg, address_revision(key, former_rev));
-    told_outdated(tree->told, key);
+    told_outdated(tree->told, key, former_rev); /* if it is another one */
+    told_outdated(tree->told_deleted, key, 0);  /* a row again, or one that was deleted anew */
 }
 
 void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev)
@@ -58,10 +59,10 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
     *result = (struct put_result){0};
     if (save->len > tree->config->document_max)
         return fail_set(f, EFBIG, "the document is larger than %zu bytes", tree->config->document_max);
-    int r = json_check(save->text, save->len, &unfinished, f);
+    int r = save->checked ? 0 : json_check(save->text, save->len, &unfinished, f);
     if (r < 0)
         return r;
-    struct process process = process_of_thread(caller->tid);
+    struct process process = caller_process(caller);
     snprintf(actor, sizeof actor, "uid=%u pid=%d", (unsigned)caller->uid, (int)process.tgid);
     int64_t base = save->saved_us;
     if (tree->config->conflicts_overwrite)
@@ -118,7 +119,8 @@ int draft_new(struct tree *tree, const struct caller *caller, const struct row_k
     node->uid = access->uid;
     node->gid = access->gid;
     node->created = memory_now(tree->memory);
-    node->maker = process_of_thread(caller->tid);
+    if (!document) /* its creator sees it before it is a row */
+        node->maker = caller_process(caller);
     if (key->id)
         node->shown_ino = address_row(key);
     node->draft = (struct draft){.active = true,
@@ -148,9 +150,10 @@ void draft_spend(struct tree *tree, struct node *node)
     node_discharge(tree->nodes, node);
 }
 
-void draft_to_copy(struct node *node)
+void draft_to_copy(const struct caller *caller, struct node *node)
 {
     pthread_mutex_lock(&node->lock);
+    node->maker = caller_process(caller);
     node->draft.active = false;
     node->shown_ino = node->nodeid;
     pthread_mutex_unlock(&node->lock);
@@ -288,6 +291,7 @@ static int commit_copy(struct tree *tree, const struct caller *caller, struct no
                         .saved_us = draft->saved_us,
                         .born = draft->born,
                         .base_rev = draft->base_rev,
+                        .checked = draft->checked == version,
                         .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
     struct put_result result = {0};
     bool was_refused = draft->refused != 0;
@@ -308,7 +312,7 @@ static int commit_copy(struct tree *tree, const struct caller *caller, struct no
     } else {
         draft->refused = version;
         draft->refused_err = -r;
-        draft->refused_by = process_of_thread(caller->tid);
+        draft->refused_by = caller_process(caller);
     }
     document_unref(result.document);
     return r;

@@ -40,6 +40,7 @@ struct draft {
     int broken;        /* errno that a write was answered; the content can only be refused */
     struct fail *why;  /* the same in words, owned; NULL when memory was out */
     uint64_t version;  /* counts changes of the content */
+    uint64_t checked;  /* the version that was found to be a whole document; 0 = none */
     uint64_t refused;  /* the version that was refused last: not tried again; 0 = none */
     int refused_err;   /* its errno */
     struct process refused_by; /* who was told */

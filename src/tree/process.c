@@ -47,11 +47,16 @@ static uint64_t start_of(pid_t tgid)
 static uint64_t pidfd_inode(int fd)
 {
     enum { PIDFS_MAGIC = 0x50494446 };
+    enum { UNKNOWN, UNIQUE, SHARED };
+    static int kind = UNKNOWN; /* atomic; of all pidfds of this kernel */
     struct statfs filesystem;
     struct stat status;
-    if (fstatfs(fd, &filesystem) == 0 && filesystem.f_type == PIDFS_MAGIC && fstat(fd, &status) == 0)
-        return status.st_ino;
-    return 0;
+    int known = __atomic_load_n(&kind, __ATOMIC_RELAXED);
+    if (known == UNKNOWN) {
+        known = fstatfs(fd, &filesystem) == 0 && filesystem.f_type == PIDFS_MAGIC ? UNIQUE : SHARED;
+        __atomic_store_n(&kind, known, __ATOMIC_RELAXED);
+    }
+    return known == UNIQUE && fstat(fd, &status) == 0 ? status.st_ino : 0;
 }
 
 /*

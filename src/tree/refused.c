@@ -117,7 +117,7 @@ static struct node *file_new(struct tree *tree, const struct caller *caller, con
     node->uid = caller->uid;
     node->gid = caller->gid;
     node->mode = mode;
-    node->maker = process_of_thread(caller->tid);
+    node->maker = caller_process(caller);
     node->created = memory_now(tree->memory);
     if (node_write(tree->nodes, node, text, len, 0) < 0) {
         node_unref(tree->nodes, node);

@@ -201,6 +201,38 @@ int scratch_rename(struct scratch *scratch, uint64_t folder, const char *text, u
     return r;
 }
 
+int scratch_replace(struct scratch *scratch, uint64_t folder, const char *text, const struct node *old,
+                    struct node *node)
+{
+    struct node *former = NULL;
+    pthread_mutex_lock(&scratch->lock);
+    struct name *name = find(scratch, folder, text);
+    int r = !name ? -ENOENT : name->node != old ? -ESTALE : 0;
+    if (r == 0) {
+        former = name->node;
+        node_ref(scratch->nodes, node);
+        name->node = node;
+        name->since = clock_now_ms();
+    }
+    pthread_mutex_unlock(&scratch->lock);
+    node_unref(scratch->nodes, former);
+    return r;
+}
+
+int scratch_exchange(struct scratch *scratch, uint64_t folder, const char *text, uint64_t to_folder,
+                     const char *to)
+{
+    pthread_mutex_lock(&scratch->lock);
+    struct name *one = find(scratch, folder, text), *other = find(scratch, to_folder, to);
+    if (one && other) {
+        struct node *node = one->node;
+        one->node = other->node;
+        other->node = node;
+    }
+    pthread_mutex_unlock(&scratch->lock);
+    return one && other ? 0 : -ENOENT;
+}
+
 bool scratch_is_empty(struct scratch *scratch, uint64_t folder)
 {
     pthread_mutex_lock(&scratch->lock);

@@ -23,6 +23,13 @@ int scratch_remove(struct scratch *scratch, uint64_t folder, const char *name, c
 /* Gives a node another name, replacing what lies there (not a folder that has entries: -ENOTEMPTY). */
 int scratch_rename(struct scratch *scratch, uint64_t folder, const char *name, uint64_t to_folder,
                    const char *to);
+/* Puts another node under a name; -ENOENT; -ESTALE when what lies there is not `old`. Cannot fail for want of
+ * memory. */
+int scratch_replace(struct scratch *scratch, uint64_t folder, const char *name, const struct node *old,
+                    struct node *node);
+/* What lies under two names changes places; -ENOENT when either has nothing. */
+int scratch_exchange(struct scratch *scratch, uint64_t folder, const char *name, uint64_t to_folder,
+                     const char *to);
 bool scratch_is_empty(struct scratch *scratch, uint64_t folder);
 
 /* A folder's names as they are now, oldest first; free() the list, unref each node. */

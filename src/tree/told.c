@@ -6,7 +6,6 @@
 
 #include "base/cleanup.h"
 #include "base/map.h"
-#include "tree/address.h"
 
 /* Ids of one sequence are that far apart: each shard's begin with its number. */
 enum { ID_STEP = 1000, CHUNK_ROWS = 256, WORD = 64 };
@@ -20,7 +19,7 @@ struct chunk {
 };
 
 struct told {
-    void (*outdated)(void *arg, uint64_t nodeid);
+    void (*outdated)(void *arg, const struct row_key *key, uint64_t rev);
     void *arg;
     size_t max;
     pthread_mutex_t lock; /* guards what follows; innermost */
@@ -53,7 +52,8 @@ static struct row_key row_of(uint64_t chunk, unsigned index)
                             .id = number * ID_STEP + (int64_t)(chunk >> 20 & 0x3ff)};
 }
 
-struct told *told_new(size_t chunks_max, void (*outdated)(void *arg, uint64_t nodeid), void *arg)
+struct told *told_new(size_t chunks_max, void (*outdated)(void *arg, const struct row_key *key, uint64_t rev),
+                      void *arg)
 {
     struct told *told = calloc(1, sizeof *told);
     if (!told)
@@ -94,7 +94,7 @@ static void chunk_outdated(const struct told *told, const struct chunk *chunk)
         if (!(chunk->present[i / WORD] & bit_of(i)))
             continue;
         struct row_key key = row_of(chunk->key, i);
-        told->outdated(told->arg, address_revision(&key, chunk->revs[i]));
+        told->outdated(told->arg, &key, chunk->revs[i]);
     }
 }
 
@@ -138,18 +138,21 @@ int told_add(struct told *told, const struct row_key *key, uint64_t rev)
     return chunk ? 0 : -ENOMEM;
 }
 
-static void row_outdated(struct told *told, const struct row_key *key)
+static void row_outdated(struct told *told, const struct row_key *key, uint64_t rev)
 {
     unsigned index = chunk_index(key);
-    uint64_t nodeid = 0;
+    bool outdated = false;
+    uint16_t former = 0;
     pthread_mutex_lock(&told->lock);
     struct chunk *chunk = chunk_find(told, chunk_key(key));
-    if (chunk && chunk->present[index / WORD] & bit_of(index)) {
-        nodeid = address_revision(key, chunk->revs[index]);
+    if (chunk && chunk->present[index / WORD] & bit_of(index) &&
+        (rev == 0 || chunk->revs[index] != (rev & 0xffff))) {
+        former = chunk->revs[index];
+        outdated = true;
     }
     pthread_mutex_unlock(&told->lock);
-    if (nodeid)
-        told->outdated(told->arg, nodeid);
+    if (outdated)
+        told->outdated(told->arg, key, former);
 }
 
 /* The keys of the chunks of a folder, to be freed; NULL when there are none, or memory is out. */
@@ -167,10 +170,10 @@ static uint64_t *chunks_of(struct told *told, const struct row_key *key, size_t 
     return keys;
 }
 
-void told_outdated(struct told *told, const struct row_key *key)
+void told_outdated(struct told *told, const struct row_key *key, uint64_t rev)
 {
     if (key->id) {
-        row_outdated(told, key);
+        row_outdated(told, key, rev);
         return;
     }
     size_t n;

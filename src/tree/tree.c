@@ -17,11 +17,17 @@ enum {
     ENTRY_BYTES = 4096,     /* st_size of a folder */
     LOCKS_MAX = 65536,      /* locks held and waited for */
     TOLD_CHUNKS = 16384,    /* 9 MiB, four million rows */
+    DRAFT_ATTR_MS = 1000,   /* of one that nobody has opened yet: nothing but its opener changes it */
 };
 
 /* Fixed places have no time of their own; the same one over remounts lets backups see that nothing changed.
  */
 static const struct timespec FIXED_TIME = {.tv_sec = 1767225600}; /* 2026-01-01T00:00:00Z */
+
+struct process caller_process(const struct caller *caller)
+{
+    return caller->process.tgid ? caller->process : process_of_thread(caller->tid);
+}
 
 /* Opening and closing */
 
@@ -50,20 +56,38 @@ static void access_prepare(struct tree *tree)
     }
 }
 
-static void tell_kernel(void *arg, uint64_t nodeid)
+static void tell_of_row(void *arg, const struct row_key *key, uint64_t rev)
 {
     struct tree *tree = arg;
-    tree->invalidate(tree->invalidate_arg, nodeid);
+    tree->invalidate(tree->invalidate_arg, address_revision(key, rev));
+}
+
+static void tell_of_deleted(void *arg, const struct row_key *key, uint64_t rev)
+{
+    struct tree *tree = arg;
+    tree->invalidate(tree->invalidate_arg, address_deleted(key, rev));
+}
+
+static void folders_changed(struct tree *tree, unsigned collection, unsigned region)
+{
+    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
+        if (c->global == (region == 0) && (collection == 0 || collection == c->number))
+            folder_changed(tree, c->number, region);
 }
 
 /* Something has changed, and perhaps not here: the kernel believes it no longer. In a feed's thread. */
-static void told_of_change(void *arg, const struct row_key *key)
+static void told_of_changes(void *arg, const struct noted *changes, size_t n)
 {
     struct tree *tree = arg;
-    told_outdated(tree->told, key);
-    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
-        if (c->global == (key->region == 0) && (key->collection == 0 || key->collection == c->number))
-            folder_changed(tree, c->number, key->region);
+    bool told[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1] = {0}; /* the folders that have been told */
+    for (size_t i = 0; i < n; i++) {
+        const struct row_key *key = &changes[i].key;
+        told_outdated(tree->told, key, changes[i].rev);
+        told_outdated(tree->told_deleted, key, 0);
+        if (!told[key->collection][key->region])
+            folders_changed(tree, key->collection, key->region);
+        told[key->collection][key->region] = true;
+    }
 }
 
 int tree_open(const struct config *config, struct cluster *cluster, struct mongo *mongo,
@@ -91,7 +115,8 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
         return r;
     }
     tree->kernel_ms = store_kernel_timeout_ms(tree->store);
-    tree->told = told_new(TOLD_CHUNKS, tell_kernel, tree);
+    tree->told = told_new(TOLD_CHUNKS, tell_of_row, tree);
+    tree->told_deleted = told_new(TOLD_CHUNKS / 4, tell_of_deleted, tree);
     tree->nodes = nodes_new((struct node_limits){config->scratch_size, config->scratch_files});
     tree->scratch = tree->nodes ? scratch_new(tree->nodes) : NULL;
     tree->notes = tree->nodes ? notes_new(tree->nodes, config->timeout_ms) : NULL;
@@ -101,13 +126,13 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
     tree->refused = refused_new();
     access_prepare(tree);
     if (!tree->nodes || !tree->scratch || !tree->notes || !tree->memory || !tree->report || !tree->refused ||
-        !tree->told || !tree->locks || view_readme(tree, &tree->readme) < 0) {
+        !tree->told || !tree->told_deleted || !tree->locks || view_readme(tree, &tree->readme) < 0) {
         tree_close(tree);
         return fail_set(f, ENOMEM, "out of memory");
     }
     tree->readme->mtime = tree->readme->ctime = FIXED_TIME;
     tree->readme->shown_ino = address_place(PLACE_README, 0, 0);
-    r = store_listen(tree->store, told_of_change, tree);
+    r = store_listen(tree->store, told_of_changes, tree);
     if (r < 0) {
         tree_close(tree);
         return fail_set(f, -r, "cannot start a thread: %s", strerrordesc_np(-r));
@@ -158,6 +183,7 @@ void tree_close(struct tree *tree)
     memory_free(tree->memory);
     report_free(tree->report);
     told_free(tree->told);
+    told_free(tree->told_deleted);
     locks_free(tree->locks);
     store_close(tree->store);
     pthread_mutex_destroy(&tree->lock);
@@ -462,12 +488,16 @@ static int lookup_noted_node(struct tree *tree, const struct caller *caller, str
         if (r == 0)
             r = draft_new(tree, caller, &note->key, document, &node);
         if (r == 0 && note->purpose == NOTE_MOVE)
-            draft_to_copy(node);
+            draft_to_copy(caller, node);
     }
     if (r < 0)
         return r;
     notes_answered(tree->notes, caller->tid, &note->key, node, NULL);
     entry_node(tree, node, entry);
+    pthread_mutex_lock(&node->lock);
+    if (node->draft.active && node->handles == 0 && !node->draft.dirty)
+        entry->attr_ms = DRAFT_ATTR_MS; /* the open that follows need not ask for them */
+    pthread_mutex_unlock(&node->lock);
     node_unref(tree->nodes, node);
     return 0;
 }
@@ -619,8 +649,11 @@ static bool getattr_open(struct tree *tree, const struct place *place, uint64_t 
 {
     pthread_mutex_lock(&tree->lock);
     struct open_revision *open = revision_find(tree, nodeid);
-    if (open)
-        attr_revision(tree, &place->key, &open->document->revision, attr);
+    if (open) {
+        struct revision revision = open->document->revision;
+        revision.mtime_us = open->mtime_us;
+        attr_revision(tree, &place->key, &revision, attr);
+    }
     pthread_mutex_unlock(&tree->lock);
     return open != NULL;
 }

@@ -19,6 +19,7 @@
 #include "media/mongo.h"
 #include "shard/cluster.h"
 #include "tree/locks.h"
+#include "tree/process.h"
 
 struct tree;
 struct handle;
@@ -27,9 +28,13 @@ struct document;
 struct caller {
     uid_t uid;
     gid_t gid;
-    pid_t tid;    /* of the calling thread; 0 when it is in another pid namespace */
-    struct op op; /* its deadline; interruptible for reads */
+    pid_t tid;              /* of the calling thread; 0 when it is in another pid namespace */
+    struct op op;           /* its deadline; interruptible for reads */
+    struct process process; /* the thread's, where it has been asked already; else tgid 0 */
 };
+
+/* The caller's process: what is known of it, else asked. */
+struct process caller_process(const struct caller *caller);
 
 /* What a name leads to. Names of nodes count as looked up: tree_forget() gives them back. */
 struct entry {

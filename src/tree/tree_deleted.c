@@ -25,6 +25,14 @@ void entry_deleted(const struct tree *tree, const struct row_key *key, const str
     attr_deleted(tree, key, revision, &entry->attr);
 }
 
+void entry_deleted_listed(const struct tree *tree, const struct row_key *key, const struct revision *revision,
+                          struct entry *entry)
+{
+    entry_deleted(tree, key, revision, entry);
+    if (told_add(tree->told_deleted, key, revision->rev) == 0)
+        entry->name_ms = entry->attr_ms = tree->kernel_ms;
+}
+
 /* Whether an error is worth words: the caller sees only an errno. */
 static int report_deleted(struct tree *tree, const struct row_key *key, int r, const struct fail *f)
 {
@@ -100,7 +108,7 @@ int deleted_getattr(struct tree *tree, const struct caller *caller, const struct
 
 static void actor_text(const struct caller *caller, char out[64])
 {
-    snprintf(out, 64, "uid=%u pid=%d", (unsigned)caller->uid, (int)process_of_thread(caller->tid).tgid);
+    snprintf(out, 64, "uid=%u pid=%d", (unsigned)caller->uid, (int)caller_process(caller).tgid);
 }
 
 int deleted_unlink(struct tree *tree, const struct caller *caller, const struct row_key *folder,

@@ -15,7 +15,8 @@ struct handle {
     struct node *node;          /* a reference: a draft, scratch file or text; NULL for a revision */
     struct media_handle *media; /* owned: a file of media; NULL for all else */
     struct process opener;
-    uid_t uid; /* the opener's: a release does not say whose it is */
+    pid_t opener_tid; /* the thread of it that opened the file; 0 = of another pid namespace */
+    uid_t uid;        /* the opener's: a release does not say whose it is */
     gid_t gid;
     bool writes, appends;
     uint64_t lock_key;      /* atomic: the file that its locks are on, 0 before the first */
@@ -37,8 +38,9 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
     handle->uid = caller->uid;
     handle->gid = caller->gid;
     handle->appends = flags & O_APPEND;
+    handle->opener_tid = caller->tid;
     if (handle->writes) /* asking costs more than all else that a reader needs */
-        handle->opener = process_of_thread(caller->tid);
+        handle->opener = caller_process(caller);
     if (node) {
         node_ref(tree->nodes, node);
         handle->node = node;
@@ -87,42 +89,6 @@ static int truncate_node(struct tree *tree, struct node *node, size_t size, cons
     if (size == 0)
         node->draft.broken = 0;
     return 0;
-}
-
-/* Revisions that are open */
-
-static int revision_opened(struct tree *tree, uint64_t nodeid, struct document *document)
-{
-    int r = 0;
-    pthread_mutex_lock(&tree->lock);
-    struct open_revision *open = revision_find(tree, nodeid);
-    if (!open) {
-        open = calloc(1, sizeof *open);
-        r = open ? map_add(&tree->revisions, &open->entry, map_hash_number(nodeid)) : -ENOMEM;
-        if (r < 0) {
-            free(open);
-            open = NULL;
-        } else {
-            open->nodeid = nodeid;
-            open->document = document_ref(document);
-        }
-    }
-    if (open)
-        open->handles++;
-    pthread_mutex_unlock(&tree->lock);
-    return r;
-}
-
-static void revision_closed(struct tree *tree, uint64_t nodeid)
-{
-    pthread_mutex_lock(&tree->lock);
-    struct open_revision *open = revision_find(tree, nodeid);
-    if (open && --open->handles == 0) {
-        map_remove(&tree->revisions, &open->entry);
-        document_unref(open->document);
-        free(open);
-    }
-    pthread_mutex_unlock(&tree->lock);
 }
 
 static int open_revision(struct tree *tree, const struct caller *caller, const struct place *place,
@@ -338,7 +304,7 @@ static int create_scratch(struct tree *tree, const struct caller *caller, uint64
     node->uid = caller->uid;
     node->gid = caller->gid;
     node->created = memory_now(tree->memory);
-    node->maker = process_of_thread(caller->tid);
+    node->maker = caller_process(caller);
     r = scratch_add(tree->scratch, parent, name, node);
     if (r < 0) {
         node_unref(tree->nodes, node);
@@ -515,12 +481,15 @@ static int judge(struct node *node, struct fail *f)
     if (!draft->in_order || node->content.len < draft->judged + draft->judged / 4)
         return 0;
     draft->judged = node->content.len;
-    return json_check_prefix(node->content.data, node->content.len, f);
+    bool whole;
+    int r = json_check_prefix(node->content.data, node->content.len, &whole, f);
+    draft->checked = whole ? draft->version : 0;
+    return r;
 }
 
 /* Under the node's lock. */
-static int write_draft(struct tree *tree, const struct caller *caller, struct node *node, const char *data,
-                       size_t len, size_t offset)
+static int write_draft(struct tree *tree, const struct caller *caller, struct node *node,
+                       const struct process *writer, const char *data, size_t len, size_t offset)
 {
     struct draft *draft = &node->draft;
     struct fail f = {0};
@@ -531,8 +500,7 @@ static int write_draft(struct tree *tree, const struct caller *caller, struct no
     } else if (r == -ENOSPC) {
         r = fail_set(&f, ENOSPC, "the scratch space of the mount is full");
     } else if (r == 0) {
-        struct process writer = process_of_thread(caller->tid);
-        content_changed(node, &writer);
+        content_changed(node, writer);
         if (draft->broken)
             return -draft->broken;
         r = judge(node, &f);
@@ -548,11 +516,14 @@ int tree_write(struct tree *tree, const struct caller *caller, struct handle *ha
     struct node *node = handle->node;
     if (!node || node->kind != NODE_FILE)
         return -EBADF;
+    /* Asked again only where another thread writes. One of that number while the file is open is the
+     * opener's: a number comes back when all others have been used, and a flush asks in any case. */
+    struct process writer = caller->tid == handle->opener_tid ? handle->opener : caller_process(caller);
     pthread_mutex_lock(&node->lock);
     size_t at = handle->appends ? node->content.len : (size_t)offset;
     int r;
     if (node->draft.active) {
-        r = write_draft(tree, caller, node, data, len, at);
+        r = write_draft(tree, caller, node, &writer, data, len, at);
     } else {
         r = node_write(tree->nodes, node, data, len, at);
         if (r == 0)
@@ -568,7 +539,7 @@ int tree_flush(struct tree *tree, const struct caller *caller, struct handle *ha
     struct node *node = handle->node;
     if (!node || !handle->writes)
         return 0;
-    struct process process = process_of_thread(caller->tid);
+    struct process process = caller_process(caller);
     bool opener = process_equal(process, handle->opener);
     int r = 0;
     pthread_mutex_lock(&node->lock);
@@ -676,7 +647,7 @@ void handles_close(struct tree *tree)
 static int set_node(struct tree *tree, const struct caller *caller, struct node *node,
                     const struct change *change)
 {
-    struct process writer = process_of_thread(caller->tid);
+    struct process writer = caller_process(caller);
     int r = 0;
     pthread_mutex_lock(&node->lock);
     bool draft = node->draft.active;
@@ -722,8 +693,10 @@ static int set_at_once(struct tree *tree, const struct caller *caller, const str
 }
 
 /*
- * A revision never changes: what would change it comes back for a draft, unless it came by a descriptor or
- * from another pid namespace. Owner and mode are the configuration's.
+ * A revision never changes: what would change it comes back for a draft, unless it cannot, since it came by a
+ * descriptor or from another pid namespace. The kernel does not say that a time is set by a descriptor, and
+ * then gives the user the ESTALE that it would answer itself by looking the name up: where the revision is
+ * open the time is set at once, whichever way it came. Owner and mode are the configuration's.
  */
 static int set_revision(struct tree *tree, const struct caller *caller, const struct place *place,
                         uint64_t nodeid, bool by_handle, const struct change *change, struct stat *attr,
@@ -737,8 +710,12 @@ static int set_revision(struct tree *tree, const struct caller *caller, const st
     bool came_back = note.purpose == NOTE_WRITE && !note.looked;
     note_clear(tree->notes, &note);
     *attr_ms = 0;
-    if (by_handle || came_back || caller->tid == 0)
-        return set_at_once(tree, caller, place, change, attr);
+    if (by_handle || came_back || caller->tid == 0 || (!change->size && revision_is_open(tree, nodeid))) {
+        int r = set_at_once(tree, caller, place, change, attr);
+        if (r == 0 && !change->size)
+            revision_show_time(tree, nodeid, attr);
+        return r;
+    }
     notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
     return -ESTALE;
 }

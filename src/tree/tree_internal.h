@@ -24,9 +24,9 @@ struct access {
 struct open_revision {
     struct map_entry entry;
     uint64_t nodeid;
-    uint32_t generation;
     unsigned handles;
     struct document *document; /* a reference */
+    int64_t mtime_us;          /* the document's, or what has been set through a descriptor since */
 };
 
 /* When a collection last changed, as asked last. */
@@ -46,7 +46,7 @@ struct tree {
     struct notes *notes;
     struct memory *memory;
     struct report *report;
-    struct told *told;
+    struct told *told, *told_deleted; /* revisions of rows, of rows in .deleted */
     struct locks *locks;
     struct refused *refused;
     struct node *readme; /* a reference; never changes */
@@ -86,6 +86,12 @@ const struct config_region *region_numbered(const struct tree *tree, unsigned nu
 /* Whether a nodeid is a folder in which scratch files may lie; its place in *place. */
 bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place);
 struct open_revision *revision_find(struct tree *tree, uint64_t nodeid); /* under tree->lock */
+/* revisions.c: counts a handle of a revision; -ENOMEM. */
+int revision_opened(struct tree *tree, uint64_t nodeid, struct document *document);
+void revision_closed(struct tree *tree, uint64_t nodeid);
+bool revision_is_open(struct tree *tree, uint64_t nodeid);
+/* Who has it open, and who looks at its name meanwhile, is shown the time that was set. */
+void revision_show_time(struct tree *tree, uint64_t nodeid, const struct stat *attr);
 struct timespec timespec_of_us(int64_t us);
 int64_t us_of_timespec(struct timespec time);
 /* "regions/europe/users/1001.json"; a row of id 0 is new.json. */
@@ -107,6 +113,7 @@ struct save {
     uint64_t born;     /* when the buffer was opened */
     uint64_t base_rev; /* the revision it was copied from, 0 = none; where there is one, the row must still be
                           there */
+    bool checked;      /* by json_check() */
 };
 /* Checks and commits one document: one transaction. *result as of store_put(). *f says why not; nothing is
  * reported. */
@@ -121,8 +128,8 @@ int draft_new(struct tree *tree, const struct caller *caller, const struct row_k
               struct document *document, struct node **out);
 /* A draft that nobody has open any more gives back what it holds; under its lock. */
 void draft_spend(struct tree *tree, struct node *node);
-/* Makes a draft a copy under a number of its own, soon a scratch file. */
-void draft_to_copy(struct node *node);
+/* Makes a draft a copy under a number of its own, soon a scratch file of the caller's. */
+void draft_to_copy(const struct caller *caller, struct node *node);
 /* Commits what a draft holds, if anything; `lock` of the node is held, and let go while the database works.
  */
 enum draft_trigger { DRAFT_FLUSH, DRAFT_FSYNC, DRAFT_RELEASE, DRAFT_ATTRIBUTES };
@@ -170,7 +177,7 @@ const struct document *handle_document(const struct handle *handle);
 /*
  * tree_deleted.c: what a collection's .deleted has, rows deleted within the last day. Their nodeids say all,
  * so that any number of them can be listed; the kernel believes nothing of them, since they come and go with
- * rows.
+ * rows, but for a moment what it has listed.
  */
 int deleted_lookup(struct tree *tree, const struct caller *caller, const struct row_key *folder,
                    const char *name, struct entry *entry);
@@ -182,6 +189,9 @@ int deleted_open(struct tree *tree, const struct caller *caller, const struct pl
                  struct document **out);
 void entry_deleted(const struct tree *tree, const struct row_key *key, const struct revision *revision,
                    struct entry *entry);
+/* The same for a listing: who lists looks at each entry at once, which then asks nobody. */
+void entry_deleted_listed(const struct tree *tree, const struct row_key *key, const struct revision *revision,
+                          struct entry *entry);
 int deleted_unlink(struct tree *tree, const struct caller *caller, const struct row_key *folder,
                    const char *name);
 /* Takes a row back: onto its own name in its collection's folder, and nowhere else (-EPERM). */

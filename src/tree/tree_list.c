@@ -343,7 +343,9 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
     key.id = row->id;
     snprintf(listing->name, sizeof listing->name, "%lld.json", (long long)row->id);
     *listed = (struct listed){.name = listing->name, .next = row->id + DOTS};
-    if (listing->place.kind == PLACE_DELETED)
+    if (listing->place.kind == PLACE_DELETED && listing->plus)
+        entry_deleted_listed(tree, &key, &row->revision, &listed->entry);
+    else if (listing->place.kind == PLACE_DELETED)
         entry_deleted(tree, &key, &row->revision, &listed->entry);
     else if (listing->plus)
         entry_revision(tree, &key, &row->revision, listing->page->epoch, &listed->entry);

@@ -33,7 +33,7 @@ static int target_parse(struct tree *tree, uint64_t folder, const char *name, st
 
 static void actor_text(const struct caller *caller, char out[64])
 {
-    snprintf(out, 64, "uid=%u pid=%d", (unsigned)caller->uid, (int)process_of_thread(caller->tid).tgid);
+    snprintf(out, 64, "uid=%u pid=%d", (unsigned)caller->uid, (int)caller_process(caller).tgid);
 }
 
 static int report_target(struct tree *tree, const struct target *target, int r, const struct fail *f)
@@ -58,7 +58,7 @@ static int unlink_row(struct tree *tree, const struct caller *caller, const stru
     int r = store_delete(tree->store, &target->key, actor, &caller->op, &f);
     if (r == 0) {
         row_changed(tree, &target->key, known ? revision.rev : 0);
-        memory_deleted(tree->memory, &target->key, process_of_thread(caller->tid));
+        memory_deleted(tree->memory, &target->key, caller_process(caller));
     }
     if (r == -ENOENT) { /* made by this process and never saved */
         struct node *node = draft_pending(tree, &target->key, caller->tid, NULL);
@@ -147,7 +147,7 @@ static int make_node(struct tree *tree, const struct caller *caller, uint64_t pa
     node->uid = caller->uid;
     node->gid = caller->gid;
     node->created = memory_now(tree->memory);
-    node->maker = process_of_thread(caller->tid);
+    node->maker = caller_process(caller);
     r = content ? node_write(tree->nodes, node, content, strlen(content), 0) : 0;
     if (r == 0)
         r = scratch_add(tree->scratch, parent, name, node);
@@ -278,49 +278,116 @@ static int copy_row(struct tree *tree, const struct caller *caller, const struct
     if (r == 0)
         r = draft_new(tree, caller, key, document, copy);
     if (r == 0)
-        draft_to_copy(*copy);
+        draft_to_copy(caller, *copy);
     return r;
 }
 
-/* The first try comes back with a copy of its own (ESTALE); the second one gives that copy the scratch name.
+/*
+ * The private copy of a row that is to lie under another name. The first try comes back for it (-ESTALE), on
+ * which LOOKUP answers the copy; the second one finds it here, a reference.
  */
-static int rename_row_away(struct tree *tree, const struct caller *caller, const struct target *from,
-                           const struct target *to)
+static int take_copy(struct tree *tree, const struct caller *caller, const struct row_key *key,
+                     struct node **copy)
 {
+    struct note note = notes_take(tree->notes, caller->tid, key);
+    *copy = note.purpose == NOTE_MOVE ? note.node : NULL;
+    if (*copy)
+        node_ref(tree->nodes, *copy);
+    note_clear(tree->notes, &note);
+    if (*copy)
+        return 0;
+    if (caller->tid == 0) /* nobody can come back for it */
+        return copy_row(tree, caller, key, copy);
+    notes_leave(tree->notes, caller->tid, key, NOTE_MOVE);
+    return -ESTALE;
+}
+
+static int charge(struct tree *tree, struct node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    int r = node_charge(tree->nodes, node);
+    pthread_mutex_unlock(&node->lock);
+    return r;
+}
+
+static int rename_row_away(struct tree *tree, const struct caller *caller, const struct target *from,
+                           const struct target *to, unsigned flags)
+{
+    struct node *copy;
     if (from->folder != to->folder)
         return -EPERM; /* not EXDEV, on which mv would copy the row and then delete it */
-    struct note note = notes_take(tree->notes, caller->tid, &from->key);
-    struct node *copy = note.purpose == NOTE_MOVE ? note.node : NULL;
-    if (copy)
-        node_ref(tree->nodes, copy);
-    note_clear(tree->notes, &note);
-    if (!copy && caller->tid == 0) {
-        int made = copy_row(tree, caller, &from->key, &copy); /* nobody can come back for it */
-        if (made < 0)
-            return made;
-    }
-    if (!copy) {
-        notes_leave(tree->notes, caller->tid, &from->key, NOTE_MOVE);
-        return -ESTALE;
-    }
+    int r = take_copy(tree, caller, &from->key, &copy);
+    if (r < 0)
+        return r;
     struct node *old = scratch_find(tree->scratch, to->folder, to->name);
-    int r = old && old->kind == NODE_FOLDER ? -EISDIR : 0;
+    r = !old ? 0 : flags & RENAME_NOREPLACE ? -EEXIST : old->kind == NODE_FOLDER ? -EISDIR : 0;
     if (r == 0 && old)
         r = scratch_remove(tree->scratch, to->folder, to->name, old);
     node_unref(tree->nodes, old);
     if (r == 0)
         r = scratch_add(tree->scratch, to->folder, to->name, copy);
     if (r == 0) {
-        pthread_mutex_lock(&copy->lock);
-        r = node_charge(tree->nodes, copy);
-        pthread_mutex_unlock(&copy->lock);
+        r = charge(tree, copy);
         if (r < 0)
             scratch_remove(tree->scratch, to->folder, to->name, copy);
     }
     if (r == 0)
-        memory_set_away(tree->memory, &from->key, process_of_thread(caller->tid), true);
+        memory_set_away(tree->memory, &from->key, caller_process(caller), true);
     node_unref(tree->nodes, copy);
     return r;
+}
+
+/*
+ * A row and a scratch file change places: the file's text is saved as by a rename over the row, and what the
+ * row was lies under the scratch name.
+ */
+static int exchange_row(struct tree *tree, const struct caller *caller, const struct target *row,
+                        const struct target *scratch)
+{
+    struct node *copy;
+    if (tree->config->read_only)
+        return -EROFS;
+    if (row->folder != scratch->folder)
+        return -EPERM;
+    int r = take_copy(tree, caller, &row->key, &copy);
+    if (r < 0)
+        return r;
+    struct node *node = scratch_find(tree->scratch, scratch->folder, scratch->name);
+    r = node ? charge(tree, copy) : -ENOENT;
+    if (r == 0)
+        r = save_node(tree, caller, node, scratch, row);
+    if (r == 0) /* committed: a name that is gone meanwhile has lost nothing that anybody still sees */
+        scratch_replace(tree->scratch, scratch->folder, scratch->name, node, copy);
+    node_unref(tree->nodes, node);
+    node_unref(tree->nodes, copy);
+    return r;
+}
+
+static int refuse_exchange(struct tree *tree, const struct target *target)
+{
+    struct fail f = {0};
+    char path[NAME_MAX_BYTES + 320];
+    int r =
+        fail_set(&f, EINVAL,
+                 "only two scratch files, or a row and a scratch file of its folder, can be exchanged: an id "
+                 "stays with its row");
+    path_of_name(tree, &target->place.key, target->name, path, sizeof path);
+    report_add(tree->report, path, &f);
+    return r;
+}
+
+static int rename_exchange(struct tree *tree, const struct caller *caller, const struct target *from,
+                           const struct target *to)
+{
+    bool from_scratch = from->kind == NAME_SCRATCH && from->place.kind != PLACE_REFUSED;
+    bool to_scratch = to->kind == NAME_SCRATCH && to->place.kind != PLACE_REFUSED;
+    if (from_scratch && to_scratch)
+        return scratch_exchange(tree->scratch, from->folder, from->name, to->folder, to->name);
+    if (from->kind == NAME_ROW && to_scratch)
+        return exchange_row(tree, caller, from, to);
+    if (from_scratch && to->kind == NAME_ROW)
+        return exchange_row(tree, caller, to, from);
+    return refuse_exchange(tree, from);
 }
 
 /* A row of one region under the same name in another one: it moves, where its collection allows that. */
@@ -365,15 +432,18 @@ int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_fo
 {
     struct target from, to;
     struct place place;
-    if (flags & ~(unsigned)RENAME_NOREPLACE)
+    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
         return -EINVAL;
     if (address_parse(from_folder, &place) && place.kind == PLACE_DELETED)
-        return deleted_rename(tree, caller, &place.key, name, to_folder, new_name);
+        return flags & RENAME_EXCHANGE ? -EINVAL
+                                       : deleted_rename(tree, caller, &place.key, name, to_folder, new_name);
     int r = target_parse(tree, from_folder, name, &from);
     if (r == 0)
         r = target_parse(tree, to_folder, new_name, &to);
     if (r < 0)
         return r;
+    if (flags & RENAME_EXCHANGE)
+        return rename_exchange(tree, caller, &from, &to);
     if (to.kind == NAME_MISTAKEN)
         return mistaken_name(tree, &to.place.key, new_name);
     bool onto_row = to.kind == NAME_ROW || to.kind == NAME_NEW;
@@ -381,7 +451,7 @@ int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_fo
         return -EPERM;
     if (from.kind == NAME_ROW)
         return onto_row ? rename_row_to_region(tree, caller, &from, &to)
-                        : rename_row_away(tree, caller, &from, &to);
+                        : rename_row_away(tree, caller, &from, &to, flags);
     return onto_row ? rename_onto_row(tree, caller, &from, &to, flags)
                     : rename_scratch(tree, &from, &to, flags);
 }
