@@ -257,7 +257,7 @@ def test_mount_shows_its_configuration_masked(campusfs, new_mount, cluster, load
 def test_manual_describes_every_key_with_its_default_and_bounds(keys):
     described = {}
     for line in MAN_PAGE.read_text().splitlines():
-        if match := re.fullmatch(r'\.It Cm (\w+)(?: No \(default: ([^;)]*)(?:; ([^)]*))?\))?', line):
+        if match := re.fullmatch(r'\.It Cm (\w+)(?: No(?: \(default: ([^;)]*)(?:; ([^)]*))?\))?(?: \[reload\])?)?', line):
             described[match[1]] = (match[2], match[3])
     assert set(described) == set(keys)
     for name, key in keys.items():

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/config_keys.h"
 #include "base/config_pairs.h"
+#include "base/config_reload.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -615,6 +616,16 @@ static int load_file(struct loader *l, const char *path)
     return read_file(l, path);
 }
 
+/* For regions that a reload adds: the array must stay where it is. */
+static bool make_room(struct config *config)
+{
+    struct config_region *regions = reallocarray(config->regions, CONFIG_MAX_REGIONS, sizeof *regions);
+    if (!regions)
+        return false;
+    config->regions = regions;
+    return true;
+}
+
 static void loader_clear(struct loader *l)
 {
     for (enum section section = 0; section < SECTION_NONE; section++)
@@ -629,6 +640,8 @@ int config_load(const char *path, struct config **out, struct buf *errors)
     CLEANUP(loader_clear) struct loader l = {.errors = errors, .config = calloc(1, sizeof *l.config)};
     if (!l.config)
         return -ENOMEM;
+    pthread_mutex_init(&l.config->lock, NULL);
+    atomic_init(&l.config->refs, 1);
     const char *file = find_file(path);
     int r = load_file(&l, file);
     if (r < 0)
@@ -639,7 +652,7 @@ int config_load(const char *path, struct config **out, struct buf *errors)
     build_keys(&l);
     build_sections(&l);
     check_whole(&l);
-    if (l.broke)
+    if (l.broke || !make_room(l.config))
         return -ENOMEM;
     if (l.failed)
         return -EINVAL;
@@ -651,6 +664,12 @@ void config_free(struct config *config)
 {
     if (!config)
         return;
+    config_put(config->now);
+    config_put(config);
+}
+
+void config_destroy(struct config *config)
+{
     for (size_t i = 0; i < config->nshards; i++)
         free(config->shards[i].name);
     for (size_t i = 0; i < config->nnodes; i++) {
@@ -666,9 +685,10 @@ void config_free(struct config *config)
     free(config->regions);
     free(config->access);
     for (const struct config_key *key = config_keys; key->name; key++)
-        if (key->type == CONFIG_TEXT || key->type == CONFIG_PATH || key->type == CONFIG_CHOICE)
+        if (config_key_is_text(key))
             free(*(char **)((char *)config + key->offset));
     free(config->path);
+    pthread_mutex_destroy(&config->lock);
     free(config);
 }
 

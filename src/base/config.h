@@ -16,10 +16,16 @@
  *   [collections]
  *   payment-methods = owner=root group=billing mode=0600
  *
- * Read-only once loaded, so that threads share it without a lock.
+ * Threads share it without a lock: read-only once loaded, but for what a reload (base/config_reload.h)
+ * changes in the one that a mount serves. That one stays at its address, and its members are of three kinds:
+ * numbers of keys that can be reloaded are atomic and always those in force; regions are only ever added, one
+ * by one, `nregions` last; all else stays as it was at the mount. Who wants the whole as it is in force now,
+ * texts and nodes too, holds a snapshot by config_hold().
  */
 #pragma once
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -76,18 +82,24 @@ struct config {
     char *admin_password;  /* as password, for admin_user; secret */
     char *passfile;        /* NULL = libpq's own rules */
     char *service_options; /* further libpq keywords for every node (sslmode, sslrootcert, ...), may be "" */
-    unsigned pool_size;    /* connections a node, 8; one more watches it */
-    unsigned pool_waiters; /* operations that may wait for a connection of one shard, 64 */
-    int64_t connect_timeout_ms; /* 2000 */
-    int64_t timeout_ms;         /* 5000: deadline of one file operation */
-    int64_t max_lag_ms;        /* 10000: a replica further behind is read only when nothing better is there */
-    size_t max_lag_bytes;      /* 64 MiB: the same; 0 = any */
-    unsigned primary_reads;    /* percent of the primary's connections for what no replica can answer, 75 */
-    bool stale_refused;        /* stale_reads = serve | refuse */
-    int64_t failover_wait_ms;  /* 10000: how long a write waits for a primary, never longer than timeout_ms */
-    unsigned failover_writes;  /* so many of a shard may, 64 */
-    size_t failover_size;      /* bytes of them, 16 MiB */
-    bool unprotected_degrades; /* unprotected = report | degrade */
+    _Atomic unsigned pool_size;   /* connections a node, 8; one more watches it */
+    _Atomic unsigned pool_min;    /* of these are kept open, 1 */
+    _Atomic int64_t pool_idle_ms; /* 300000: one beyond them is closed when unused for so long; 0 = never */
+    _Atomic int64_t pool_lifetime_ms;   /* 3600000: the greatest age of a connection; 0 = any */
+    _Atomic unsigned pool_waiters;      /* operations that may wait for a connection of one shard, 64 */
+    _Atomic int64_t connect_timeout_ms; /* 2000 */
+    _Atomic int64_t timeout_ms;         /* 5000: deadline of one file operation */
+    _Atomic int64_t
+        max_lag_ms; /* 10000: a replica further behind is read only when nothing better is there */
+    _Atomic size_t max_lag_bytes; /* 64 MiB: the same; 0 = any */
+    _Atomic unsigned
+        primary_reads;          /* percent of the primary's connections for what no replica can answer, 75 */
+    _Atomic bool stale_refused; /* stale_reads = serve | refuse */
+    _Atomic int64_t
+        failover_wait_ms; /* 10000: how long a write waits for a primary, never longer than timeout_ms */
+    _Atomic unsigned failover_writes;  /* so many of a shard may, 64 */
+    _Atomic size_t failover_size;      /* bytes of them, 16 MiB */
+    _Atomic bool unprotected_degrades; /* unprotected = report | degrade */
 
     /* [campusfs]: MongoDB */
     char *mongodb_uri;          /* "" = none configured; secret */
@@ -97,33 +109,38 @@ struct config {
 
     /* [campusfs]: the mount */
     bool read_only;
-    bool conflicts_overwrite; /* conflicts = refuse | overwrite */
-    bool credentials;         /* credentials = off | on: whether the tree has the collection */
-    uid_t uid;                /* owner of every file, default: who mounts */
-    gid_t gid;
-    mode_t file_mode;        /* 0640 */
-    mode_t dir_mode;         /* 0750 */
-    int64_t cache_ttl_ms;    /* 1000: how long what has been read may be believed unasked */
-    size_t cache_size;       /* bytes of documents kept, 20 MiB */
-    size_t page_rows;        /* rows a keyset page, 1000 */
-    size_t document_max;     /* bytes, 1 MiB */
-    size_t scratch_size;     /* bytes of scratch files, all collections, 256 MiB */
-    size_t scratch_files;    /* their number, 100000 */
-    int64_t scratch_keep_ms; /* 1 day: an untouched scratch name outlives its maker for so long */
-    size_t refused_size;     /* bytes kept in .refused/, 16 MiB */
-    size_t refused_files;    /* 1000 */
-    size_t errors_size;      /* bytes of errors.jsonl, 1 MiB */
-    char *state_dir;         /* "" = keep none */
-    char *log_level;         /* error, warning, info, debug */
+    _Atomic bool conflicts_overwrite; /* conflicts = refuse | overwrite */
+    bool credentials;                 /* credentials = off | on: whether the tree has the collection */
+    _Atomic uid_t uid;                /* owner of every file, default: who mounts */
+    _Atomic gid_t gid;
+    _Atomic mode_t file_mode;        /* 0640 */
+    _Atomic mode_t dir_mode;         /* 0750 */
+    int64_t cache_ttl_ms;            /* 1000: how long what has been read may be believed unasked */
+    size_t cache_size;               /* bytes of documents kept, 20 MiB */
+    _Atomic size_t page_rows;        /* rows a keyset page, 1000 */
+    _Atomic size_t document_max;     /* bytes, 1 MiB */
+    size_t scratch_size;             /* bytes of scratch files, all collections, 256 MiB */
+    size_t scratch_files;            /* their number, 100000 */
+    _Atomic int64_t scratch_keep_ms; /* 1 day: an untouched scratch name outlives its maker for so long */
+    _Atomic size_t refused_size;     /* bytes kept in .refused/, 16 MiB */
+    _Atomic size_t refused_files;    /* 1000 */
+    size_t errors_size;              /* bytes of errors.jsonl, 1 MiB */
+    char *state_dir;                 /* "" = keep none */
+    char *log_level;                 /* error, warning, info, debug */
 
     struct config_shard *shards;
     size_t nshards;
     struct config_node *nodes;
     size_t nnodes;
     struct config_region *regions;
-    size_t nregions;
+    _Atomic size_t nregions;
     struct config_access *access;
     size_t naccess;
+
+    /* base/config_reload.c */
+    atomic_uint refs;
+    pthread_mutex_t lock; /* guards `now` */
+    struct config *now;   /* what was loaded last, NULL = this one; a reference */
 };
 
 /*
@@ -132,7 +149,15 @@ struct config {
  * -ENOENT, -EACCES, -EINVAL.
  */
 int config_load(const char *path, struct config **out, struct buf *errors);
+/* Ends the one that config_load() gave; snapshots of it that are held live on. Takes NULL. */
 void config_free(struct config *config);
+
+/*
+ * The configuration in force: a snapshot that never changes, until config_put(). Of one that was never
+ * reloaded, itself.
+ */
+const struct config *config_hold(const struct config *config);
+void config_put(const struct config *snapshot);
 
 /* Writes the whole configuration back as INI with secrets masked, for .campusfs/config. */
 int config_dump(const struct config *config, struct buf *out);

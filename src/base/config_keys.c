@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -19,39 +20,48 @@ enum { KIB = 1024, MIB = 1024 * 1024 };
 
 const struct config_key config_keys[] = {
     {"database", CONFIG_TEXT, FIELD(database), "campusfs", .help = "database of every shard"},
-    {"user", CONFIG_TEXT, FIELD(user), "campusfs_rw", .help = "role that the mount connects as"},
-    {"password", CONFIG_TEXT, FIELD(password), NULL, .secret = true,
+    {"user", CONFIG_TEXT, FIELD(user), "campusfs_rw", .reload = true,
+     .help = "role that the mount connects as"},
+    {"password", CONFIG_TEXT, FIELD(password), NULL, .secret = true, .reload = true,
      .help = "password of user; better kept in passfile"},
-    {"admin_user", CONFIG_TEXT, FIELD(admin_user), "postgres", .help = "role that init and seed connect as"},
-    {"admin_password", CONFIG_TEXT, FIELD(admin_password), NULL, .secret = true,
+    {"admin_user", CONFIG_TEXT, FIELD(admin_user), "postgres", .reload = true,
+     .help = "role that init and seed connect as"},
+    {"admin_password", CONFIG_TEXT, FIELD(admin_password), NULL, .secret = true, .reload = true,
      .help = "password of admin_user; better kept in passfile"},
-    {"passfile", CONFIG_PATH, FIELD(passfile), NULL, .help = "password file in the format of ~/.pgpass"},
-    {"service_options", CONFIG_TEXT, FIELD(service_options), "",
+    {"passfile", CONFIG_PATH, FIELD(passfile), NULL, .reload = true,
+     .help = "password file in the format of ~/.pgpass"},
+    {"service_options", CONFIG_TEXT, FIELD(service_options), "", .reload = true,
      .help = "further libpq keywords for every node, such as sslmode=verify-full"},
-    {"pool_size", CONFIG_COUNT, FIELD(pool_size), "8", 1, 200,
+    {"pool_size", CONFIG_COUNT, FIELD(pool_size), "8", 1, 200, .reload = true,
      .help = "connections to one node, besides one that watches it"},
-    {"pool_waiters", CONFIG_COUNT, FIELD(pool_waiters), "64", 0, 10000,
+    {"pool_min", CONFIG_COUNT, FIELD(pool_min), "1", 0, 200, .reload = true,
+     .help = "connections to one node that are kept open"},
+    {"pool_idle", CONFIG_DURATION, FIELD(pool_idle_ms), "5min", 0, 86400000, .reload = true,
+     .help = "a further connection is closed when nobody has used it for so long; 0: never"},
+    {"pool_lifetime", CONFIG_DURATION, FIELD(pool_lifetime_ms), "1h", 0, INT64_C(30) * 24 * 3600 * 1000,
+     .reload = true, .help = "every connection is replaced before it is older; 0: never"},
+    {"pool_waiters", CONFIG_COUNT, FIELD(pool_waiters), "64", 0, 10000, .reload = true,
      .help = "operations that may wait for a connection of one shard"},
-    {"connect_timeout", CONFIG_DURATION, FIELD(connect_timeout_ms), "2s", 10, 60000,
+    {"connect_timeout", CONFIG_DURATION, FIELD(connect_timeout_ms), "2s", 10, 60000, .reload = true,
      .help = "how long one attempt to connect may take"},
-    {"timeout", CONFIG_DURATION, FIELD(timeout_ms), "5s", 100, 600000,
+    {"timeout", CONFIG_DURATION, FIELD(timeout_ms), "5s", 100, 600000, .reload = true,
      .help = "how long one file operation may take in all"},
-    {"max_lag", CONFIG_DURATION, FIELD(max_lag_ms), "10s", 0, 86400000,
+    {"max_lag", CONFIG_DURATION, FIELD(max_lag_ms), "10s", 0, 86400000, .reload = true,
      .help = "a replica further behind is read only when nothing better is there"},
-    {"max_lag_bytes", CONFIG_SIZE, FIELD(max_lag_bytes), "64MB", 0, 1024 * GIB,
+    {"max_lag_bytes", CONFIG_SIZE, FIELD(max_lag_bytes), "64MB", 0, 1024 * GIB, .reload = true,
      .help = "the same in bytes of WAL; 0: any"},
-    {"stale_reads", CONFIG_SWITCH, FIELD(stale_refused), "serve", .choices = "serve | refuse",
+    {"stale_reads", CONFIG_SWITCH, FIELD(stale_refused), "serve", .choices = "serve | refuse", .reload = true,
      .help = "what becomes of a read that no node can answer up to date"},
-    {"primary_reads", CONFIG_COUNT, FIELD(primary_reads), "75", 1, 100,
+    {"primary_reads", CONFIG_COUNT, FIELD(primary_reads), "75", 1, 100, .reload = true,
      .help = "percent of a primary's connections for reads that no replica can answer"},
-    {"failover_wait", CONFIG_DURATION, FIELD(failover_wait_ms), "10s", 0, 600000,
+    {"failover_wait", CONFIG_DURATION, FIELD(failover_wait_ms), "10s", 0, 600000, .reload = true,
      .help = "how long a save waits for a shard's next primary, never longer than timeout"},
-    {"failover_writes", CONFIG_COUNT, FIELD(failover_writes), "64", 0, 10000,
+    {"failover_writes", CONFIG_COUNT, FIELD(failover_writes), "64", 0, 10000, .reload = true,
      .help = "how many saves of a shard may wait so"},
-    {"failover_size", CONFIG_SIZE, FIELD(failover_size), "16MB", 0, GIB,
+    {"failover_size", CONFIG_SIZE, FIELD(failover_size), "16MB", 0, GIB, .reload = true,
      .help = "how large these may be together"},
     {"unprotected", CONFIG_SWITCH, FIELD(unprotected_degrades), "report", .choices = "report | degrade",
-     .help = "what a primary without a synchronous standby is to health"},
+     .reload = true, .help = "what a primary without a synchronous standby is to health"},
     {"mongodb_uri", CONFIG_TEXT, FIELD(mongodb_uri), "", .secret = true,
      .help = "MongoDB of media and preferences; empty: there are none"},
     {"mongodb_pool_size", CONFIG_COUNT, FIELD(mongodb_pool_size), "16", 1, 200,
@@ -62,35 +72,37 @@ const struct config_key config_keys[] = {
      .help = "how often names of media are read anew where MongoDB has no change streams"},
     {"read_only", CONFIG_BOOL, FIELD(read_only), "no", .help = "refuse every change with EROFS"},
     {"conflicts", CONFIG_SWITCH, FIELD(conflicts_overwrite), "refuse", .choices = "refuse | overwrite",
-     .help = "what a save does to a row that has changed since it was read"},
+     .reload = true, .help = "what a save does to a row that has changed since it was read"},
     {"credentials", CONFIG_SWITCH, FIELD(credentials), "off", .choices = "off | on",
      .help = "whether the tree has the password hashes, for backups"},
-    {"uid", CONFIG_USER, FIELD(uid), NULL, .help = "owner of every file; unset: who mounts"},
-    {"gid", CONFIG_GROUP, FIELD(gid), NULL, .help = "group of every file; unset: that of who mounts"},
-    {"file_mode", CONFIG_MODE, FIELD(file_mode), "0640", .help = "mode of a file, octal"},
-    {"dir_mode", CONFIG_MODE, FIELD(dir_mode), "0750", .help = "mode of a folder, octal"},
+    {"uid", CONFIG_USER, FIELD(uid), NULL, .reload = true, .help = "owner of every file; unset: who mounts"},
+    {"gid", CONFIG_GROUP, FIELD(gid), NULL, .reload = true,
+     .help = "group of every file; unset: that of who mounts"},
+    {"file_mode", CONFIG_MODE, FIELD(file_mode), "0640", .reload = true, .help = "mode of a file, octal"},
+    {"dir_mode", CONFIG_MODE, FIELD(dir_mode), "0750", .reload = true, .help = "mode of a folder, octal"},
     {"cache_ttl", CONFIG_DURATION, FIELD(cache_ttl_ms), "1s", 0, 60000,
      .help = "how late a change made elsewhere may be seen; 0: nothing is kept"},
     {"cache_size", CONFIG_SIZE, FIELD(cache_size), "20MB", 0, 64 * GIB, .help = "documents kept in memory"},
-    {"page_rows", CONFIG_ROWS, FIELD(page_rows), "1000", 1, 10000, .help = "rows read at once by a listing"},
-    {"document_max", CONFIG_SIZE, FIELD(document_max), "1MB", KIB, 64 * MIB,
+    {"page_rows", CONFIG_ROWS, FIELD(page_rows), "1000", 1, 10000, .reload = true,
+     .help = "rows read at once by a listing"},
+    {"document_max", CONFIG_SIZE, FIELD(document_max), "1MB", KIB, 64 * MIB, .reload = true,
      .help = "largest document of a row"},
     {"scratch_size", CONFIG_SIZE, FIELD(scratch_size), "256MB", 0, 64 * GIB,
      .help = "memory for scratch files, all folders together"},
     {"scratch_files", CONFIG_ROWS, FIELD(scratch_files), "100000", 0, 100000000,
      .help = "number of scratch files"},
     {"scratch_keep", CONFIG_DURATION, FIELD(scratch_keep_ms), "24h", 0, INT64_C(30) * 24 * 3600 * 1000,
-     .help = "how long an untouched scratch file outlives the process that made it"},
-    {"refused_size", CONFIG_SIZE, FIELD(refused_size), "16MB", 0, GIB,
+     .reload = true, .help = "how long an untouched scratch file outlives the process that made it"},
+    {"refused_size", CONFIG_SIZE, FIELD(refused_size), "16MB", 0, GIB, .reload = true,
      .help = "memory for refused documents"},
-    {"refused_files", CONFIG_ROWS, FIELD(refused_files), "1000", 0, 1000000,
+    {"refused_files", CONFIG_ROWS, FIELD(refused_files), "1000", 0, 1000000, .reload = true,
      .help = "number of refused documents"},
     {"errors_size", CONFIG_SIZE, FIELD(errors_size), "1MB", 4 * KIB, GIB,
      .help = "size of .campusfs/errors.jsonl"},
     {"state_dir", CONFIG_PATH, FIELD(state_dir), "",
      .help = "folder for what is to survive the mount; empty: nothing is"},
     {"log_level", CONFIG_CHOICE, FIELD(log_level), "info", .choices = "error | warning | info | debug",
-     .help = "what the log holds"},
+     .reload = true, .help = "what the log holds"},
     {NULL},
 };
 
@@ -388,4 +400,62 @@ int config_key_print(const struct config_key *key, const struct config *config, 
         return buf_printf(out, "%u", (unsigned)*(const gid_t *)field);
     }
     return -EINVAL;
+}
+
+bool config_key_is_text(const struct config_key *key)
+{
+    return key->type == CONFIG_TEXT || key->type == CONFIG_PATH || key->type == CONFIG_CHOICE;
+}
+
+static size_t width_of(const struct config_key *key)
+{
+    switch (key->type) {
+    case CONFIG_BOOL:
+    case CONFIG_SWITCH:
+        return sizeof(bool);
+    case CONFIG_COUNT:
+    case CONFIG_MODE:
+    case CONFIG_USER:
+    case CONFIG_GROUP:
+        return sizeof(unsigned);
+    default:
+        return sizeof(int64_t);
+    }
+}
+static_assert(sizeof(mode_t) == sizeof(unsigned) && sizeof(uid_t) == sizeof(unsigned) &&
+                  sizeof(gid_t) == sizeof(unsigned) && sizeof(size_t) == sizeof(int64_t),
+              "the widths of the keys' fields");
+
+bool config_key_equal(const struct config_key *key, const struct config *one, const struct config *other)
+{
+    const void *a = (const char *)one + key->offset, *b = (const char *)other + key->offset;
+    if (!config_key_is_text(key))
+        return memcmp(a, b, width_of(key)) == 0;
+    const char *left = *(char *const *)a, *right = *(char *const *)b;
+    return strcmp(left ? left : "", right ? right : "") == 0;
+}
+
+int config_key_copy(const struct config_key *key, const struct config *from, struct config *to)
+{
+    const void *source = (const char *)from + key->offset;
+    void *field = (char *)to + key->offset;
+    if (config_key_is_text(key)) {
+        const char *text = *(char *const *)source;
+        if (text)
+            return replace_text(field, text) ? 0 : -ENOMEM;
+        free(*(char **)field);
+        *(char **)field = NULL;
+        return 0;
+    }
+    switch (width_of(key)) {
+    case sizeof(bool):
+        __atomic_store_n((bool *)field, *(const bool *)source, __ATOMIC_RELAXED);
+        return 0;
+    case sizeof(unsigned):
+        __atomic_store_n((unsigned *)field, *(const unsigned *)source, __ATOMIC_RELAXED);
+        return 0;
+    default:
+        __atomic_store_n((int64_t *)field, *(const int64_t *)source, __ATOMIC_RELAXED);
+        return 0;
+    }
 }

@@ -34,6 +34,7 @@ struct config_key {
     int64_t min, max;     /* bounds of a number, both 0 = none */
     const char *choices;  /* "a | b | c" */
     bool secret;          /* masked wherever it is shown */
+    bool reload;          /* a mount takes another value without being mounted anew (base/config_reload.h) */
     const char *help;
 };
 
@@ -57,6 +58,13 @@ int config_key_bounds(const struct config_key *key, struct buf *out);
 
 /* Writes the value as it could be read back; a secret that is set becomes "********". */
 int config_key_print(const struct config_key *key, const struct config *config, struct buf *out);
+
+/* Whether two configurations have the same value. */
+bool config_key_equal(const struct config_key *key, const struct config *one, const struct config *other);
+/* Gives `to` the value of `from`: threads may be reading a number, nobody a text. -ENOMEM. */
+int config_key_copy(const struct config_key *key, const struct config *from, struct config *to);
+/* Whether its value is a text on the heap. */
+bool config_key_is_text(const struct config_key *key);
 
 /* The same parsers, for the values of the other sections. False when it is none. */
 bool config_parse_number(const char *text, int64_t min, int64_t max, int64_t *out);
