@@ -424,6 +424,18 @@ bool conn_usable(struct conn *conn)
     return !standby || (strcmp(standby, "on") == 0) == conn->role.standby;
 }
 
+int64_t conn_opened(const struct conn *conn)
+{
+    return conn->opened;
+}
+
+unsigned conn_count_prepared(struct conn *conn)
+{
+    unsigned news = (unsigned)(conn->nprepared - conn->ncounted);
+    conn->ncounted = conn->nprepared;
+    return news;
+}
+
 const char *conn_node(const struct conn *conn)
 {
     return conn->node;

@@ -83,6 +83,10 @@ struct conn_step {
  * database, ...).
  */
 int conn_open(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f);
+/* clock_now_ms() when it was opened. */
+int64_t conn_opened(const struct conn *conn);
+/* How many statements have been prepared on it since this was last asked. */
+unsigned conn_count_prepared(struct conn *conn);
 /* The name of the database that a connection would lead to, cut to `size`. False when the words are no good.
  */
 bool conn_database(const struct conn_target *target, char *out, size_t size);

@@ -13,6 +13,8 @@ struct conn {
     const char *node;
     const struct pg_statement **prepared; /* known to the server on this connection */
     size_t nprepared;
+    size_t ncounted; /* of these have been told of by conn_count_prepared() */
+    int64_t opened;  /* clock_now_ms() */
     struct conn_role role;
     bool broken;      /* can only be closed */
     bool unconfirmed; /* a commit was answered that no synchronous standby has confirmed */

@@ -110,7 +110,10 @@ static int connect_failed(struct conn *conn, int err, const char *why, struct fa
             head--; /* the severity, in the server's language */
         break;
     }
-    return fail_set(f, err, "node %s: %.*s%.*s", conn->node, head, text, (int)strcspn(rest, "\n"), rest);
+    /* OpenSSL has said more, and libpq does not pass it on. */
+    bool unverified = memmem(text, (size_t)len, "certificate verify failed", 25) != NULL;
+    return fail_set(f, err, "node %s: %.*s%.*s%s", conn->node, head, text, (int)strcspn(rest, "\n"), rest,
+                    unverified ? " (signed by none of sslrootcert, expired, not valid yet, or revoked)" : "");
 }
 
 static int connect_wait(struct conn *conn, const struct op *op, struct fail *f)
@@ -137,6 +140,7 @@ static int words_collect(struct words *w, const struct conn_target *target, PQco
     word_add(w, "user", target->user);
     word_add(w, "password", target->password);
     word_add(w, "passfile", target->passfile);
+    word_add(w, "application_name", "campusfs");
     word_add(w, "gssencmode", "disable"); /* its handshake would wait inside libpq */
     word_add(w, "keepalives_idle", "5");
     word_add(w, "keepalives_interval", "2");
@@ -166,7 +170,6 @@ static int connect_start(struct conn *conn, const struct conn_target *target, st
     if (r < 0)
         return r;
     word_add(&w, "options", session.data);
-    word_add(&w, "application_name", "campusfs");
     word_add(&w, "client_encoding", "UTF8");
     conn->pg = PQconnectStartParams(w.keys, w.values, 0);
     if (!conn->pg)
@@ -183,6 +186,7 @@ int conn_open(const struct conn_target *target, const struct op *op, struct conn
         return fail_set(f, ENOMEM, "node %s: out of memory", target->node);
     conn->node = target->node;
     int64_t begun = clock_now_us();
+    conn->opened = clock_now_ms();
     int r = connect_start(conn, target, f);
     if (r == 0)
         r = connect_wait(conn, op, f);

@@ -25,7 +25,7 @@ void attempt_explain(const struct attempt *attempt, struct fail *why)
         return;
     *why = (struct fail){.err = 0};
     if (pool_why_not(attempt->node->pool, why) == 0)
-        fail_set(why, EIO, "node %s: was out of use", attempt->node->config->name);
+        fail_set(why, EIO, "node %s: was out of use", attempt->node->name);
 }
 
 int shard_pause(const struct op *op, int64_t ms)

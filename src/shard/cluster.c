@@ -2,7 +2,6 @@
 
 #include "base/parallel.h"
 #include "shard/shard_private.h"
-#include "shard/target.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -34,31 +33,19 @@ static void build_facts(struct shard *shard)
 
 static int build_shard(struct shard *shard, const struct config *config, size_t index, struct fence *fence)
 {
+    int r = 0;
     shard->config = config;
     shard->self = &config->shards[index];
     shard->index = index;
     shard->fence = fence;
     build_facts(shard);
-    shard->nodes = calloc(config->nnodes, sizeof *shard->nodes);
+    shard->nodes = calloc(CONFIG_MAX_NODES, sizeof *shard->nodes);
     if (!shard->nodes)
         return -ENOMEM;
-    for (size_t i = 0; i < config->nnodes; i++) {
-        if (config->nodes[i].shard != index)
-            continue;
-        struct pool_settings settings = {
-            .target = target_of_node(config, i),
-            .size = config->pool_size,
-            .waiting = &shard->waiting,
-            .waiters_max = config->pool_waiters,
-            .connect_timeout_ms = config->connect_timeout_ms,
-        };
-        struct node *node = &shard->nodes[shard->nnodes];
-        *node = (struct node){.shard = shard, .config = &config->nodes[i], .pool = pool_new(&settings)};
-        if (!node->pool)
-            return -ENOMEM;
-        shard->nnodes++;
-    }
-    return 0;
+    for (size_t i = 0; r == 0 && i < config->nnodes; i++)
+        if (config->nodes[i].shard == index)
+            r = member_add(shard, config, i);
+    return r;
 }
 
 static struct cluster *cluster_new(const struct config *config)
@@ -90,10 +77,8 @@ void cluster_close(struct cluster *cluster)
         return;
     for (size_t s = 0; s < cluster->nshards; s++) {
         struct shard *shard = &cluster->shards[s];
-        for (size_t n = 0; n < shard->nnodes; n++) {
-            watch_stop(&shard->nodes[n]);
-            pool_free(shard->nodes[n].pool);
-        }
+        for (size_t n = 0; n < shard->nnodes; n++)
+            member_clear(&shard->nodes[n]);
         free(shard->nodes);
         pthread_cond_destroy(&shard->changed);
         pthread_mutex_destroy(&shard->lock);
@@ -118,7 +103,7 @@ static void look_at_node(void *arg, size_t index)
     if (node_connect(node, true, &look->standby, &look->why) < 0)
         pool_fail(node->pool, &look->why);
     else
-        pool_mend(node->pool);
+        pool_mend(node->pool, &look->why);
 }
 
 /*
@@ -220,6 +205,18 @@ int cluster_open(const struct config *config, struct cluster **out, struct fail 
     }
     *out = cluster;
     return 0;
+}
+
+int cluster_reload(struct cluster *cluster, struct fail *f)
+{
+    const struct config *now = config_hold(cluster->config);
+    int r = 0;
+    for (size_t s = 0; s < cluster->nshards; s++) {
+        int one = members_follow(&cluster->shards[s], now, f);
+        r = r < 0 ? r : one;
+    }
+    config_put(now);
+    return r;
 }
 
 /* ---- what there is ---- */

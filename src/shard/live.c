@@ -38,7 +38,7 @@ struct node_live shard_node_live(struct shard *shard, size_t index)
     pthread_mutex_lock(&shard->lock);
     bool lag = node->facts.known && node->facts.err == 0;
     struct node_live live = {
-        .name = node->config->name,
+        .name = node->name,
         .state = node->state,
         .since_ms = now - node->since,
         .lag_ms = lag ? node->facts.lag_ms : NODE_LAG_UNKNOWN,
@@ -58,7 +58,7 @@ bool shard_node_named(struct shard *shard, const char *name, struct node_live *o
 {
     for (size_t i = 0; i < shard->nnodes; i++) {
         *out = shard_node_live(shard, i);
-        if (strcmp(out->name, name) == 0)
+        if (strcmp(out->name, name) == 0 && !atomic_load(&shard->nodes[i].retired))
             return true;
     }
     return false;
@@ -124,6 +124,8 @@ static int node_metrics(struct cluster *cluster, const struct node_family *famil
     for (size_t s = 0; s < cluster_shards(cluster); s++) {
         struct shard *shard = cluster_shard(cluster, s);
         for (size_t i = 0; r == 0 && i < shard_nodes(shard); i++) {
+            if (atomic_load(&shard->nodes[i].retired))
+                continue;
             struct node_live node = shard_node_live(shard, i);
             int64_t value = family->value(&node);
             if (value >= 0)
@@ -140,6 +142,8 @@ static int state_metrics(struct cluster *cluster, struct buf *out)
     for (size_t s = 0; s < cluster_shards(cluster); s++) {
         struct shard *shard = cluster_shard(cluster, s);
         for (size_t i = 0; r == 0 && i < shard_nodes(shard); i++) {
+            if (atomic_load(&shard->nodes[i].retired))
+                continue;
             struct node_live node = shard_node_live(shard, i);
             for (enum node_state state = 0; r == 0 && state < NODE_STATES; state++)
                 r = buf_printf(out, "campusfs_node_state{shard=\"%s\",node=\"%s\",state=\"%s\"} %d\n",

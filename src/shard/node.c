@@ -54,7 +54,7 @@ static void begin_history(struct shard *shard, const struct node *node)
 static void change_state(struct shard *shard, struct node *node, enum node_state to, struct change *change)
 {
     *change = (struct change){.node = node, .from = node->state, .to = to, .timeline = node->facts.timeline};
-    node_explain(node->config->name, to, &node->facts, &shard->facts, &change->why);
+    node_explain(node->name, to, &node->facts, &shard->facts, &change->why);
     node->failures += to >= NODE_SCHEMA && node->state < NODE_SCHEMA && node->state != NODE_CONNECTING;
     node->state = to;
     node->since = clock_now_ms();
@@ -102,7 +102,7 @@ static bool settle_one(struct shard *shard, struct change *change)
 static void tell_change(const struct change *change)
 {
     const struct node *node = change->node;
-    const char *shard = node->shard->self->name, *name = node->config->name;
+    const char *shard = node->shard->self->name, *name = node->name;
     const char *from = node_state_name(change->from), *to = node_state_name(change->to);
     struct fail why = change->why;
     bool away = change->to >= NODE_SCHEMA;
@@ -222,6 +222,17 @@ void node_note(struct shard *shard, struct node *node, const struct conn_role *r
     note(node, role, POOLED);
 }
 
+void node_unlearn(struct node *node)
+{
+    struct shard *shard = node->shard;
+    pthread_mutex_lock(&shard->lock);
+    node->facts = (struct node_facts){.lag_ms = NODE_LAG_UNKNOWN};
+    node->asked = clock_now_ms();
+    node->connect_us = node->query_us = 0;
+    pthread_mutex_unlock(&shard->lock);
+    node_settle(shard);
+}
+
 int node_ask(struct node *node, const struct op *op, struct fail *f)
 {
     struct conn_role role;
@@ -238,12 +249,12 @@ static bool node_stopping(void *arg)
 
 int node_connect(struct node *node, bool strict, bool *standby, struct fail *f)
 {
-    const struct config *config = node->shard->config;
-    struct conn_target target = target_of_node(config, (size_t)(node->config - config->nodes));
-    struct op op = op_within(config->connect_timeout_ms);
+    struct op op = op_within(node->shard->config->connect_timeout_ms);
     op.interrupted = node_stopping;
     op.arg = node;
-    int r = conn_open(&target, &op, &node->monitor, f);
+    struct target *target = pool_target(node->pool);
+    int r = conn_open(target_conn(target), &op, &node->monitor, f);
+    target_put(target);
     if (r < 0) {
         node_silent(node, op_left_ms(&op) == 0);
         schema_explain(f);
@@ -284,7 +295,7 @@ void node_foresee(struct node *node, struct fail *f)
     survey(shard, facts);
     enum node_state state = node_judge(&node->facts, &shard->facts, NODE_CONNECTING);
     if (!node_state_is_read(state))
-        node_explain(node->config->name, state, &node->facts, &shard->facts, f);
+        node_explain(node->name, state, &node->facts, &shard->facts, f);
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -376,7 +387,7 @@ int node_find_replica(struct shard *shard, uint64_t tried, bool lagging)
         if (!fits || (tried >> i & 1) || !pool_ready(node->pool))
             continue;
         unsigned load = pool_load(node->pool);
-        struct rank rank = {load < shard->config->pool_size, node->config->priority, load};
+        struct rank rank = {load < shard->config->pool_size, node->priority, load};
         if (found < 0 || outranks(&rank, &best)) {
             found = (int)i;
             best = rank;
@@ -424,9 +435,11 @@ void node_why_not(struct shard *shard, struct fail *f)
         const struct node *node = &shard->nodes[i];
         struct fail why = {.err = 0};
         size_t len = strlen(f->message);
+        if (atomic_load(&node->retired))
+            continue;
         if (pool_why_not(node->pool, &why) == 0) {
             pthread_mutex_lock(&shard->lock);
-            node_explain(node->config->name, node->state, &node->facts, &shard->facts, &why);
+            node_explain(node->name, node->state, &node->facts, &shard->facts, &why);
             pthread_mutex_unlock(&shard->lock);
         }
         if (why.err)

@@ -1,53 +1,32 @@
-#include "shard/pool.h"
+#include "shard/pool_private.h"
 
+#include "base/cleanup.h"
 #include "base/log.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { WAIT_SLICE_MS = 50 };
-
-/* One who stands in line; on its own stack. What it is given, it is given under the lock. */
-struct waiter {
-    pthread_cond_t cond;
-    struct waiter *next;
-    struct conn *conn; /* a connection handed over */
-    bool may_open;     /* or the right to open one, counted in `open` already */
-    bool sent_away;    /* or the pool has failed */
+enum {
+    CROWDED_MS = 50, /* a server without room is asked again after this; doubles */
+    CROWDED_MAX_MS = 2000,
 };
 
-struct pool {
-    struct pool_settings settings;
-    pthread_mutex_t lock; /* guards what follows */
-    struct conn **idle;   /* a stack, room for settings.size */
-    unsigned nidle;
-    unsigned open; /* idle, busy and being opened */
-    struct waiter *first, **last;
-    bool failed;
-    struct fail why;
-    int64_t renewed; /* connections that asked the node's role before are closed */
-    bool woken;
-    pthread_cond_t changed; /* failed or woken, for the watcher */
-};
-
-struct pool *pool_new(const struct pool_settings *settings)
+struct pool *pool_new(const struct pool_settings *settings, _Atomic unsigned *waiting)
 {
     struct pool *pool = calloc(1, sizeof *pool);
-    struct conn **idle = calloc(settings->size, sizeof *idle);
-    if (!pool || !idle) {
-        free(pool);
-        free(idle);
+    if (!pool)
         return NULL;
-    }
+    pool->node = target_conn(settings->target)->node;
+    pool->waiting = waiting;
     pool->settings = *settings;
-    pool->idle = idle;
+    target_hold(settings->target);
     pool->last = &pool->first;
     pool->failed = true;
-    fail_set(&pool->why, EIO, "node %s: not connected yet", settings->target.node);
+    pool->seed = (unsigned)(uintptr_t)pool ^ (unsigned)clock_now_ms();
+    fail_set(&pool->why, EIO, "node %s: not connected yet", pool->node);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->changed, NULL);
     return pool;
@@ -58,50 +37,54 @@ void pool_free(struct pool *pool)
     if (!pool)
         return;
     for (unsigned i = 0; i < pool->nidle; i++)
-        conn_close(pool->idle[i]);
-    free(pool->idle);
+        conn_close(pool->idle[i].conn);
+    target_put(pool->settings.target);
     pthread_cond_destroy(&pool->changed);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
 
-/* ---- under the lock ---- */
-
-static struct waiter *line_pop(struct pool *pool)
+static void close_all(struct conn **conns, unsigned n)
 {
-    struct waiter *waiter = pool->first;
-    if (waiter) {
-        pool->first = waiter->next;
-        if (!pool->first)
-            pool->last = &pool->first;
-        pthread_cond_signal(&waiter->cond);
+    while (n)
+        conn_close(conns[--n]);
+}
+
+void pool_configure(struct pool *pool, const struct pool_settings *settings)
+{
+    struct conn *idle[POOL_SIZE_MAX];
+    unsigned n = 0;
+    pthread_mutex_lock(&pool->lock);
+    struct target *old = pool->settings.target;
+    pool->settings = *settings;
+    if (target_equal(old, settings->target)) {
+        pool->settings.target = old;
+        old = NULL;
+    } else {
+        target_hold(settings->target);
+        n = pool_steal_idle(pool, idle, POOL_RELOADED);
+        pool->reloaded = clock_now_ms() + 1; /* those of this very millisecond, too */
+        pool->open_after = 0;
     }
-    return waiter;
+    slots_share(pool);
+    pool->woken = true;
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+    close_all(idle, n);
+    target_put(old);
 }
 
-static void line_remove(struct pool *pool, struct waiter *waiter)
+struct target *pool_target(struct pool *pool)
 {
-    for (struct waiter **at = &pool->first; *at; at = &(*at)->next) {
-        if (*at != waiter)
-            continue;
-        *at = waiter->next;
-        if (!waiter->next)
-            pool->last = at;
-        return;
-    }
+    pthread_mutex_lock(&pool->lock);
+    struct target *target = target_hold(pool->settings.target);
+    pthread_mutex_unlock(&pool->lock);
+    return target;
 }
 
-/* A connection has gone: the next in line may open another. */
-static void slot_release(struct pool *pool)
-{
-    struct waiter *waiter = line_pop(pool);
-    if (waiter)
-        waiter->may_open = true;
-    else
-        pool->open--;
-}
+/* ---- out of use and in again ---- */
 
-/* True when the pool was in use until now, and the caller is to say so. */
+/* With the lock. True when the pool was in use until now, and the caller is to say so. */
 static bool begin_failing(struct pool *pool, const struct fail *why)
 {
     bool news = !pool->failed;
@@ -113,84 +96,124 @@ static bool begin_failing(struct pool *pool, const struct fail *why)
     return news;
 }
 
-/* Takes all idle connections out, for the caller to close without the lock. */
-static unsigned steal_idle(struct pool *pool, struct conn **out)
+void pool_fail(struct pool *pool, const struct fail *why)
 {
-    unsigned n = pool->nidle;
-    for (unsigned i = 0; i < n; i++)
-        out[i] = pool->idle[i];
-    pool->nidle = 0;
-    pool->open -= n;
-    return n;
-}
-
-/* ---- waiting ---- */
-
-/* Waits for a signal for so long at most. */
-static void wait_on(struct pool *pool, pthread_cond_t *cond, int64_t ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    pthread_cond_clockwait(cond, &pool->lock, CLOCK_MONOTONIC, &until);
-}
-
-static void wait_slice(struct pool *pool, struct waiter *waiter, const struct op *op)
-{
-    int64_t left = op_left_ms(op);
-    wait_on(pool, &waiter->cond, op->interrupted && left > WAIT_SLICE_MS ? WAIT_SLICE_MS : left);
-}
-
-static bool is_served(const struct waiter *waiter)
-{
-    return waiter->conn || waiter->may_open || waiter->sent_away;
-}
-
-/* An operation may be interrupted because of this very pool's state, which takes the lock to be known. */
-static bool asked_unlocked(struct pool *pool, const struct op *op)
-{
-    pthread_mutex_unlock(&pool->lock);
-    bool interrupted = op_interrupted(op);
+    struct conn *idle[POOL_SIZE_MAX];
     pthread_mutex_lock(&pool->lock);
-    return interrupted;
+    unsigned n = pool_steal_idle(pool, idle, POOL_FAILED);
+    bool news = begin_failing(pool, why);
+    pthread_mutex_unlock(&pool->lock);
+    if (news)
+        log_warning("%s: out of use", why->message);
+    close_all(idle, n);
 }
 
-/* Stands in line. On 0 the waiter holds a connection or may open one. */
-static int wait_in_line(struct pool *pool, struct waiter *waiter, const struct op *op, struct fail *f)
+void pool_renew(struct pool *pool)
 {
-    const struct pool_settings *s = &pool->settings;
-    if (atomic_fetch_add(s->waiting, 1) >= s->waiters_max) {
-        atomic_fetch_sub(s->waiting, 1);
-        return fail_set(f, EIO, "node %s: all %u connections are busy and %u operations wait already",
-                        s->target.node, s->size, s->waiters_max);
+    struct conn *idle[POOL_SIZE_MAX];
+    pthread_mutex_lock(&pool->lock);
+    unsigned n = pool_steal_idle(pool, idle, POOL_ROLE);
+    pool->renewed = clock_now_ms();
+    slots_share(pool);
+    pthread_mutex_unlock(&pool->lock);
+    close_all(idle, n);
+}
+
+/* ---- connecting ---- */
+
+/* Connects to what is the target when that has been done: a reload may come in between. */
+static int connect_node(struct pool *pool, const struct op *op, struct conn **out, struct fail *f)
+{
+    for (;;) {
+        struct op attempt = *op;
+        pthread_mutex_lock(&pool->lock);
+        struct target *target = target_hold(pool->settings.target);
+        int64_t latest = clock_now_ms() + pool->settings.connect_timeout_ms;
+        pthread_mutex_unlock(&pool->lock);
+        if (attempt.deadline > latest)
+            attempt.deadline = latest;
+        int r = conn_open(target_conn(target), &attempt, out, f);
+        pthread_mutex_lock(&pool->lock);
+        bool current = target == pool->settings.target;
+        pthread_mutex_unlock(&pool->lock);
+        target_put(target);
+        if (r < 0 || current)
+            return r;
+        conn_close(STEAL(*out));
     }
-    int r = 0;
-    *pool->last = waiter;
-    pool->last = &waiter->next;
-    while (r == 0 && !is_served(waiter)) {
-        bool interrupted = asked_unlocked(pool, op);
-        if (is_served(waiter))
-            break;
-        if (interrupted)
-            r = fail_set(f, EINTR, "node %s: interrupted while waiting for a connection", s->target.node);
-        else if (op_left_ms(op) == 0)
-            r = fail_set(f, EIO, "node %s: none of its %u connections came free in time", s->target.node,
-                         s->size);
+}
+
+/* With the lock: the server has no room for one more. */
+static void put_off(struct pool *pool)
+{
+    int64_t pause = (int64_t)CROWDED_MS << (pool->crowded < 6 ? pool->crowded : 6);
+    if (pause > CROWDED_MAX_MS)
+        pause = CROWDED_MAX_MS;
+    pool->crowded++;
+    pool->open_after = clock_now_ms() + pause / 2 + rand_r(&pool->seed) % (pause + 1);
+}
+
+int pool_open_one(struct pool *pool, const struct op *op, struct conn **out, struct fail *f)
+{
+    struct fail why = {.err = 0};
+    bool news = false;
+    int r = connect_node(pool, op, out, &why);
+    pthread_mutex_lock(&pool->lock);
+    if (r == 0) {
+        pool->count.opened++;
+        pool->crowded = 0;
+        pool->open_after = 0;
+    } else if (why.err == EINTR || op_left_ms(op) == 0) {
+        slot_release(pool); /* too little time of one caller says nothing against the node */
+    } else {
+        bool room = strcmp(why.sqlstate, "53300") != 0;
+        pool->count.open_failed++;
+        pool->open--;
+        if (!room)
+            put_off(pool);
+        if (room || pool->open == 0)
+            news = begin_failing(pool, &why);
         else
-            wait_slice(pool, waiter, op);
+            r = -EAGAIN;
     }
-    atomic_fetch_sub(s->waiting, 1);
-    if (r < 0)
-        line_remove(pool, waiter);
-    else if (waiter->sent_away)
-        r = fail_set(f, pool->why.err, "%s", pool->why.message);
+    pthread_mutex_unlock(&pool->lock);
+    if (news)
+        log_warning("%s: out of use", why.message);
+    if (r < 0 && f && f->err == 0)
+        *f = why;
     return r;
 }
+
+int pool_mend(struct pool *pool, struct fail *f)
+{
+    struct fail why = {.err = 0};
+    struct conn *conn = NULL;
+    pthread_mutex_lock(&pool->lock);
+    bool opens = pool->open < pool->settings.size;
+    pool->open += opens;
+    struct op op = op_within(pool->settings.connect_timeout_ms);
+    pthread_mutex_unlock(&pool->lock);
+    int r = opens ? connect_node(pool, &op, &conn, &why) : 0;
+    pthread_mutex_lock(&pool->lock);
+    pool->count.opened += conn != NULL;
+    pool->count.open_failed += r < 0;
+    if (r < 0) {
+        pool->open--;
+        pool->why = why;
+    } else {
+        pool->failed = false;
+        pool->crowded = 0;
+        pool->open_after = 0;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (conn)
+        pool_give(pool, conn);
+    if (r < 0 && f && f->err == 0)
+        *f = why;
+    return r;
+}
+
+/* ---- taking and giving ---- */
 
 /*
  * Yields a connection that was idle, or NULL with the right to open one. Called and left with the lock.
@@ -203,50 +226,16 @@ static int claim(struct pool *pool, const struct op *op, struct conn **out, stru
             *f = pool->why;
         return -pool->why.err;
     }
+    pool->count.takes++;
     if (!pool->first && pool->nidle) {
-        *out = pool->idle[--pool->nidle];
+        *out = pool->idle[--pool->nidle].conn;
         return 0;
     }
-    if (!pool->first && pool->open < pool->settings.size) {
+    if (!pool->first && slot_free(pool, clock_now_ms())) {
         pool->open++;
         return 0;
     }
-    struct waiter waiter = {.conn = NULL};
-    pthread_cond_init(&waiter.cond, NULL);
-    int r = wait_in_line(pool, &waiter, op, f);
-    pthread_cond_destroy(&waiter.cond);
-    *out = waiter.conn;
-    return r;
-}
-
-/* ---- connecting ---- */
-
-static int connect_node(struct pool *pool, const struct op *op, struct conn **out, struct fail *f)
-{
-    struct op attempt = *op;
-    int64_t latest = clock_now_ms() + pool->settings.connect_timeout_ms;
-    if (attempt.deadline > latest)
-        attempt.deadline = latest;
-    return conn_open(&pool->settings.target, &attempt, out, f);
-}
-
-static int open_for(struct pool *pool, const struct op *op, struct conn **out, struct fail *f)
-{
-    struct fail why = {.err = 0};
-    int r = connect_node(pool, op, out, &why);
-    if (r == 0)
-        return 0;
-    pthread_mutex_lock(&pool->lock);
-    slot_release(pool);
-    /* Too little time of one caller, or too many clients at the server, say nothing against the node. */
-    bool busy = pool->open > 0 && strcmp(why.sqlstate, "53300") == 0;
-    bool news = why.err != EINTR && !busy && op_left_ms(op) > 0 && begin_failing(pool, &why);
-    pthread_mutex_unlock(&pool->lock);
-    if (news)
-        log_warning("%s: out of use", why.message);
-    if (f && f->err == 0)
-        *f = why;
-    return r;
+    return line_wait(pool, op, out, f);
 }
 
 int pool_take(struct pool *pool, const struct op *op, struct conn **out, struct fail *f)
@@ -258,81 +247,52 @@ int pool_take(struct pool *pool, const struct op *op, struct conn **out, struct 
         pthread_mutex_unlock(&pool->lock);
         if (r < 0)
             return r;
-        if (!conn)
-            return open_for(pool, op, out, f);
+        if (!conn) {
+            struct fail why = {.err = 0};
+            r = pool_open_one(pool, op, out, &why);
+            if (r == -EAGAIN)
+                continue; /* in line, for one of those that there are */
+            if (r < 0 && f && f->err == 0)
+                *f = why;
+            return r;
+        }
         if (conn_usable(conn)) {
             *out = conn;
             return 0;
         }
-        conn_close(conn);
-        pthread_mutex_lock(&pool->lock);
-        slot_release(pool);
-        pthread_mutex_unlock(&pool->lock);
+        pool_give(pool, conn);
     }
 }
 
 void pool_give(struct pool *pool, struct conn *conn)
 {
     bool usable = conn_usable(conn);
+    int64_t now = clock_now_ms();
     pthread_mutex_lock(&pool->lock);
-    if (usable && !pool->failed && conn_role(conn)->asked >= pool->renewed) {
+    pool->count.prepared += conn_count_prepared(conn);
+    enum pool_closed reason = pool_judge(pool, conn, usable, now);
+    if (reason == POOL_REASONS) {
         struct waiter *waiter = line_pop(pool);
         if (waiter)
             waiter->conn = conn;
         else
-            pool->idle[pool->nidle++] = conn;
+            pool->idle[pool->nidle++] = (struct idle){conn, now};
         conn = NULL;
     } else {
+        pool->count.closed[reason]++;
         slot_release(pool);
     }
     pthread_mutex_unlock(&pool->lock);
     conn_close(conn);
 }
 
-void pool_fail(struct pool *pool, const struct fail *why)
-{
-    struct conn *idle[POOL_SIZE_MAX];
-    pthread_mutex_lock(&pool->lock);
-    unsigned n = steal_idle(pool, idle);
-    bool news = begin_failing(pool, why);
-    pthread_mutex_unlock(&pool->lock);
-    if (news)
-        log_warning("%s: out of use", why->message);
-    while (n)
-        conn_close(idle[--n]);
-}
-
-void pool_renew(struct pool *pool)
-{
-    struct conn *idle[POOL_SIZE_MAX];
-    pthread_mutex_lock(&pool->lock);
-    unsigned n = steal_idle(pool, idle);
-    pool->renewed = clock_now_ms();
-    while (pool->first && pool->open < pool->settings.size) {
-        pool->open++;
-        line_pop(pool)->may_open = true;
-    }
-    pthread_mutex_unlock(&pool->lock);
-    while (n)
-        conn_close(idle[--n]);
-}
-
-void pool_mend(struct pool *pool)
-{
-    pthread_mutex_lock(&pool->lock);
-    pool->failed = false;
-    pthread_mutex_unlock(&pool->lock);
-    struct op op = op_within(pool->settings.connect_timeout_ms);
-    struct conn *conn;
-    if (pool_take(pool, &op, &conn, NULL) == 0)
-        pool_give(pool, conn);
-}
+/* ---- for the watcher, and whoever asks ---- */
 
 void pool_wait(struct pool *pool, int64_t ms)
 {
     pthread_mutex_lock(&pool->lock);
     if (!pool->woken)
-        wait_on(pool, &pool->changed, ms);
+        line_sleep(pool, &pool->changed, ms);
     pool->woken = false;
     pthread_mutex_unlock(&pool->lock);
 }
@@ -364,9 +324,7 @@ int pool_why_not(struct pool *pool, struct fail *f)
 unsigned pool_load(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    unsigned load = pool->open - pool->nidle;
-    for (const struct waiter *waiter = pool->first; waiter; waiter = waiter->next)
-        load++;
+    unsigned load = pool->open - pool->nidle + pool->nwaiting;
     pthread_mutex_unlock(&pool->lock);
     return load;
 }
@@ -374,7 +332,12 @@ unsigned pool_load(struct pool *pool)
 struct pool_stats pool_stats(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    struct pool_stats stats = {pool->open, pool->open - pool->nidle, pool->settings.size};
+    struct pool_stats stats = pool->count;
+    stats.open = pool->open;
+    stats.busy = pool->open - pool->nidle;
+    stats.max = pool->settings.size;
+    stats.min = pool->settings.min;
+    stats.waiting = pool->nwaiting;
     pthread_mutex_unlock(&pool->lock);
     return stats;
 }

@@ -195,7 +195,7 @@ static enum verdict read_standby(struct read *r, struct node *node, struct conn 
         return run_read(r, node, conn, attempt);
     }
     r->why.err = 0;
-    fail_set(&r->why, EIO, "node %s: has not replayed what this mount has written", node->config->name);
+    fail_set(&r->why, EIO, "node %s: has not replayed what this mount has written", node->name);
     return READ_ELSEWHERE;
 }
 
@@ -217,7 +217,7 @@ static enum verdict read_node(struct read *r, struct node *node, bool stale, con
     if (conn_role(conn)->standby && !r->learn) {
         verdict = read_standby(r, node, conn, stale, attempt);
     } else if (!conn_role(conn)->standby && conn_role(conn)->timeline < token_read(r->shard).timeline) {
-        fail_set(&r->why, EIO, "node %s: its history is an older one", node->config->name);
+        fail_set(&r->why, EIO, "node %s: its history is an older one", node->name);
         verdict = READ_ELSEWHERE;
     } else {
         verdict = run_read(r, node, conn, attempt);

@@ -16,8 +16,9 @@
 
 struct node {
     struct shard *shard;
-    const struct config_node *config;
-    struct pool *pool;
+    char *name;                     /* owned; messages and connections borrow it */
+    struct pool *pool;              /* knows how to reach it */
+    _Atomic int priority;           /* of several replicas the highest is read first */
     _Atomic uint64_t reads, writes; /* answered by it */
 
     /* Guarded by shard.lock: what it was when last asked, and what follows from that. */
@@ -34,6 +35,7 @@ struct node {
     pthread_t watcher;
     bool watched; /* the thread has been started */
     _Atomic bool stopping;
+    _Atomic bool retired; /* no longer in the configuration: its pool is out of use, nobody watches it */
 };
 
 /* A position in the history of a shard. Positions of different timelines do not compare; the newer one
@@ -91,11 +93,11 @@ struct shard {
     const struct config *config;
     const struct config_shard *self;
     size_t index;
-    struct fence *fence; /* the cluster's */
-    struct node *nodes;
-    size_t nnodes;
-    _Atomic unsigned waiting;                      /* operations in line at the pools */
-    _Atomic unsigned turn;                         /* so that equally loaded nodes take turns */
+    struct fence *fence;      /* the cluster's */
+    struct node *nodes;       /* room for CONFIG_MAX_NODES; one that is gone keeps its place */
+    _Atomic size_t nnodes;    /* only grows */
+    _Atomic unsigned waiting; /* operations in line at the pools */
+    _Atomic unsigned turn;    /* so that equally loaded nodes take turns */
     _Atomic uint64_t reads_replica, reads_primary; /* answered by one */
 
     pthread_mutex_t lock;   /* guards what follows and the nodes' state; innermost, never held over a wait */
@@ -165,6 +167,18 @@ bool node_give_up(struct shard *shard, enum need need);
 void node_back(struct node *node);
 /* Says why no node can be used, as -EIO. */
 void node_why_not(struct shard *shard, struct fail *f);
+
+/* What it said last counts no more: it is gone, or is another. */
+void node_unlearn(struct node *node);
+
+/* ---- members.c: which nodes there are ---- */
+
+/* A node of the configuration, not watched yet. -ENOMEM, -ENOSPC. */
+int member_add(struct shard *shard, const struct config *config, size_t index);
+/* Ends it, when nobody uses the shard any more. */
+void member_clear(struct node *node);
+/* As cluster_reload(), for one shard. */
+int members_follow(struct shard *shard, const struct config *config, struct fail *f);
 
 /* ---- watch.c: a thread a node ---- */
 

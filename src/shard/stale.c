@@ -24,10 +24,10 @@ void stale_note(struct shard *shard, const struct node *node, bool missed)
     pthread_mutex_unlock(&shard->lock);
     if (news && age != NODE_LAG_UNKNOWN)
         log_warning("shard %s: reads are answered by node %s, which may be %" PRId64 " ms behind",
-                    shard->self->name, node->config->name, age);
+                    shard->self->name, node->name, age);
     else if (news)
         log_warning("shard %s: reads are answered by node %s, nobody knows how far behind", shard->self->name,
-                    node->config->name);
+                    node->name);
 }
 
 void stale_over(struct shard *shard)

@@ -35,7 +35,7 @@ static int tx_failed(struct shard_tx *tx, struct fail *why, struct fail *f)
     attempt_explain(&tx->attempt, why);
     tx->failed = true;
     if (why->err == 0)
-        fail_set(why, EIO, "node %s: no answer", tx->node->config->name);
+        fail_set(why, EIO, "node %s: no answer", tx->node->name);
     if (f && f->err == 0)
         *f = *why;
     return -why->err;
@@ -115,7 +115,7 @@ static int tx_finish(struct shard_tx *tx, const char *command, const struct op *
     struct fail why = {.err = 0};
     *unknown = false;
     if (tx->failed)
-        return fail_set(f, EIO, "node %s: the transaction has failed", tx->node->config->name);
+        return fail_set(f, EIO, "node %s: the transaction has failed", tx->node->name);
     int r = tx_command(tx, command, op, &why);
     if (r < 0) {
         *unknown = is_open(&why);
@@ -176,7 +176,7 @@ int shard_finish_prepared(struct shard *shard, const char *gid, bool commit, con
         return 0;
     }
     if (strcmp(why.sqlstate, "42704") == 0) /* undefined_object */
-        return fail_set(f, ENOENT, "node %s: no transaction is prepared as %s", tx->node->config->name, gid);
+        return fail_set(f, ENOENT, "node %s: no transaction is prepared as %s", tx->node->name, gid);
     if (f && f->err == 0)
         *f = why;
     return r;

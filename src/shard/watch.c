@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     ASK_MS = 500,      /* from one question to the next */
@@ -89,6 +90,26 @@ static void look(struct watch *watch)
     node_settle(watch->node->shard);
 }
 
+/*
+ * A server that has no connection left for its watcher answers all the same: what the pool has is good. Its
+ * role is asked again when there is room.
+ */
+static bool is_crowded(struct node *node, const struct fail *why)
+{
+    return strcmp(why->sqlstate, "53300") == 0 && pool_ready(node->pool) && pool_stats(node->pool).open > 0;
+}
+
+static int mend(struct watch *watch, struct fail *why)
+{
+    struct node *node = watch->node;
+    int r = pool_mend(node->pool, why);
+    if (r < 0)
+        return r;
+    node_back(node);
+    look(watch);
+    return 0;
+}
+
 static void visit(struct watch *watch)
 {
     struct node *node = watch->node;
@@ -96,16 +117,18 @@ static void visit(struct watch *watch)
     int r = ask(node, &why);
     if (atomic_load(&node->stopping))
         return;
+    if (r < 0 && is_crowded(node, &why))
+        return;
+    if (r == 0 && !pool_ready(node->pool))
+        r = mend(watch, &why);
     if (r < 0) {
         pool_fail(node->pool, &why);
         if (watch->ready)
             look(watch);
         else
             put_off(watch);
-    } else if (!pool_ready(node->pool)) {
-        pool_mend(node->pool);
-        node_back(node);
-        look(watch);
+    } else {
+        pool_tend(node->pool);
     }
     node_settle(node->shard);
 }
@@ -137,6 +160,7 @@ static void *watch_main(void *arg)
 
 int watch_start(struct node *node)
 {
+    atomic_store(&node->stopping, false);
     int err = pthread_create(&node->watcher, NULL, watch_main, node);
     node->watched = err == 0;
     return -err;

@@ -58,7 +58,7 @@ static enum ending judge(struct write *w, const struct conn_step *steps, enum co
     if (steps[0].done && !steps[0].unconfirmed && !fenced)
         return WRITE_DONE;
     if (steps[0].done)
-        fail_set(why, EIO, "node %s: committed, but %s", attempt->node->config->name,
+        fail_set(why, EIO, "node %s: committed, but %s", attempt->node->name,
                  fenced ? "another was the primary already" : "no synchronous standby has confirmed it");
     attempt_explain(attempt, why);
     w->why = *why;

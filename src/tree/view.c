@@ -11,6 +11,7 @@
 #include "media/init.h"
 #include "shard/health.h"
 #include "shard/live.h"
+#include "shard/pool_metrics.h"
 #include "shard/schema.h"
 #include "tree/tree_media.h"
 
@@ -31,7 +32,9 @@ static int render_health(struct tree *tree, const struct caller *caller, struct 
     int64_t patience = tree->config->connect_timeout_ms;
     struct op op = op_within(patience < HEALTH_MS ? patience : HEALTH_MS);
     (void)caller;
-    int r = health_probe(tree->config, tree->cluster, &op, &health, &status);
+    const struct config *now = config_hold(tree->config);
+    int r = health_probe(now, tree->cluster, &op, &health, &status);
+    config_put(now);
     if (r == 0 && tree->config->mongodb_uri[0] && media_ping(tree->config->mongodb_uri, &op, &mongodb) == 0) {
         if (!json_is_true(json_object_get(mongodb, "reachable")) && status == HEALTH_OK)
             json_object_set_new(health, "status", json_string("degraded"));
@@ -77,13 +80,26 @@ static int render_metrics(struct tree *tree, const struct caller *caller, struct
                        (unsigned long long)__atomic_load_n(&tree->errors[i], __ATOMIC_RELAXED));
     r = r < 0 ? r : store_metrics(tree->store, out);
     r = r < 0 ? r : cluster_metrics(tree->cluster, out);
+    r = r < 0 ? r : pool_metrics(tree->cluster, out);
     return r == 0 && tree->media ? media_metrics(tree->media, out) : r;
 }
 
 static int render_config(struct tree *tree, const struct caller *caller, struct buf *out)
 {
     (void)caller;
-    return config_dump(tree->config, out);
+    const struct config *now = config_hold(tree->config);
+    int r = config_dump(now, out);
+    config_put(now);
+    return r;
+}
+
+static int render_reload(struct tree *tree, const struct caller *caller, struct buf *out)
+{
+    (void)caller;
+    pthread_mutex_lock(&tree->lock);
+    int r = buf_add_text(out, tree->reload ? tree->reload : "");
+    pthread_mutex_unlock(&tree->lock);
+    return r;
 }
 
 static int render_errors(struct tree *tree, const struct caller *caller, struct buf *out)
@@ -101,7 +117,7 @@ static int render_version(struct tree *tree, const struct caller *caller, struct
 
 static const struct view views[] = {
     {"config", render_config},   {"errors.jsonl", render_errors}, {"health.json", render_health},
-    {"metrics", render_metrics}, {"version", render_version},
+    {"metrics", render_metrics}, {"version", render_version},     {"reload", render_reload},
 };
 
 const struct view *view_at(size_t index)
@@ -167,7 +183,7 @@ static const char readme_head[] =
     "and tried again:  mv .refused/ID.json ID.json\n"
     "\n"
     "Never listed, but there by name:\n"
-    "  .campusfs/health.json, metrics, config, errors.jsonl, version\n"
+    "  .campusfs/health.json, metrics, config, errors.jsonl, version, reload\n"
     "  .next-id, .refused/ and .deleted/ in each collection; what was deleted within a day comes\n"
     "  back by  mv .deleted/ID.json ID.json\n"
     "\n"
@@ -176,13 +192,36 @@ static const char readme_head[] =
     "\n"
     "Regions:";
 
+static int render_readme(struct tree *tree, struct buf *out)
+{
+    int r = buf_add_text(out, readme_head);
+    for (size_t i = 0; r == 0 && i < tree->config->nregions; i++)
+        r = buf_printf(out, " %s", tree->config->regions[i].name);
+    return r < 0 ? r : buf_add_text(out, "\nManual: campusfs(8), campusfs.conf(5).\n");
+}
+
+int view_readme_renew(struct tree *tree)
+{
+    struct buf text CLEANUP(buf_clear) = {0};
+    int r = render_readme(tree, &text);
+    if (r < 0)
+        return r;
+    struct node *node = tree->readme;
+    pthread_mutex_lock(&node->lock);
+    r = node_resize(tree->nodes, node, 0);
+    if (r == 0)
+        r = node_write(tree->nodes, node, text.data, text.len, 0);
+    node->uid = tree->config->uid;
+    node->gid = tree->config->gid;
+    node->mode = tree->config->file_mode & 0444;
+    node->mtime = node->ctime;
+    pthread_mutex_unlock(&node->lock);
+    return r;
+}
+
 int view_readme(struct tree *tree, struct node **out)
 {
     struct buf text CLEANUP(buf_clear) = {0};
-    int r = buf_add_text(&text, readme_head);
-    for (size_t i = 0; r == 0 && i < tree->config->nregions; i++)
-        r = buf_printf(&text, " %s", tree->config->regions[i].name);
-    if (r == 0)
-        r = buf_add_text(&text, "\nManual: campusfs(8), campusfs.conf(5).\n");
+    int r = render_readme(tree, &text);
     return r < 0 ? r : text_node(tree, &text, tree->config->file_mode & 0444, out);
 }
