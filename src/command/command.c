@@ -12,6 +12,7 @@ const struct command commands[] = {
     {"init", "bring every shard and MongoDB to the current schema", command_init},
     {"seed", "fill the cluster with sample data", command_seed},
     {"mount", "mount the tree", command_mount},
+    {"reload", "have a mount take its configuration anew", command_reload},
     {"health", "probe every node; exit 0 healthy, 1 degraded, 2 down", command_health},
     {"status", "what each node is to its shard, once or with --watch; exit codes of health", command_status},
     {"version", "versions of program, schema and libraries", command_version},

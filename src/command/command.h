@@ -54,6 +54,7 @@ int command_health(int argc, char **argv);
 int command_help_topic(int argc, char **argv);
 int command_init(int argc, char **argv);
 int command_mount(int argc, char **argv);
+int command_reload(int argc, char **argv);
 int command_seed(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_version(int argc, char **argv);

@@ -33,10 +33,10 @@ static int config_json(void)
         variable_of(key, variable, sizeof variable);
         config_key_bounds(key, &bounds);
         json_array_append_new(keys,
-                              json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?, s:b, s:s}", "name", key->name,
+                              json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?, s:b, s:b, s:s}", "name", key->name,
                                         "variable", variable, "type", config_type_words(key->type), "bounds",
                                         bounds.data, "choices", key->choices, "default", key->fallback,
-                                        "secret", key->secret, "help", key->help));
+                                        "secret", key->secret, "reload", key->reload, "help", key->help));
         buf_clear(&bounds);
     }
     return command_print_json(keys);
@@ -52,6 +52,7 @@ static int config_text(void)
                key->choices ? key->choices : config_type_words(key->type));
         if (key->fallback && *key->fallback)
             printf("; default %s", key->fallback);
+        printf("%s", key->reload ? "; can be reloaded" : "");
         putchar('\n');
     }
     printf(

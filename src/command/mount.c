@@ -14,13 +14,15 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "command/command.h"
+#include "command/reloader.h"
 #include "fuse/session.h"
 
 static const char help_text[] =
     "Usage: campusfs mount [OPTION...] DIR\n"
     "\n"
     "Mounts the tree at DIR, an existing folder. Returns when the mount answers, and serves it in\n"
-    "the background until it is unmounted (fusermount3 -u DIR) or gets SIGTERM.\n"
+    "the background until it is unmounted (fusermount3 -u DIR) or gets SIGTERM. By SIGHUP it\n"
+    "takes the configuration anew, as by \"campusfs reload DIR\".\n"
     "\n"
     "Options:\n"
     "  --foreground     serve in the foreground, log on standard error\n"
@@ -79,7 +81,27 @@ static void raise_descriptor_limit(void)
     }
 }
 
-static int serve_tree(const struct config *config, struct cluster *cluster, struct mongo *mongo,
+/* Serves until the mount ends; meanwhile a thread waits for SIGHUP. */
+static int run_session(struct config *config, struct cluster *cluster, struct tree *tree,
+                       struct session *session, struct mount_options *options, const sigset_t *signals,
+                       struct fail *f)
+{
+    struct reloader *reloader = NULL;
+    int r = reloader_start(config, command_config_path(), options->read_only, cluster, tree, &reloader);
+    if (r < 0) {
+        fail_set(f, -r, "cannot start a thread: %s", strerrordesc_np(-r));
+        return COMMAND_DOWN;
+    }
+    session_serve(session, tree, became_ready, options);
+    r = session_run(session, signals); /* only this thread is to be interrupted */
+    reloader_stop(reloader);
+    if (r < 0)
+        fail_set(f, -r, "%s: the connection to the kernel failed", options->directory);
+    log_info("unmounting %s", options->directory);
+    return r < 0 ? COMMAND_REFUSED : COMMAND_OK;
+}
+
+static int serve_tree(struct config *config, struct cluster *cluster, struct mongo *mongo,
                       struct mount_options *options, const sigset_t *signals, struct fail *f)
 {
     struct session *session = NULL;
@@ -89,14 +111,8 @@ static int serve_tree(const struct config *config, struct cluster *cluster, stru
         code = COMMAND_DOWN;
         r = tree_open(config, cluster, mongo, session_invalidate, session, &tree, f);
     }
-    if (r == 0) {
-        session_serve(session, tree, became_ready, options);
-        r = session_run(session, signals); /* only this thread is to be interrupted */
-        code = r < 0 ? COMMAND_REFUSED : COMMAND_OK;
-        if (r < 0)
-            fail_set(f, -r, "%s: the connection to the kernel failed", options->directory);
-        log_info("unmounting %s", options->directory);
-    }
+    if (r == 0)
+        code = run_session(config, cluster, tree, session, options, signals, f);
     tree_quiet(tree);
     session_end(session);
     tree_close(tree);
@@ -104,7 +120,7 @@ static int serve_tree(const struct config *config, struct cluster *cluster, stru
 }
 
 /* All in one process: connections, tree, loop. Signals are held back from the threads that these start. */
-static int serve(const struct config *config, struct mount_options *options)
+static int serve(struct config *config, struct mount_options *options)
 {
     struct fail f = {0};
     struct cluster *cluster = NULL;
@@ -116,6 +132,7 @@ static int serve(const struct config *config, struct mount_options *options)
     raise_descriptor_limit();
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
+    sigaddset(&before, SIGHUP); /* the reloader's alone */
     int code = COMMAND_DOWN;
     int r = cluster_open(config, &cluster, &f);
     if (r == 0 && *config->mongodb_uri) /* contacts no server: rows work without it */
@@ -144,7 +161,7 @@ static int wait_for_daemon(pid_t pid, int fd)
     return WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : COMMAND_REFUSED;
 }
 
-static int serve_in_background(const struct config *config, struct mount_options *options)
+static int serve_in_background(struct config *config, struct mount_options *options)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0) {

@@ -17,7 +17,11 @@
 #include "entity/freshness.h"
 #include "fuse/session_private.h"
 
-enum { IDLE_THREADS = 10, SPARE_THREADS = 32 };
+enum {
+    IDLE_THREADS = 10,
+    SPARE_THREADS = 32,
+    LEAST_MAX_THREADS = 1024, /* a reload may enlarge the pools; threads are made when they are needed */
+};
 
 /* A daemon that was killed leaves a mount on which everything is ENOTCONN; nothing can be mounted over it. */
 static void detach_dead_mount(const char *mountpoint)
@@ -122,9 +126,11 @@ void session_invalidate(void *arg, uint64_t nodeid)
  * thread from the others. */
 static unsigned max_threads(const struct config *config)
 {
-    return (unsigned)((FRESHNESS_WAITERS + config->pool_waiters + config->failover_writes) * config->nshards +
-                      config->pool_size * config->nnodes) +
-           config->mongodb_pool_size + MONGO_WAITERS + SPARE_THREADS;
+    unsigned n =
+        (unsigned)((FRESHNESS_WAITERS + config->pool_waiters + config->failover_writes) * config->nshards +
+                   config->pool_size * config->nnodes) +
+        config->mongodb_pool_size + MONGO_WAITERS + SPARE_THREADS;
+    return n > LEAST_MAX_THREADS ? n : LEAST_MAX_THREADS;
 }
 
 int session_run(struct session *session, const sigset_t *signals)

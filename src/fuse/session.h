@@ -28,8 +28,8 @@ void session_serve(struct session *session, struct tree *tree, void (*ready)(voi
  */
 void session_invalidate(void *session, uint64_t nodeid);
 
-/* Lets the `signals` through (a mask for this thread) once they are handled. Serves until SIGTERM, SIGINT,
- * SIGHUP or an unmount. 0, or -errno when the device failed. */
+/* Lets the `signals` through (a mask for this thread) once they are handled. Serves until SIGTERM, SIGINT or
+ * an unmount; SIGHUP would end it, too, were it let through. 0, or -errno when the device failed. */
 int session_run(struct session *session, const sigset_t *signals);
 
 /* Unmounts when still mounted, and frees; NULL is ignored. */

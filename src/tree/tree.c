@@ -31,31 +31,6 @@ struct process caller_process(const struct caller *caller)
 
 /* Opening and closing */
 
-static void access_prepare(struct tree *tree)
-{
-    const struct config *config = tree->config;
-    for (size_t i = 0; i < COLLECTIONS_MAX; i++)
-        tree->access[i] = (struct access){config->uid, config->gid, config->file_mode};
-    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
-        if (c->secret)
-            tree->access[c->number].file_mode = 0400;
-    tree->media_access = (struct access){config->uid, config->gid, config->file_mode};
-    for (size_t i = 0; i < config->naccess; i++) {
-        const struct config_access *a = &config->access[i];
-        const struct collection *c = collection_of_folder(a->collection);
-        bool media = tree->media && strcmp(a->collection, MEDIA_FOLDER) == 0;
-        if (!c && !media) {
-            log_warning("%s:%u: there is no collection %s", config->path ? config->path : "environment",
-                        a->line, a->collection);
-            continue;
-        }
-        struct access *to = c ? &tree->access[c->number] : &tree->media_access;
-        to->uid = a->uid != (uid_t)-1 ? a->uid : to->uid;
-        to->gid = a->gid != (gid_t)-1 ? a->gid : to->gid;
-        to->file_mode = a->mode != (mode_t)-1 ? a->mode : to->file_mode;
-    }
-}
-
 static void tell_of_row(void *arg, const struct row_key *key, uint64_t rev)
 {
     struct tree *tree = arg;
@@ -73,6 +48,13 @@ static void folders_changed(struct tree *tree, unsigned collection, unsigned reg
     for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
         if (c->global == (region == 0) && (collection == 0 || collection == c->number))
             folder_changed(tree, c->number, region);
+}
+
+void tree_outdated(struct tree *tree, const struct row_key *key)
+{
+    told_outdated(tree->told, key, 0);
+    told_outdated(tree->told_deleted, key, 0);
+    folders_changed(tree, key->collection, key->region);
 }
 
 /* Something has changed, and perhaps not here: the kernel believes it no longer. In a feed's thread. */
@@ -124,8 +106,7 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
     tree->locks = locks_new(LOCKS_MAX);
     tree->report = report_new(config->errors_size);
     tree->refused = refused_new();
-    access_prepare(tree);
-    if (!tree->nodes || !tree->scratch || !tree->notes || !tree->memory || !tree->report || !tree->refused ||
+    if (tree_access_renew(tree, config) < 0 || !tree->nodes || !tree->scratch || !tree->notes || !tree->memory || !tree->report || !tree->refused ||
         !tree->told || !tree->told_deleted || !tree->locks || view_readme(tree, &tree->readme) < 0) {
         tree_close(tree);
         return fail_set(f, ENOMEM, "out of memory");
@@ -186,6 +167,7 @@ void tree_close(struct tree *tree)
     told_free(tree->told_deleted);
     locks_free(tree->locks);
     store_close(tree->store);
+    tree_access_free(tree);
     pthread_mutex_destroy(&tree->lock);
     free(tree);
 }

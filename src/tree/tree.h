@@ -55,6 +55,13 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
 void tree_quiet(struct tree *tree);
 void tree_close(struct tree *tree);
 
+/*
+ * Follows the configuration in force after a reload: owners, modes, regions. -ENOMEM. What .campusfs/reload
+ * says is the second's text, a copy; -ENOMEM.
+ */
+int tree_reload(struct tree *tree);
+int tree_show_reload(struct tree *tree, const char *text);
+
 int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
                 struct entry *entry);
 void tree_forget(struct tree *tree, uint64_t nodeid, uint64_t n);

@@ -20,6 +20,15 @@ struct access {
     mode_t file_mode;
 };
 
+/* Of media, where a file says nothing of its own: no collection has this number. */
+enum { ACCESS_MEDIA = 0 };
+
+/* Owners and modes of all collections. A reload makes another one; who still reads the old one may. */
+struct access_table {
+    struct access of[COLLECTIONS_MAX];
+    struct access_table *before;
+};
+
 /* Revisions that are open, so that fstat() of an outdated one is still answered. */
 struct open_revision {
     struct map_entry entry;
@@ -52,8 +61,9 @@ struct tree {
     struct node *readme; /* a reference; never changes */
     void (*invalidate)(void *arg, uint64_t nodeid);
     void *invalidate_arg;
-    struct access access[COLLECTIONS_MAX]; /* constant */
-    struct access media_access;            /* constant: where a file says nothing of its own */
+    _Atomic(const struct access *) access; /* [collection.number] and [ACCESS_MEDIA]; of the newest of `accesses` */
+    struct access_table *accesses;         /* the reloading thread's: all that ever were, newest first */
+    char *reload;                          /* `lock`: what became of the last reload; NULL = nobody says */
     int64_t kernel_ms;  /* constant: how long the kernel may believe what the database said */
     int64_t started_at; /* clock_now_ms() */
 
@@ -70,6 +80,9 @@ struct tree {
 };
 
 /* tree.c */
+/* What was told of a row (id 0: of all of a collection, 0 = any, and region) the kernel is to believe no
+ * longer. */
+void tree_outdated(struct tree *tree, const struct row_key *key);
 void attr_revision(const struct tree *tree, const struct row_key *key, const struct revision *revision,
                    struct stat *attr);
 void attr_node(struct node *node, struct stat *attr);
@@ -102,6 +115,11 @@ int mistaken_name(struct tree *tree, const struct row_key *folder, const char *n
 /* The path of a name in a collection's folder, whatever it is. */
 void path_of_name(const struct tree *tree, const struct row_key *folder, const char *name, char *out,
                   size_t size);
+
+/* tree_reload.c */
+/* 1 when owners or modes are other now, 0 when they are not, -ENOMEM. */
+int tree_access_renew(struct tree *tree, const struct config *config);
+void tree_access_free(struct tree *tree);
 
 /* draft.c: what becomes a row, and how. */
 struct save {
@@ -211,5 +229,7 @@ uint64_t view_ino(size_t index);          /* its st_ino */
 const struct view *view_named(const char *name);
 /* The README of the mount: follows from the configuration alone. */
 int view_readme(struct tree *tree, struct node **out);
+/* Writes it anew: there are other regions. */
+int view_readme_renew(struct tree *tree);
 /* A snapshot of a generated text as a node with a reference. */
 int view_node(struct tree *tree, const struct caller *caller, const struct view *view, struct node **out);

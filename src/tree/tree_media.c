@@ -53,7 +53,7 @@ int report_media(struct tree *tree, unsigned region, uint64_t folder, const char
 static void attr_common(const struct tree *tree, int32_t mode, mode_t usual, int64_t uid, int64_t gid,
                         struct timespec time, struct stat *attr)
 {
-    const struct access *access = &tree->media_access;
+    const struct access *access = &tree->access[ACCESS_MEDIA];
     attr->st_mode |= mode >= 0 ? (mode_t)mode : usual;
     attr->st_uid = uid >= 0 ? (uid_t)uid : access->uid;
     attr->st_gid = gid >= 0 ? (gid_t)gid : access->gid;
@@ -76,7 +76,7 @@ void attr_media_file(const struct tree *tree, unsigned region, uint64_t ino,
                           .st_mode = S_IFREG,
                           .st_nlink = 1,
                           .st_size = (off_t)revision->length};
-    attr_common(tree, revision->mode, tree->media_access.file_mode, revision->uid, revision->gid,
+    attr_common(tree, revision->mode, tree->access[ACCESS_MEDIA].file_mode, revision->uid, revision->gid,
                 timespec_of_ns(revision->mtime_ns), attr);
 }
 
@@ -97,8 +97,8 @@ void media_attr(struct tree *tree, const struct caller *caller, unsigned region,
     struct op op = caller->op;
     int64_t soon = clock_now_ms() + COUNT_WAIT_MS;
     op.deadline = op.deadline < soon ? op.deadline : soon;
-    attr->st_uid = tree->media_access.uid;
-    attr->st_gid = tree->media_access.gid;
+    attr->st_uid = tree->access[ACCESS_MEDIA].uid;
+    attr->st_gid = tree->access[ACCESS_MEDIA].gid;
     attr->st_nlink = 2 + (index ? media_index_courses(index, &op) : 0);
 }
 
