@@ -263,3 +263,30 @@ def test_a_slow_statement_times_out_and_its_server_stays_in_use(shard):
     holder.close()
     save(path, first_name='Late')
     assert 'out of use' not in log_file.read_text()[before:]
+
+
+def test_under_a_newer_schema_saves_are_refused_and_reads_go_on(shard):
+    """Somebody upgrades the database while it is mounted by a program that does not know its functions."""
+    path = new_user(shard)
+    primary = shard.primary('emea')
+    newest = 'FROM campusfs.schema_version ORDER BY entry DESC LIMIT 1'
+
+    def refused():
+        try:
+            save(path, first_name=uuid.uuid4().hex)
+        except OSError as error:
+            return error.errno == errno.EROFS
+        return False
+
+    admin(shard, primary, f'INSERT INTO campusfs.schema_version (version, code_hash) SELECT version + 1, code_hash {newest}')
+    try:
+        assert process.wait_until(refused, 15, 0.1)
+        assert isinstance(first_name(path), str)
+        error = json.loads((shard.directory / 'mnt/.campusfs/errors.jsonl').read_text().splitlines()[-1])
+        assert error['errno'] == 'EROFS' and 'its schema is newer, version ' in error['message']
+        told = [node['error'] for part in mount_health(shard)['shards'] for node in part['nodes'] if node['name'] == primary.name]
+        assert 'its schema is newer' in told[0]
+    finally:
+        admin(shard, primary, f'DELETE FROM campusfs.schema_version WHERE entry = (SELECT entry {newest})')
+    assert process.wait_until(lambda: not refused(), 15, 0.1)
+    wait_for_health(shard, 'ok')

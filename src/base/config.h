@@ -153,8 +153,8 @@ int config_load(const char *path, struct config **out, struct buf *errors);
 void config_free(struct config *config);
 
 /*
- * The configuration in force: a snapshot that never changes, until config_put(). Of one that was never
- * reloaded, itself.
+ * The configuration in force: a snapshot, until config_put(), of which only what is atomic can change. Of one
+ * that was never reloaded, itself.
  */
 const struct config *config_hold(const struct config *config);
 void config_put(const struct config *snapshot);

@@ -367,6 +367,22 @@ int config_key_parse(const struct config_key *key, const char *text, const char 
     return -EINVAL;
 }
 
+/* A reload may be storing another number at this moment. */
+static unsigned load_unsigned(const void *field)
+{
+    return __atomic_load_n((const unsigned *)field, __ATOMIC_RELAXED);
+}
+
+static int64_t load_long(const void *field)
+{
+    return __atomic_load_n((const int64_t *)field, __ATOMIC_RELAXED);
+}
+
+static bool load_bool(const void *field)
+{
+    return __atomic_load_n((const bool *)field, __ATOMIC_RELAXED);
+}
+
 int config_key_print(const struct config_key *key, const struct config *config, struct buf *out)
 {
     const void *field = (const char *)config + key->offset;
@@ -378,26 +394,25 @@ int config_key_print(const struct config_key *key, const struct config *config, 
         text = *(char *const *)field;
         return buf_add_text(out, !text ? "" : key->secret && *text ? "********" : text);
     case CONFIG_COUNT:
-        return buf_printf(out, "%u", *(const unsigned *)field);
+        return buf_printf(out, "%u", load_unsigned(field));
     case CONFIG_ROWS:
-        return buf_printf(out, "%zu", *(const size_t *)field);
+        return buf_printf(out, "%" PRId64, load_long(field));
     case CONFIG_SIZE:
-        return print_with_unit((int64_t) * (const size_t *)field, size_units, out);
+        return print_with_unit(load_long(field), size_units, out);
     case CONFIG_DURATION:
-        return print_with_unit(*(const int64_t *)field, duration_units, out);
+        return print_with_unit(load_long(field), duration_units, out);
     case CONFIG_BOOL:
-        return buf_add_text(out, *(const bool *)field ? "yes" : "no");
+        return buf_add_text(out, load_bool(field) ? "yes" : "no");
     case CONFIG_SWITCH:
         text = strstr(key->choices, " | ");
-        if (*(const bool *)field)
+        if (load_bool(field))
             return buf_add_text(out, text + 3);
         return buf_add(out, key->choices, (size_t)(text - key->choices));
     case CONFIG_MODE:
-        return buf_printf(out, "%04o", (unsigned)*(const mode_t *)field);
+        return buf_printf(out, "%04o", load_unsigned(field));
     case CONFIG_USER:
-        return buf_printf(out, "%u", (unsigned)*(const uid_t *)field);
     case CONFIG_GROUP:
-        return buf_printf(out, "%u", (unsigned)*(const gid_t *)field);
+        return buf_printf(out, "%u", load_unsigned(field));
     }
     return -EINVAL;
 }

@@ -185,7 +185,7 @@ static void note(struct node *node, const struct conn_role *role, enum told_by b
 {
     struct shard *shard = node->shard;
     pthread_mutex_lock(&shard->lock);
-    if (role->asked <= node->asked) {
+    if (role->asked <= node->asked || atomic_load(&node->retired)) {
         pthread_mutex_unlock(&shard->lock);
         return; /* nothing new: what this connection was told when it was opened */
     }
@@ -220,6 +220,21 @@ void node_note(struct shard *shard, struct node *node, const struct conn_role *r
 {
     (void)shard;
     note(node, role, POOLED);
+}
+
+void node_note_schema(struct node *node, unsigned version)
+{
+    unsigned ours = schema_expected(), newer = version > ours ? version : 0;
+    if (atomic_exchange(&node->newer_schema, newer) == newer)
+        return;
+    const char *shard = node->shard->self->name;
+    if (newer)
+        log_warning(
+            "shard %s: node %s: its schema is version %u now, newer than this program's, %u: saves are "
+            "refused until a newer campusfs is mounted",
+            shard, node->name, version, ours);
+    else
+        log_info("shard %s: node %s: its schema is version %u again", shard, node->name, version);
 }
 
 void node_unlearn(struct node *node)

@@ -2,6 +2,7 @@
  * The connection to a shard's primary, for whoever writes. While there is none, as in a failover, he waits,
  * bounded in time, number and size (admit.c); a primary of an older history is none.
  */
+#include "shard/schema.h"
 #include "shard/shard_private.h"
 
 #include <errno.h>
@@ -12,6 +13,12 @@ enum { ROUND_PAUSE_MS = 25 }; /* while there is no primary */
 static int take_from(struct shard *shard, struct node *node, const struct op *op, struct conn **out,
                      struct fail *why)
 {
+    unsigned newer = atomic_load(&node->newer_schema);
+    if (newer) /* what its functions do with a document of ours nobody can say */
+        return fail_set(why, EROFS,
+                        "node %s: its schema is newer, version %u, than this program's, %u: install a newer "
+                        "campusfs and mount again",
+                        node->name, newer, schema_expected());
     if (pool_take(node->pool, op, out, why) < 0)
         return -why->err;
     node_note(shard, node, conn_role(*out));

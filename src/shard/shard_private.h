@@ -20,6 +20,7 @@ struct node {
     struct pool *pool;              /* knows how to reach it */
     _Atomic int priority;           /* of several replicas the highest is read first */
     _Atomic uint64_t reads, writes; /* answered by it */
+    _Atomic unsigned newer_schema; /* the version of its schema when this program is too old for it, else 0 */
 
     /* Guarded by shard.lock: what it was when last asked, and what follows from that. */
     struct node_facts facts; /* err is that of the pool at the last node_settle() */
@@ -168,6 +169,8 @@ void node_back(struct node *node);
 /* Says why no node can be used, as -EIO. */
 void node_why_not(struct shard *shard, struct fail *f);
 
+/* Takes note of the version of the schema that it has now. */
+void node_note_schema(struct node *node, unsigned version);
 /* What it said last counts no more: it is gone, or is another. */
 void node_unlearn(struct node *node);
 

@@ -5,6 +5,7 @@
  * growing, jittered intervals.
  */
 #include "base/cleanup.h"
+#include "shard/schema.h"
 #include "shard/shard_private.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@ enum {
     ANSWER_MS = 1000,  /* how long an answer may take */
     BACKOFF_MS = 100,  /* after a first failure; doubles */
     BACKOFF_MAX_MS = 500,
+    SCHEMA_MS = 2000,  /* from one look at the schema's version to the next */
     SETTLED_MS = 5000, /* in use for so long, a node's failures are forgotten */
 };
 
@@ -25,7 +27,8 @@ struct watch {
     bool ready;    /* as last seen */
     int64_t since; /* when that began */
     unsigned failures;
-    int64_t retry_at; /* while out of use */
+    int64_t retry_at;  /* while out of use */
+    int64_t schema_at; /* when the schema's version is to be looked at next */
     unsigned seed;
 };
 
@@ -110,6 +113,22 @@ static int mend(struct watch *watch, struct fail *why)
     return 0;
 }
 
+/* Somebody may bring the database to another schema while it is used. */
+static void look_at_schema(struct watch *watch)
+{
+    struct node *node = watch->node;
+    unsigned version, number;
+    int64_t now = clock_now_ms();
+    if (now < watch->schema_at || !node->monitor)
+        return;
+    watch->schema_at = now + about(watch, SCHEMA_MS);
+    struct op op = op_within(ANSWER_MS);
+    op.interrupted = watch_interrupted;
+    op.arg = node;
+    if (schema_read(node->monitor, &op, &version, &number, NULL) == 0)
+        node_note_schema(node, version);
+}
+
 static void visit(struct watch *watch)
 {
     struct node *node = watch->node;
@@ -128,6 +147,7 @@ static void visit(struct watch *watch)
         else
             put_off(watch);
     } else {
+        look_at_schema(watch);
         pool_tend(node->pool);
     }
     node_settle(node->shard);

@@ -208,13 +208,16 @@ int view_readme_renew(struct tree *tree)
         return r;
     struct node *node = tree->readme;
     pthread_mutex_lock(&node->lock);
-    r = node_resize(tree->nodes, node, 0);
-    if (r == 0)
+    bool same = node->content.len == text.len && memcmp(node->content.data, text.data, text.len) == 0;
+    r = same ? 0 : node_resize(tree->nodes, node, 0);
+    if (r == 0 && !same)
         r = node_write(tree->nodes, node, text.data, text.len, 0);
+    if (!same)
+        clock_gettime(CLOCK_REALTIME, &node->mtime);
+    node->ctime = node->mtime;
     node->uid = tree->config->uid;
     node->gid = tree->config->gid;
     node->mode = tree->config->file_mode & 0444;
-    node->mtime = node->ctime;
     pthread_mutex_unlock(&node->lock);
     return r;
 }
