@@ -300,14 +300,15 @@ def test_a_node_that_moves_is_found_at_its_new_place(mounted, cluster, user, mnt
 
 # ---- regions and shards
 
-def test_a_new_region_appears(mounted, sql):
-    it = mounted()
+def test_a_new_region_appears(mounted, cluster):
+    it = mounted(mongodb_uri=cluster.mongodb.uri)
     before = os.listdir(it.root / 'regions')
     assert errno_of(os.listdir, it.root / 'regions/antarctica') == 'ENOENT'
     it.add('regions', 'antarctica = number=33 shard=apac')
     assert it.taken() == (['[regions]'], [])
     assert sorted(os.listdir(it.root / 'regions')) == sorted([*before, 'antarctica'])
-    assert os.listdir(it.root / 'regions/antarctica/users') == []
+    assert os.listdir(it.root / 'regions/antarctica/users') == os.listdir(it.root / 'regions/antarctica/media') == []
+    assert set(os.listdir(it.root / 'regions/antarctica')) == set(os.listdir(it.root / 'regions/europe'))
     assert 'antarctica' in (it.root / 'README').read_text()
     assert 'antarctica = number=33 shard=apac' in it.shown()
 

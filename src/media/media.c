@@ -1,13 +1,14 @@
 #include "media/media.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 struct region_media {
     struct media *media;
     unsigned number;
-    const char *name; /* borrowed */
-    struct media_index *index;
+    const char *name;                    /* borrowed */
+    _Atomic(struct media_index *) index; /* NULL = there is no such region yet; set once, last */
 };
 
 struct media {
@@ -28,13 +29,18 @@ static void region_outdated(void *arg, bool file, uint64_t number)
 static int open_region(struct media *media, const struct config_region *from)
 {
     struct region_media *region = &media->regions[from->number];
-    *region = (struct region_media){.media = media, .number = from->number, .name = from->name};
+    region->media = media;
+    region->number = from->number;
+    region->name = from->name;
     struct media_index_options options = {.region = from->name,
                                           .wait_ms = media->config->timeout_ms,
                                           .poll_ms = media->config->media_poll_ms,
                                           .outdated = region_outdated,
                                           .arg = region};
-    return media_index_open(media->mongo, &options, &region->index);
+    struct media_index *index = NULL;
+    int r = media_index_open(media->mongo, &options, &index);
+    atomic_store(&region->index, index);
+    return r;
 }
 
 int media_open(const struct config *config, struct mongo *mongo,
@@ -57,6 +63,16 @@ int media_open(const struct config *config, struct mongo *mongo,
     }
     *out = media;
     return 0;
+}
+
+int media_follow(struct media *media)
+{
+    const struct config *config = media->config;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < config->nregions; i++)
+        if (!media_index(media, config->regions[i].number))
+            r = open_region(media, &config->regions[i]);
+    return r;
 }
 
 void media_quiet(struct media *media)

@@ -23,7 +23,9 @@ void media_close(struct media *media);
 
 struct mongo *media_mongo(struct media *media);
 struct chunk_cache *media_chunks(struct media *media);
-/* NULL for a number that is no region's. */
+/* Prepares for regions that a reload has added; one thread at a time. */
+int media_follow(struct media *media);
+/* NULL for a number that is no region's, or not yet. */
 struct media_index *media_index(struct media *media, unsigned region);
 /* The region's name; "" for none. */
 const char *media_region(const struct media *media, unsigned region);

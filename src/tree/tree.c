@@ -566,7 +566,7 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
             entry_place(tree, caller, PLACE_REGION, 0, region->number, entry);
         return region ? 0 : -ENOENT;
     case PLACE_REGION:
-        if (tree->media && strcmp(name, MEDIA_FOLDER) == 0) {
+        if (media_shown(tree, place.key.region) && strcmp(name, MEDIA_FOLDER) == 0) {
             entry_place(tree, caller, PLACE_MEDIA, 0, place.key.region, entry);
             return 0;
         }

@@ -61,11 +61,12 @@ struct tree {
     struct node *readme; /* a reference; never changes */
     void (*invalidate)(void *arg, uint64_t nodeid);
     void *invalidate_arg;
-    _Atomic(const struct access *) access; /* [collection.number] and [ACCESS_MEDIA]; of the newest of `accesses` */
-    struct access_table *accesses;         /* the reloading thread's: all that ever were, newest first */
-    char *reload;                          /* `lock`: what became of the last reload; NULL = nobody says */
-    int64_t kernel_ms;  /* constant: how long the kernel may believe what the database said */
-    int64_t started_at; /* clock_now_ms() */
+    _Atomic(const struct access *)
+        access;                    /* [collection.number] and [ACCESS_MEDIA]; of the newest of `accesses` */
+    struct access_table *accesses; /* the reloading thread's: all that ever were, newest first */
+    char *reload;                  /* `lock`: what became of the last reload; NULL = nobody says */
+    int64_t kernel_ms;             /* constant: how long the kernel may believe what the database said */
+    int64_t started_at;            /* clock_now_ms() */
 
     pthread_mutex_t lock;                  /* guards the seven below */
     struct list_entry *handles, *listings; /* struct handle, struct listing: all that are open */

@@ -229,7 +229,7 @@ static bool fixed_name(struct tree *tree, const struct place *place, size_t n, c
             return true;
         }
     }
-    if (place->kind == PLACE_REGION && tree->media && i == n) {
+    if (place->kind == PLACE_REGION && media_shown(tree, place->key.region) && i == n) {
         snprintf(name, size, "%s", MEDIA_FOLDER);
         return true;
     }

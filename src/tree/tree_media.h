@@ -15,6 +15,11 @@ enum { COLLECTION_MEDIA = 15 };
 /* For media_open(): tells the kernel. */
 void media_outdated(void *arg, unsigned region, bool file, uint64_t number);
 
+/* Whether the region has media/: not before a region that a reload has added is prepared. */
+static inline bool media_shown(const struct tree *tree, unsigned region)
+{
+    return tree->media && media_index(tree->media, region);
+}
 /* The folder's number in its index. */
 uint64_t media_folder_ino(const struct place *place);
 /* "regions/europe/media/5001/a.mp4", for people: a name (NULL = none) in a folder. */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "tree/tree_internal.h"
+#include "tree/tree_media.h"
 
 /* The collections' own rules over those of the mount, over the secret ones'. */
 static struct access_table *access_new(const struct tree *tree, const struct config *config)
@@ -86,6 +86,8 @@ int tree_reload(struct tree *tree)
     const struct config *now = config_hold(tree->config);
     int r = tree_access_renew(tree, now);
     config_put(now);
+    int prepared = tree->media ? media_follow(tree->media) : 0;
+    r = r < 0 ? r : prepared < 0 ? prepared : r;
     forget_looks(tree, r != 0);
     int written = view_readme_renew(tree);
     return r < 0 ? r : written;
