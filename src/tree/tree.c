@@ -106,8 +106,9 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
     tree->locks = locks_new(LOCKS_MAX);
     tree->report = report_new(config->errors_size);
     tree->refused = refused_new();
-    if (tree_access_renew(tree, config) < 0 || !tree->nodes || !tree->scratch || !tree->notes || !tree->memory || !tree->report || !tree->refused ||
-        !tree->told || !tree->told_deleted || !tree->locks || view_readme(tree, &tree->readme) < 0) {
+    if (tree_access_renew(tree, config) < 0 || !tree->nodes || !tree->scratch || !tree->notes ||
+        !tree->memory || !tree->report || !tree->refused || !tree->told || !tree->told_deleted ||
+        !tree->locks || view_readme(tree, &tree->readme) < 0) {
         tree_close(tree);
         return fail_set(f, ENOMEM, "out of memory");
     }
