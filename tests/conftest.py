@@ -34,7 +34,9 @@ during which it was written, unless the test said so:
     expect_log(regex)           a fixture, may be called several times; or @pytest.mark.expect_log(regex)
 
 Tests that take longer than ten seconds carry @pytest.mark.long and run with `tests/run -m long` (or -m '').
-Environment: CAMPUSFS_PROGRAM, CAMPUSFS_TEST_DIR (where clusters lie, default /tmp), CAMPUSFS_TEST_KEEP=1 (keep them).
+Environment: CAMPUSFS_PROGRAM, CAMPUSFS_TEST_DIR (where clusters lie, default /tmp), CAMPUSFS_TEST_KEEP=1 (keep them),
+CAMPUSFS_MONGODB_URI (a server to test against, without credentials: each run has a database of its own there, dropped at
+its end; without it a mongod on PATH, else the pinned SecantusDB, is started).
 """
 
 import json
@@ -148,14 +150,23 @@ def prepare(cluster, seed):
         cluster.run('seed', timeout=300)
 
 
+def given_mongodb():
+    """The URI of CAMPUSFS_MONGODB_URI with a database of this run's own, None when none is given."""
+    given = os.environ.get('CAMPUSFS_MONGODB_URI')
+    return re.sub(r'^(\w+://[^/?]+)(/[^?]*)?', rf'\1/campusfs_test_{uuid.uuid4().hex[:8]}', given) if given else None
+
+
 @pytest.fixture(scope='session')
 def cluster(run_directory, campusfs):
-    cluster = Cluster(run_directory / 'shared', durable=False, program=campusfs)
+    cluster = Cluster(run_directory / 'shared', durable=False, program=campusfs, mongodb_uri=given_mongodb())
     cluster.settings['log_level'] = 'info'
     try:
         cluster.create()
         prepare(cluster, seed=True)
         yield cluster
+        if cluster.mongodb.kind == 'external':
+            with cluster.mongodb.client() as client:
+                client.drop_database(client.get_default_database())
     finally:
         cluster.kill()
 

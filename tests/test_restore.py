@@ -64,13 +64,15 @@ class Platform:
             connection.close()
 
     def drop(self):
-        """The bad day: every database is lost, and made anew."""
+        """The bad day: every database and all preferences are lost, and made anew."""
         self.unmount()
         for shard in SHARDS:
             connection = self.cluster.connect(shard, database='postgres')
             with connection.cursor() as cursor:
                 cursor.execute('DROP DATABASE campusfs WITH (FORCE)')
             connection.close()
+        with self.cluster.mongodb.client() as client:
+            client.get_default_database().drop_collection('preferences')
         self.cluster.run('init')
         self.mounted()
 
@@ -103,6 +105,12 @@ class Platform:
         assert len(found) == len(BUSINESS) * len(SHARDS)
         return found
 
+    def choices(self):
+        """What MongoDB has of each user, {user id: document} without campusfs' own fields."""
+        with self.cluster.mongodb.client() as client:
+            return {document['user_id']: {key: value for key, value in document.items() if not key.startswith('_')}
+                    for document in client.get_default_database().preferences.find()}
+
     def rows(self):
         return {shard: self.sql(shard, 'SELECT count(*) FROM change_log')[0][0] for shard in SHARDS}
 
@@ -116,8 +124,7 @@ def put(platform, region, collection, row_id, document):
 @pytest.fixture(scope='module')
 def platform(run_directory, campusfs):
     """A seeded platform, with a user whose password is known and a deep branch of categories whose ids run upwards."""
-    cluster = Cluster(run_directory / f'restore-{uuid.uuid4().hex[:6]}', durable=False, replicas=False, mongodb=False,
-                      program=campusfs)
+    cluster = Cluster(run_directory / f'restore-{uuid.uuid4().hex[:6]}', durable=False, replicas=False, program=campusfs)
     try:
         cluster.create()
         prepare(cluster, seed=True)
@@ -128,9 +135,11 @@ def platform(run_directory, campusfs):
         for row_id, parent in ((900001, None), (800001, 900001), (700001, 800001)):
             (root / f'categories/{row_id}.json').write_text(json.dumps(
                 {'name': f'Level {row_id}', 'slug': f'level-{row_id}', 'parent_id': parent}))
+        chosen = min((root / 'regions/europe/preferences').iterdir())
+        chosen.write_text('{"theme": "dark", "playback": {"speed": 1.5}}')
         time.sleep(1.1)
         subprocess.run(['rsync', '-a', f'{root}/', f'{platform.backup}/'], check=True)
-        platform.saved = platform.dump()
+        platform.saved, platform.saved_choices = platform.dump(), platform.choices()
         yield platform
         platform.unmount()
     finally:
@@ -180,6 +189,7 @@ def test_round_trip(platform):
     restored = platform.dump()
     for place, rows in platform.saved.items():
         assert restored[place] == rows, place
+    assert platform.choices() == platform.saved_choices and len(platform.saved_choices) > 50
     check_fresh_ids(platform)
     (user,), = platform.sql('europe', 'SELECT user_id FROM authenticate_user(%s, %s)', (EMAIL, PASSWORD))
     moved = platform.root / f'regions/europe/users/{user}.json'

@@ -345,7 +345,8 @@ def test_tar_through_a_pipe(mnt, new_user, tmp_path):
         members = {member.name: member for member in tar}
         inside = tar.extractfile(members[f'./regions/africa/users/{user.id}.json']).read()
     assert inside == user.read()
-    rows = sum(len(ids_in(path)) for _, _, path in folders(mnt))
+    rows = sum(len(ids_in(path)) for path in [path for _, _, path in folders(mnt)] +
+               list(mnt.glob('regions/*/preferences')))
     assert sum(name.endswith('.json') for name in members) == rows
     assert not [name for name in members if '.campusfs' in name or '.refused' in name]
 

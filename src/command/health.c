@@ -75,8 +75,11 @@ static void print_table(const json_t *health)
     bool reachable = json_is_true(json_object_get(mongodb, "reachable"));
     printf("MongoDB: %s", reachable ? "ok" : "down");
     if (reachable)
-        printf(", %s %s, %s", text_of(mongodb, "server"), text_of(mongodb, "version"),
-               number_text(mongodb, "latency_ms", " ms", latency, sizeof latency));
+        printf(", %s %s, %s%s", text_of(mongodb, "server"), text_of(mongodb, "version"),
+               number_text(mongodb, "latency_ms", " ms", latency, sizeof latency),
+               json_is_true(json_object_get(json_object_get(mongodb, "capabilities"), "validators"))
+                   ? ""
+                   : ", checks no preferences itself");
     else
         printf(", %s", text_of(mongodb, "error"));
     putchar('\n');

@@ -14,6 +14,7 @@ static struct collection collections[] = {
     {.number = 5, .folder = "payment-methods", .suffix = "payment_methods"},
     {.number = 6, .folder = "transactions", .suffix = "transactions"},
     {.number = 7, .folder = "invoices", .suffix = "invoices"},
+    {.number = 10, .folder = "preferences", .of_users = true},
 };
 
 enum { NCOLLECTIONS = sizeof collections / sizeof collections[0] };
@@ -74,6 +75,8 @@ static struct pg_statement statement_build(size_t index, enum statement_kind kin
 void collections_prepare(void)
 {
     for (size_t i = 0; i < NCOLLECTIONS; i++) {
+        if (!collections[i].suffix)
+            continue;
         collections[i].get = statement_build(i, GET);
         collections[i].page = statement_build(i, PAGE);
         collections[i].put = statement_build(i, PUT);
@@ -102,7 +105,7 @@ const struct collection *collection_of_folder(const char *folder)
 
 bool collection_shown(const struct collection *collection, const struct config *config)
 {
-    return !collection->secret || config->credentials;
+    return (!collection->secret || config->credentials) && (!collection->of_users || *config->mongodb_uri);
 }
 
 const struct collection *collection_next(const struct collection *previous)

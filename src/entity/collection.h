@@ -25,10 +25,11 @@ struct row_key {
 struct collection {
     unsigned number;    /* 1..13 (14, 15: media), part of inode numbers: never renumbered */
     const char *folder; /* its name in the tree */
-    const char *suffix; /* its name in SQL: doc_<suffix>, put_<suffix>, delete_<suffix> */
+    const char *suffix; /* its name in SQL: doc_<suffix>, put_<suffix>, delete_<suffix>; NULL = not in SQL */
     bool global;        /* the same on every shard; the first configured shard is the authority */
     bool secret;        /* only where the configuration says credentials = on; files of mode 0400 */
     bool movable;       /* move_<suffix> takes a row to another region of its shard */
+    bool of_users;      /* one for each user, in MongoDB, where one is configured (store_preferences.h) */
 
     /* Built from the suffix by collections_prepare(). */
     struct pg_statement get;          /* $1 region, $2 id → one document row (DOCUMENT_COLUMNS) */
@@ -52,7 +53,7 @@ void collections_prepare(void);
 const struct collection *collection_numbered(unsigned number);
 const struct collection *collection_of_folder(const char *folder);
 
-/* Whether the tree has it: a secret one only where the configuration says so. */
+/* Whether the tree has it: a secret one, and one in MongoDB, only where the configuration says so. */
 bool collection_shown(const struct collection *collection, const struct config *config);
 
 /* Walks the collections in the order of the listing: start with NULL. */

@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "base/sql.h"
 #include "entity/store_internal.h"
+#include "media/preferences_doc.h"
 
 enum {
     AHEAD_GAP = 8000, /* ids step by 1000 in a shard, and two regions share one: that near is "just behind" */
@@ -44,15 +45,17 @@ int store_open(const struct config *config, struct cluster *cluster, struct mong
     pthread_mutex_init(&store->lock, NULL);
     store->runs = runs_new(config->cache_size / RUNS_SHARE);
     store->cache = cache_new(config->cache_size - config->cache_size / RUNS_SHARE);
-    bool complete = store->cache != NULL && store->runs != NULL;
+    store->preferences = known_preferences_new();
+    bool complete = store->cache != NULL && store->runs != NULL && store->preferences != NULL;
     for (size_t i = 0; complete && i < cluster_shards(cluster); i++) {
         store->fresh[i] = freshness_new(cluster_shard(cluster, i), store->cache, store->runs, config,
                                         config->cache_ttl_ms - store_kernel_timeout_ms(store));
         complete = store->fresh[i] != NULL;
     }
-    if (!complete) {
+    int r = complete ? preferences_doc_prepare(f) : fail_set(f, ENOMEM, "out of memory");
+    if (r < 0) {
         store_close(store);
-        return fail_set(f, ENOMEM, "out of memory");
+        return r;
     }
     *out = store;
     return 0;
@@ -77,6 +80,8 @@ void store_quiet(struct store *store)
 
 int64_t store_believed_ms(struct store *store, const struct row_key *key, uint64_t rev, uint64_t epoch)
 {
+    if (store_is_preferences(key->collection))
+        return store_kernel_timeout_ms(store);
     struct revision known;
     const struct shard *shard = store_shard(store, key->collection, key->region);
     int64_t kept = shard ? feed_kept_ms(store->feeds[shard_index(shard)]) : 0;
@@ -96,6 +101,7 @@ void store_close(struct store *store)
         freshness_free(store->fresh[i]);
     cache_free(store->cache);
     runs_free(store->runs);
+    known_preferences_free(store->preferences);
     pthread_mutex_destroy(&store->lock);
     free(store);
 }
@@ -268,6 +274,8 @@ static int page_asked(struct store *store, struct shard *shard, const struct run
 int store_page(struct store *store, unsigned collection, unsigned region, int64_t after, size_t limit,
                const struct op *op, struct page **out, struct fail *f)
 {
+    if (store_is_preferences(collection))
+        return preferences_page(store, region, after, limit, op, out, f);
     const struct run_key key = {.collection = collection, .region = region, .after = after, .limit = limit};
     struct shard *shard = store_shard(store, collection, region);
     if (!shard)
@@ -281,12 +289,7 @@ int store_page(struct store *store, unsigned collection, unsigned region, int64_
     return *out ? 0 : page_asked(store, shard, &key, op, out, f);
 }
 
-/*
- * How many rows to fetch from this one on: 1, or a growing page when rows are read one after the other. One
- * page at a time: several who walk a folder together would each ask for the same rows. ahead_ended() is then
- * due.
- */
-static size_t ahead_rows(struct store *store, const struct row_key *key)
+size_t store_ahead_rows(struct store *store, const struct row_key *key)
 {
     pthread_mutex_lock(&store->lock);
     struct read_ahead *ahead = &store->ahead[key->collection][key->region];
@@ -311,8 +314,7 @@ static size_t ahead_rows(struct store *store, const struct row_key *key)
     return rows;
 }
 
-/* The page has come, or will not; `last_id` 0 then. */
-static void ahead_ended(struct store *store, const struct row_key *key, int64_t last_id)
+void store_ahead_ended(struct store *store, const struct row_key *key, int64_t last_id)
 {
     pthread_mutex_lock(&store->lock);
     struct read_ahead *ahead = &store->ahead[key->collection][key->region];
@@ -380,7 +382,7 @@ static int fetch_many(struct store *store, struct shard *shard, const struct row
 {
     int64_t last_id = 0;
     int r = fetch_page(store, shard, key, limit, op, &last_id, out, f);
-    ahead_ended(store, key, last_id);
+    store_ahead_ended(store, key, last_id);
     return r;
 }
 
@@ -397,7 +399,7 @@ static int believe(struct store *store, const struct row_key *key, const struct 
 static int fetch(struct store *store, struct shard *shard, const struct row_key *key, const struct op *op,
                  struct document **out, struct fail *f)
 {
-    size_t rows = ahead_rows(store, key);
+    size_t rows = store_ahead_rows(store, key);
     return rows == 1 ? fetch_one(store, shard, key, op, out, f)
                      : fetch_many(store, shard, key, rows, op, out, f);
 }
@@ -406,6 +408,8 @@ int store_get(struct store *store, const struct row_key *key, const struct op *o
               struct fail *f)
 {
     struct shard *shard;
+    if (store_is_preferences(key->collection))
+        return preferences_get(store, key, op, out, f);
     int r = believe(store, key, op, &shard, f);
     if (r < 0)
         return r;
@@ -417,6 +421,8 @@ int store_stat(struct store *store, const struct row_key *key, const struct op *
                struct fail *f)
 {
     struct shard *shard;
+    if (store_is_preferences(key->collection))
+        return preferences_stat(store, key, op, revision, f);
     int r = believe(store, key, op, &shard, f);
     if (r < 0 || cache_stat(store->cache, key, revision))
         return r;
@@ -429,7 +435,8 @@ int store_stat(struct store *store, const struct row_key *key, const struct op *
 
 bool store_peek(struct store *store, const struct row_key *key, struct revision *revision)
 {
-    return cache_stat(store->cache, key, revision);
+    return store_is_preferences(key->collection) ? preferences_peek(store, key, revision)
+                                                 : cache_stat(store->cache, key, revision);
 }
 
 int store_changed_us(struct store *store, unsigned collection, unsigned region, const struct op *op,
@@ -437,6 +444,8 @@ int store_changed_us(struct store *store, unsigned collection, unsigned region, 
 {
     static const struct pg_statement changed = {
         "collection_changed", "SELECT collection_changed_us($1::smallint, $2::smallint)", 2};
+    if (store_is_preferences(collection))
+        return preferences_changed_us(store, region, op, us, f);
     struct shard *shard = store_shard(store, collection, region);
     if (!shard)
         return fail_set(f, ENOENT, "no such region");

@@ -7,6 +7,7 @@
 #include "entity/freshness.h"
 #include "entity/runs.h"
 #include "entity/store.h"
+#include "entity/store_preferences.h"
 #include "entity/transfer.h"
 
 /* Where the last query of a folder ended: rows read one after the other are fetched by the page. */
@@ -22,6 +23,7 @@ struct store {
     struct mongo *mongo;         /* borrowed; NULL = none configured */
     struct cache *cache;
     struct runs *runs;
+    struct known_preferences *preferences;
     struct freshness *fresh[CONFIG_MAX_SHARDS]; /* by shard_index() */
     struct feed *feeds[CONFIG_MAX_SHARDS];      /* likewise; NULL before store_listen() */
     struct transfers *transfers;                /* NULL before store_listen(), or read-only */
@@ -32,6 +34,13 @@ struct store {
 
 /* The shard that serves a row's region; for a global collection the authority. NULL: no such region. */
 struct shard *store_shard(const struct store *store, unsigned collection, unsigned region);
+/*
+ * How many rows to fetch from this one on: 1, or a growing page when rows are read one after the other. One
+ * page at a time: several who walk a folder together would each ask for the same rows. store_ahead_ended() is
+ * then due: the page has come and ended with `last_id`, or will not (0).
+ */
+size_t store_ahead_rows(struct store *store, const struct row_key *key);
+void store_ahead_ended(struct store *store, const struct row_key *key, int64_t last_id);
 struct freshness *store_fresh(const struct store *store, const struct shard *shard);
 
 /*

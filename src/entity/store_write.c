@@ -203,6 +203,8 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
     const struct collection *collection = collection_numbered(put->key.collection);
     struct shard *shard = store_shard(store, put->key.collection, put->key.region);
     struct revision former;
+    if (collection->of_users)
+        return preferences_put_row(store, put, op, result, f);
     *result = (struct put_result){0};
     int writable = may_write(store, shard, f);
     if (writable < 0)
@@ -269,6 +271,8 @@ int store_delete(struct store *store, const struct row_key *key, const char *act
 {
     const struct collection *collection = collection_numbered(key->collection);
     struct shard *shard = store_shard(store, key->collection, key->region);
+    if (collection->of_users)
+        return preferences_delete(store, key, op, f);
     int writable = may_write(store, shard, f);
     if (writable < 0)
         return writable;
@@ -282,7 +286,10 @@ int store_delete(struct store *store, const struct row_key *key, const char *act
     cache_drop(store->cache, key, 0);
     runs_drop(store->runs, key->collection, key->region);
     const char *outcome = rows && pg_rows_count(rows) ? pg_rows_text(rows, 0, 0) : "deleted";
-    return outcome && strcmp(outcome, "missing") == 0 ? fail_set(f, ENOENT, "no such row") : 0;
+    if (outcome && strcmp(outcome, "missing") == 0)
+        return fail_set(f, ENOENT, "no such row");
+    preferences_user_deleted(store, key, true);
+    return 0;
 }
 
 /* A global row is saved again on every shard, its text and time as they were: no document has less than that.
@@ -332,6 +339,7 @@ int store_undelete(struct store *store, const struct row_key *key, const char *a
         store_take_result(store, shard, epoch, key->collection, key->region, rows, result);
     else
         cache_drop(store->cache, key, 0);
+    preferences_user_deleted(store, key, false);
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/sql.h"
+#include "media/capability.h"
 #include "media/media_error.h"
 #include "media/mongo_client.h"
 
@@ -179,6 +180,13 @@ static bool same_key(const bson_t *a, const bson_t *b)
     return true;
 }
 
+/* -1 = what is in the index stays. */
+static int64_t expiry_of(const bson_t *index)
+{
+    bson_iter_t at;
+    return bson_iter_init_find(&at, index, "expireAfterSeconds") ? bson_iter_as_int64(&at) : -1;
+}
+
 enum index_state { INDEX_MISSING, INDEX_DIFFERS, INDEX_SAME };
 
 static int find_index(struct init *in, const char *collection, const bson_t *wanted, enum index_state *state)
@@ -196,7 +204,8 @@ static int find_index(struct init *in, const char *collection, const bson_t *wan
         if (!name || strcmp(name, text_at(wanted, "name")) != 0)
             continue;
         bool same = doc_at(doc, "key", &key) && doc_at(wanted, "key", &wanted_key) &&
-                    same_key(&key, &wanted_key) && true_at(doc, "unique") == true_at(wanted, "unique");
+                    same_key(&key, &wanted_key) && true_at(doc, "unique") == true_at(wanted, "unique") &&
+                    expiry_of(doc) == expiry_of(wanted);
         *state = same ? INDEX_SAME : INDEX_DIFFERS;
     }
     if (mongoc_cursor_error(cursor, &error))
@@ -290,22 +299,6 @@ int media_init(const struct config *config, const struct op *op, struct buf *cha
     return r;
 }
 
-/* What the server calls itself: MongoDB, unless buildInfo has a key that only another product gives. */
-static void describe_server(const bson_t *info, const char **server, const char **version)
-{
-    static const char *const others[][2] = {
-        {"secantusVersion", "SecantusDB"}, {"ferretdbVersion", "FerretDB"}, {"ferretdb.version", "FerretDB"}};
-    *server = "MongoDB";
-    *version = text_at(info, "version");
-    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
-        const char *found = text_at(info, others[i][0]);
-        if (found) {
-            *server = others[i][1];
-            *version = found;
-        }
-    }
-}
-
 /* A find that has to touch storage: a server whose disk is full still answers ping. */
 static bool read_something(mongoc_client_t *client, const char *database, const struct op *op,
                            int64_t *took_ms, bson_error_t *error)
@@ -340,33 +333,24 @@ static int probe(const char *uri, const struct op *op, json_t *out, struct fail 
     if (r < 0)
         return r;
     bson_error_t error;
-    bson_t info = BSON_INITIALIZER;
-    CLEANUP(bson_destroyp) bson_t *command = BCON_NEW("buildInfo", BCON_INT32(1));
-    CLEANUP(bson_destroyp) bson_t *ping = BCON_NEW("ping", BCON_INT32(1));
-    const char *server = NULL, *version = NULL;
+    struct capabilities can;
     int64_t took_ms = 0;
-    bool ok = mongoc_client_command_simple(client, "admin", ping, NULL, NULL, &error);
-    if (ok) {
-        bson_destroy(&info);
-        ok = mongoc_client_command_simple(client, "admin", command, NULL, &info, &error);
-    }
-    ok = ok && read_something(client, database, op, &took_ms, &error);
-    if (ok) {
-        describe_server(&info, &server, &version);
-        json_object_set_new(out, "reachable", json_true());
-        json_object_set_new(out, "server", json_string(server));
-        json_object_set_new(out, "version", version ? json_string(version) : json_null());
-        json_object_set_new(out, "latency_ms", json_integer(took_ms));
-    }
-    bson_destroy(&info);
-    return ok ? 0 : media_error_set(f, &error, "MongoDB");
+    if (!capabilities_ask(client, database, &can, &error) ||
+        !read_something(client, database, op, &took_ms, &error))
+        return media_error_set(f, &error, "MongoDB");
+    json_object_set_new(out, "reachable", json_true());
+    json_object_set_new(out, "server", json_string(can.server));
+    json_object_set_new(out, "version", can.version[0] ? json_string(can.version) : json_null());
+    json_object_set_new(out, "latency_ms", json_integer(took_ms));
+    json_object_set_new(out, "capabilities", capabilities_json(&can));
+    return 0;
 }
 
 int media_ping(const char *uri, const struct op *op, json_t **out)
 {
     struct fail f = {0};
-    json_t *o = json_pack("{s:b, s:n, s:n, s:n, s:n, s:n}", "reachable", 0, "server", "version", "uri",
-                          "latency_ms", "error");
+    json_t *o = json_pack("{s:b, s:n, s:n, s:n, s:n, s:n, s:n}", "reachable", 0, "server", "version", "uri",
+                          "latency_ms", "capabilities", "error");
     if (!o || add_uri(o, uri) < 0) {
         json_decref(o);
         return -ENOMEM;

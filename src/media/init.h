@@ -26,10 +26,10 @@
 int media_init(const struct config *config, const struct op *op, struct buf *changes, struct fail *f);
 
 /*
- * Probes the server with a ping, buildInfo and a real read. *out is a new object of the caller's:
+ * Asks the server what it can do, and for a real read. *out is a new object of the caller's:
  *   {"reachable": bool, "server": "MongoDB" | "SecantusDB" | ..., "version": string, "uri": string without
- *    credentials and options, "latency_ms": number, "error": string or null}
- * where latency_ms (of the read) and version are null unless reachable. Returns 0 whatever the server's
- * state, -ENOMEM.
+ *    credentials and options, "latency_ms": number, "capabilities": capabilities_json(), "error": string or
+ * null} where what the server says and latency_ms (of the read) are null unless reachable. Returns 0 whatever
+ * the server's state, -ENOMEM.
  */
 int media_ping(const char *uri, const struct op *op, json_t **out);

@@ -224,7 +224,7 @@ int mongo_part_open(struct mongo *mongo, const char *region, const char *part, s
 
 bool mongo_try_again(const bson_error_t *error, const struct op *op)
 {
-    if (!media_error_retry(error) || op_left_ms(op) < 100)
+    if (!media_error_retry(error) || op_left_ms(op) < 100 || op_interrupted(op))
         return false;
     nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     return true;

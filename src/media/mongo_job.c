@@ -16,7 +16,7 @@ struct mongo_jobs {
     pthread_cond_t settled; /* some job is done */
     struct mongo_job *first, **end;
     unsigned started, idle; /* threads */
-    bool closing;
+    bool closing;           /* atomic */
     struct mongo_counters counters;
 };
 
@@ -113,6 +113,12 @@ static void *work(void *arg)
     return NULL;
 }
 
+/* At the end of the mount no job tries again. */
+static bool is_closing(void *arg)
+{
+    return __atomic_load_n(&((struct mongo_jobs *)arg)->closing, __ATOMIC_RELAXED);
+}
+
 /* Under the lock: the job waits for a thread, of which one more is started where none is free. */
 static int queue(struct mongo_jobs *jobs, struct mongo_job *job, const struct op *op)
 {
@@ -123,7 +129,7 @@ static int queue(struct mongo_jobs *jobs, struct mongo_job *job, const struct op
         jobs->started++;
     if (jobs->started == 0)
         return -EIO;
-    job->op = (struct op){.deadline = op->deadline};
+    job->op = (struct op){.deadline = op->deadline, .interrupted = is_closing, .arg = jobs};
     job->next = NULL;
     *jobs->end = job;
     jobs->end = &job->next;
@@ -200,7 +206,7 @@ void mongo_jobs_free(struct mongo_jobs *jobs)
     if (!jobs)
         return;
     pthread_mutex_lock(&jobs->lock);
-    jobs->closing = true;
+    __atomic_store_n(&jobs->closing, true, __ATOMIC_RELAXED);
     pthread_cond_broadcast(&jobs->queued);
     pthread_mutex_unlock(&jobs->lock);
     for (unsigned i = 0; i < jobs->started; i++)

@@ -14,7 +14,7 @@
 #include "media/mongo.h"
 
 struct mongo_job {
-    /* Set by the caller. `op` has the job's deadline and cannot be interrupted. */
+    /* Set by the caller. `op` has the job's deadline; it is interrupted when the pool is closed. */
     int (*run)(struct mongo_job *job, struct mongo *mongo, const struct op *op, struct fail *f);
     void (*release)(struct mongo_job *job);
 

@@ -12,12 +12,20 @@
 /* A database's clock may be ahead of ours by so much. */
 enum { CLOCKS_APART_US = 2000000 };
 
+static bool is_users(unsigned collection)
+{
+    return collection == collection_of_folder("users")->number;
+}
+
 void folder_changed(struct tree *tree, unsigned collection, unsigned region)
 {
     pthread_mutex_lock(&tree->lock);
     tree->changed[collection][region].asked_at = 0;
     pthread_mutex_unlock(&tree->lock);
     tree->invalidate(tree->invalidate_arg, address_place(PLACE_COLLECTION, collection, region));
+    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
+        if (c->of_users && is_users(collection)) /* it has a file for each of them */
+            folder_changed(tree, c->number, region);
 }
 
 /* The same by a save of ours, which tells the folder's time (change_time() in sql/): nobody need be asked. */
@@ -49,6 +57,16 @@ void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_r
 {
     row_outdated(tree, key, former_rev);
     folder_changed(tree, key->collection, key->region);
+    users_documents_changed(tree, key);
+}
+
+void users_documents_changed(struct tree *tree, const struct row_key *key)
+{
+    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
+        if (c->of_users && is_users(key->collection))
+            told_outdated(
+                tree->told,
+                &(struct row_key){.collection = (uint8_t)c->number, .region = key->region, .id = key->id}, 0);
 }
 
 int save_commit(struct tree *tree, const struct caller *caller, const struct save *save,

@@ -66,6 +66,7 @@ static void told_of_changes(void *arg, const struct noted *changes, size_t n)
         const struct row_key *key = &changes[i].key;
         told_outdated(tree->told, key, changes[i].rev);
         told_outdated(tree->told_deleted, key, 0);
+        users_documents_changed(tree, key);
         if (!told[key->collection][key->region])
             folders_changed(tree, key->collection, key->region);
         told[key->collection][key->region] = true;
@@ -362,6 +363,15 @@ void path_of_row(const struct tree *tree, const struct row_key *key, char *out, 
     path_of_name(tree, key, name, out, size);
 }
 
+enum name_kind name_in(unsigned collection, const char *name, int64_t *id)
+{
+    const struct collection *c = collection_numbered(collection);
+    enum name_kind kind = name_parse(name, id);
+    return c && c->of_users && (kind == NAME_NEW || kind == NAME_NEXT_ID || kind == NAME_DELETED)
+               ? NAME_RESERVED
+               : kind;
+}
+
 int mistaken_name(struct tree *tree, const struct row_key *folder, const char *name)
 {
     struct fail f = {0};
@@ -527,7 +537,7 @@ static int lookup_collection(struct tree *tree, const struct caller *caller, uin
                              const struct row_key *folder, const char *name, struct entry *entry)
 {
     struct row_key key = *folder;
-    switch (name_parse(name, &key.id)) {
+    switch (name_in(key.collection, name, &key.id)) {
     case NAME_ROW:
         return lookup_row(tree, caller, &key, entry);
     case NAME_NEW:

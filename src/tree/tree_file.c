@@ -391,7 +391,7 @@ static int create_in_collection(struct tree *tree, const struct caller *caller, 
                                 struct node **node)
 {
     struct row_key key = place->key;
-    switch (name_parse(name, &key.id)) {
+    switch (name_in(key.collection, name, &key.id)) {
     case NAME_ROW:
     case NAME_NEW:
         return tree->config->read_only ? -EROFS : create_row(tree, caller, &key, flags, node);

@@ -111,6 +111,9 @@ int64_t us_of_timespec(struct timespec time);
 /* "regions/europe/users/1001.json"; a row of id 0 is new.json. */
 void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size);
 
+/* What a name in a collection's folder means (tree/name.h); one of users' documents has no new.json, .next-id nor
+ * .deleted: its files are named after the users. */
+enum name_kind name_in(unsigned collection, const char *name, int64_t *id);
 /* Says in words that a name looks like a row's and is none; -EINVAL. */
 int mistaken_name(struct tree *tree, const struct row_key *folder, const char *name);
 /* The path of a name in a collection's folder, whatever it is. */
@@ -142,6 +145,8 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
  * folder. */
 void folder_changed(struct tree *tree, unsigned collection, unsigned region);
 void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev);
+/* When the key is one of users: they may have come, gone or moved, and what is named after them has. */
+void users_documents_changed(struct tree *tree, const struct row_key *key);
 /* A draft of a row: a copy of the document (NULL = the row does not exist yet), with one reference. */
 int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key,
               struct document *document, struct node **out);

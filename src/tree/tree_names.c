@@ -27,7 +27,7 @@ static int target_parse(struct tree *tree, uint64_t folder, const char *name, st
         return -EPERM;
     target->key = target->place.key;
     if (target->place.kind == PLACE_COLLECTION)
-        target->kind = name_parse(name, &target->key.id);
+        target->kind = name_in(target->key.collection, name, &target->key.id);
     return 0;
 }
 
@@ -57,8 +57,12 @@ static int unlink_row(struct tree *tree, const struct caller *caller, const stru
     actor_text(caller, actor);
     int r = store_delete(tree->store, &target->key, actor, &caller->op, &f);
     if (r == 0) {
+        struct process process = caller_process(caller);
         row_changed(tree, &target->key, known ? revision.rev : 0);
-        memory_deleted(tree->memory, &target->key, caller_process(caller));
+        if (collection_numbered(target->key.collection)->of_users)
+            memory_set_away(tree->memory, &target->key, process, true); /* others see the defaults now */
+        else
+            memory_deleted(tree->memory, &target->key, process);
     }
     if (r == -ENOENT) { /* made by this process and never saved */
         struct node *node = draft_pending(tree, &target->key, caller->tid, NULL);

@@ -25,6 +25,14 @@ static int add_json(json_t *value, struct buf *out)
     return r < 0 ? r : buf_add_char(out, '\n');
 }
 
+/* The mount's own connections, which the probe does not use. */
+static json_t *mongo_pool_json(struct mongo *mongo)
+{
+    struct mongo_counters c;
+    mongo_count(mongo, &c);
+    return json_pack("{s:i, s:i, s:i}", "size", (int)c.size, "busy", (int)c.busy, "waiting", (int)c.waiting);
+}
+
 static int render_health(struct tree *tree, const struct caller *caller, struct buf *out)
 {
     json_t *health = NULL, *mongodb = NULL;
@@ -38,6 +46,7 @@ static int render_health(struct tree *tree, const struct caller *caller, struct 
     if (r == 0 && tree->config->mongodb_uri[0] && media_ping(tree->config->mongodb_uri, &op, &mongodb) == 0) {
         if (!json_is_true(json_object_get(mongodb, "reachable")) && status == HEALTH_OK)
             json_object_set_new(health, "status", json_string("degraded"));
+        json_object_set_new(mongodb, "pool", mongo_pool_json(tree->mongo));
         json_object_set_new(health, "mongodb", mongodb);
     }
     if (r == 0)
@@ -53,6 +62,23 @@ static const char *const request_names[TREE_REQUESTS] = {
     [TREE_RELEASE] = "release", [TREE_OPENDIR] = "opendir", [TREE_READDIR] = "readdir",
     [TREE_UNLINK] = "unlink",   [TREE_RENAME] = "rename",   [TREE_OTHER] = "other",
 };
+
+static int mongo_metrics(struct mongo *mongo, struct buf *out)
+{
+    struct mongo_counters c;
+    mongo_count(mongo, &c);
+    return buf_printf(
+        out,
+        "# TYPE campusfs_mongodb_connections_limit gauge\ncampusfs_mongodb_connections_limit %u\n"
+        "# TYPE campusfs_mongodb_busy gauge\ncampusfs_mongodb_busy %u\n"
+        "# TYPE campusfs_mongodb_waiting gauge\ncampusfs_mongodb_waiting %u\n"
+        "# TYPE campusfs_mongodb_operations_total counter\ncampusfs_mongodb_operations_total %llu\n"
+        "# TYPE campusfs_mongodb_errors_total counter\ncampusfs_mongodb_errors_total %llu\n"
+        "# TYPE campusfs_mongodb_given_up_total counter\ncampusfs_mongodb_given_up_total %llu\n"
+        "# TYPE campusfs_mongodb_seconds_total counter\ncampusfs_mongodb_seconds_total %.3f\n",
+        c.size, c.busy, c.waiting, (unsigned long long)c.jobs, (unsigned long long)c.failed,
+        (unsigned long long)c.given_up, (double)c.took_ms / 1000);
+}
 
 static int render_metrics(struct tree *tree, const struct caller *caller, struct buf *out)
 {
@@ -81,6 +107,8 @@ static int render_metrics(struct tree *tree, const struct caller *caller, struct
     r = r < 0 ? r : store_metrics(tree->store, out);
     r = r < 0 ? r : cluster_metrics(tree->cluster, out);
     r = r < 0 ? r : pool_metrics(tree->cluster, out);
+    if (r == 0 && tree->mongo)
+        r = mongo_metrics(tree->mongo, out);
     return r == 0 && tree->media ? media_metrics(tree->media, out) : r;
 }
 
