@@ -170,6 +170,76 @@ int bucket_delete_chunks(struct mongo *mongo, const char *region, const bson_t *
     return r;
 }
 
+int bucket_find_one(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
+                    const bson_t *more, bson_t **out, const struct op *op, struct fail *f)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection in = {0};
+    int r = mongo_part_open(mongo, region, part, &in, f);
+    bson_error_t error;
+    const bson_t *document;
+    *out = NULL;
+    while (r == 0) {
+        CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, 1);
+        if (more)
+            bson_concat(opts, more);
+        CLEANUP(mongoc_cursor_destroyp)
+        mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(in.handle, filter, opts, NULL);
+        if (mongoc_cursor_next(cursor, &document)) {
+            *out = bson_copy(document);
+            return 0;
+        }
+        if (!mongoc_cursor_error(cursor, &error))
+            return 0;
+        if (!mongo_try_again(&error, op))
+            return media_error_set(f, &error, "cannot look into GridFS");
+    }
+    return r;
+}
+
+/* A chunk of the id that is left, -1 when there is none. */
+static int some_chunk(struct mongo *mongo, const char *region, const bson_t *id, int64_t step_ms, int64_t *n,
+                      struct fail *f)
+{
+    bson_iter_t at;
+    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
+    CLEANUP(bson_destroyp)
+    bson_t *opts = BCON_NEW("projection", "{", "_id", BCON_INT32(0), "n", BCON_INT32(1), "}");
+    CLEANUP(bson_destroyp) bson_t *chunk = NULL;
+    struct op step = op_within(step_ms);
+    if (media_field(id, "_id", &at))
+        media_where(filter, "files_id", &at);
+    int r = bucket_find_one(mongo, region, "chunks", filter, opts, &chunk, &step, f);
+    *n = -1;
+    if (r == 0 && chunk && (!media_field(chunk, "n", &at) || !media_number(&at, n) || *n < 0))
+        return fail_set(f, EIO, "a chunk has no whole number");
+    return r;
+}
+
+int bucket_delete_all_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t step_ms,
+                             const struct op *op, int64_t *deleted, struct fail *f)
+{
+    int64_t from = 0, last = -1, gone = 0;
+    int r = 0;
+    *deleted = 0;
+    while (r == 0 && from >= 0) {
+        if (op_interrupted(op))
+            return -EINTR;
+        CLEANUP(bson_destroyp) bson_t *slice = bucket_chunks_filter(id, from, from + BUCKET_SLICE);
+        struct op step = op_within(step_ms);
+        r = bucket_delete(mongo, region, "chunks", slice, &gone, &step, f);
+        *deleted += gone;
+        last = from;
+        from += BUCKET_SLICE;
+        if (r == 0 && gone < BUCKET_SLICE) { /* the end, or a gap */
+            r = some_chunk(mongo, region, id, step_ms, &from, f);
+            from -= from > 0 ? from % BUCKET_SLICE : 0;
+            if (r == 0 && from >= 0 && from == last)
+                r = fail_set(f, EIO, "MongoDB does not delete chunks");
+        }
+    }
+    return r;
+}
+
 static int count_slice(struct mongo_collection *chunks, const bson_t *filter, const struct op *op,
                        int64_t *count, struct fail *f)
 {

@@ -5,8 +5,9 @@
  *
  * The journal <bucket>.uploads has two kinds of entries, both by the _id of a file's revision:
  *   {_id, path, owner, heartbeat}   an upload. Its chunks belong to it while the heartbeat is younger than
- *                                   BUCKET_LEASE_MS; afterwards they are swept, unless a files document of
- * that _id says that it was published
+ *                                   BUCKET_LEASE_MS; afterwards they are swept, unless a files document of that
+ *                                   _id says that it was published. Who sweeps puts `swept` in the heartbeat's
+ *                                   place first: a lease that is lost cannot be renewed
  *   {_id, path, owner, retired}     a revision that was replaced or deleted: its readers keep it for a time,
  *                                   then the sweep removes its files document, if it is still there and not
  *                                   the newest of its name, and its chunks
@@ -46,6 +47,13 @@ bson_t *bucket_chunks_filter(const bson_t *id, int64_t from, int64_t to);
  */
 int bucket_delete_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t from, int64_t to,
                          int64_t step_ms, const struct op *op, struct fail *f);
+/* The same for all chunks that an id has, however many; *deleted how many. */
+int bucket_delete_all_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t step_ms,
+                             const struct op *op, int64_t *deleted, struct fail *f);
+/* The first document of a collection that matches; NULL when there is none. `opts` (may be NULL) is added to
+ * the options of the find. The caller's to destroy. */
+int bucket_find_one(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
+                    const bson_t *opts, bson_t **out, const struct op *op, struct fail *f);
 /* The number of chunks 0..n-1 that there are, counted slice by slice in the same way. */
 int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t n, int64_t step_ms,
                         const struct op *op, int64_t *count, struct fail *f);
@@ -53,7 +61,7 @@ int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *i
 /* The journal's entry of a new upload. */
 int bucket_journal(struct mongo *mongo, const char *region, const bson_oid_t *id, const char *path,
                    const struct op *op, struct fail *f);
-/* Renews leases; *held how many of the entries there are. */
+/* Renews leases; *held how many of them were not lost. */
 int bucket_renew(struct mongo *mongo, const char *region, const bson_oid_t *ids, size_t n, int64_t *held,
                  const struct op *op, struct fail *f);
 /* Drops an entry of whatever kind. */

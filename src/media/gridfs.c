@@ -6,8 +6,6 @@
 #include <string.h>
 
 #include "media/bucket.h"
-#include "media/document.h"
-#include "media/media_error.h"
 
 enum { HEARTBEAT_EVERY_MS = 10000, STEP_MS = 60000 };
 
@@ -171,22 +169,15 @@ int gridfs_upload_publish(struct gridfs_upload *u, const struct gridfs_meta *met
 static int promised_chunks(struct mongo *mongo, const char *region, const bson_t *filter, const struct op *op,
                            int64_t *n, struct fail *f)
 {
-    CLEANUP(mongo_collection_close) struct mongo_collection files = {0};
-    int r = mongo_part_open(mongo, region, "files", &files, f);
+    CLEANUP(bson_destroyp) bson_t *document = NULL;
+    CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
     *n = 0;
-    if (r < 0)
-        return r;
-    CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, 1);
-    CLEANUP(mongoc_cursor_destroyp)
-    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(files.handle, filter, opts, NULL);
-    const bson_t *doc;
-    bson_error_t error;
-    if (mongoc_cursor_next(cursor, &doc)) {
-        CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
-        r = media_revision_parse(doc, &revision);
-        *n = r == 0 && !revision->broken ? media_revision_chunks(revision) : 0;
-    }
-    return mongoc_cursor_error(cursor, &error) ? media_error_set(f, &error, "cannot look for a file") : r;
+    int r = bucket_find_one(mongo, region, "files", filter, NULL, &document, op, f);
+    if (r == 0 && document)
+        r = media_revision_parse(document, &revision);
+    if (revision && !revision->broken)
+        *n = media_revision_chunks(revision);
+    return r;
 }
 
 int gridfs_remove(struct mongo *mongo, const char *region, const uint8_t id[GRIDFS_ID], const struct op *op,

@@ -1,0 +1,326 @@
+/*
+ * Publishing: every chunk of the new revision under its id, all counted, and then the insert of the files
+ * document, which is the switch.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "media/chunks.h"
+#include "media/document.h"
+#include "media/staging_private.h"
+
+enum { HASH_CHUNKS = 256 }; /* chunks hashed within one step */
+
+/* What a publication goes by. */
+struct publication {
+    struct staged *s;
+    const struct staged_meta *meta;
+    const struct op *op; /* the caller's: asked for interrupts alone */
+    struct fail *f;
+    int64_t chunks;
+    size_t tail; /* bytes of the last chunk, 0 = it is whole */
+    char sha256[65];
+};
+
+static struct op step_of(const struct publication *p)
+{
+    struct op step = op_within(p->s->staging->options.step_ms);
+    step.interrupted = p->op->interrupted;
+    step.arg = p->op->arg;
+    return step;
+}
+
+static bool is_somewhere(struct staged *s, int64_t n)
+{
+    pthread_mutex_lock(&s->lock);
+    bool is = staged_slot(s, n) || spans_has(&s->sent, n);
+    pthread_mutex_unlock(&s->lock);
+    return is;
+}
+
+static bool in_memory(struct staged *s, int64_t n)
+{
+    pthread_mutex_lock(&s->lock);
+    bool is = staged_slot(s, n) != NULL;
+    pthread_mutex_unlock(&s->lock);
+    return is;
+}
+
+/* Copies what is the base's or a hole, sent by the batch meanwhile; and has the last chunk in memory unless
+ * it is whole, since it is sent by its true length. */
+static int complete(struct publication *p)
+{
+    struct staged *s = p->s;
+    struct buffer *buffer;
+    int r = 0;
+    for (int64_t n = 0; r == 0 && n < p->chunks; n++) {
+        if (op_interrupted(p->op))
+            return fail_set(p->f, EINTR, "interrupted before the file was published");
+        struct op step = step_of(p);
+        if (!is_somewhere(s, n))
+            r = staged_open_slot(s, n, staged_chunk_len(s, n), &step, &buffer, p->f);
+    }
+    struct op step = step_of(p);
+    if (r == 0)
+        r = staged_wait_sent(s, &step, p->f);
+    step = step_of(p);
+    if (r == 0 && p->tail && !in_memory(s, p->chunks - 1))
+        r = staged_open_slot(s, p->chunks - 1, p->tail, &step, &buffer, p->f);
+    return r < 0 ? r : staged_wait_sent(s, &step, p->f); /* memory may have been short */
+}
+
+/* Sends the rest here. A last chunk that is not whole stays in memory: if this fails, it may still grow. */
+static int send_rest(struct publication *p)
+{
+    struct staged *s = p->s;
+    struct buffer *buffers[SLOTS_MAX];
+    pthread_mutex_lock(&s->lock);
+    size_t n = s->nslots;
+    memcpy(buffers, s->slots, n * sizeof(*buffers));
+    pthread_mutex_unlock(&s->lock);
+    struct op step = step_of(p);
+    int r = staging_send(s, buffers, n, p->tail, &step, p->f);
+    if (r < 0)
+        return r;
+    n -= p->tail && n > 0;
+    return staged_sent(s, buffers, n, 0);
+}
+
+static int hash_chunk(void *arg, int64_t n, const void *data, size_t len)
+{
+    struct staged *s = arg;
+    if (!EVP_DigestUpdate(s->sha256, data, len))
+        return -EIO;
+    s->hashed = n + 1;
+    return 0;
+}
+
+/* Reads back what was not hashed on its way; the last chunk, where not whole, is hashed apart. */
+static int hash_rest(struct publication *p)
+{
+    struct staged *s = p->s;
+    int64_t whole = p->chunks - (p->tail > 0);
+    int r = 0;
+    if (s->rehash)
+        s->hashed = 0;
+    if (s->hashed == 0)
+        r = staged_hash_begin(s);
+    s->rehash = false;
+    while (r == 0 && s->hashed < whole) {
+        if (op_interrupted(p->op))
+            return fail_set(p->f, EINTR, "interrupted before the file was published");
+        int64_t last = whole - s->hashed < HASH_CHUNKS ? whole : s->hashed + HASH_CHUNKS;
+        struct op step = step_of(p);
+        r = chunks_fetch(s->staging->mongo, s->region, s->own, s->hashed, last - 1, hash_chunk, s, &step,
+                         p->f);
+    }
+    return r;
+}
+
+static int checksum(struct publication *p)
+{
+    struct staged *s = p->s;
+    uint8_t sum[EVP_MAX_MD_SIZE];
+    int r = hash_rest(p);
+    if (r < 0)
+        return r;
+    EVP_MD_CTX *copy = EVP_MD_CTX_new();
+    bool done = copy && EVP_MD_CTX_copy_ex(copy, s->sha256);
+    if (done && p->tail) {
+        pthread_mutex_lock(&s->lock);
+        struct buffer *buffer = staged_slot(s, p->chunks - 1);
+        done = buffer && EVP_DigestUpdate(copy, buffer_data(buffer), p->tail);
+        pthread_mutex_unlock(&s->lock);
+    }
+    done = done && EVP_DigestFinal_ex(copy, sum, NULL);
+    EVP_MD_CTX_free(copy);
+    for (size_t i = 0; done && i < 32; i++)
+        snprintf(p->sha256 + 2 * i, 3, "%02x", sum[i]);
+    return done ? 0 : fail_set(p->f, ENOMEM, "cannot compute a checksum");
+}
+
+/* Chunks that a longer version of the file had. */
+static int delete_behind(struct publication *p, const bson_t *id)
+{
+    struct staged *s = p->s;
+    int64_t end = s->touched.n ? s->touched.list[s->touched.n - 1].to : 0;
+    int r = bucket_delete_chunks(s->staging->mongo, s->region, id, p->chunks, end,
+                                 s->staging->options.step_ms, p->op, p->f);
+    return r < 0 ? r : spans_remove(&s->touched, p->chunks, end);
+}
+
+/* All chunks are there, and nobody may have swept any: the lease lasts for longer than a step. */
+static int verify(struct publication *p, const bson_t *id)
+{
+    struct staged *s = p->s;
+    int64_t count, held = 1;
+    int r = bucket_count_chunks(s->staging->mongo, s->region, id, p->chunks, s->staging->options.step_ms,
+                                p->op, &count, p->f);
+    if (r == 0 && count != p->chunks)
+        return fail_set(p->f, EIO, "of %lld chunks that MongoDB acknowledged it has %lld",
+                        (long long)p->chunks, (long long)count);
+    if (r == 0 && clock_now_ms() - s->heartbeat > BUCKET_LEASE_MS / 4) {
+        struct op step = step_of(p);
+        r = bucket_renew(s->staging->mongo, s->region, &s->id, 1, &held, &step, p->f);
+        __atomic_store_n(&s->heartbeat, clock_now_ms(), __ATOMIC_RELEASE);
+    }
+    return r == 0 && held != 1 ? fail_set(p->f, EIO, "the upload has been swept: its lease was lost") : r;
+}
+
+/* ---- the files document ---- */
+
+/* Fields of the metadata that follow from the content or are given anew. */
+static bool is_given_anew(const char *key)
+{
+    static const char *const keys[] = {"schema", "courseId", "contentType", "durationMs",
+                                       "mtime",  "mode",     "owner",       "sha256"};
+    for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
+        if (strcmp(key, keys[i]) == 0)
+            return true;
+    return false;
+}
+
+/* The rest of the metadata of the revision that is replaced: title, language, what other programs put there.
+ */
+static int inherit(struct publication *p, bson_t *metadata)
+{
+    CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(p->meta->previous, "_id");
+    CLEANUP(bson_destroyp) bson_t *document = NULL;
+    struct op step = step_of(p);
+    bson_iter_t at, inner;
+    int r =
+        bucket_find_one(p->s->staging->mongo, p->s->region, "files", filter, NULL, &document, &step, p->f);
+    if (r == 0 && media_field(document, "metadata", &at) && BSON_ITER_HOLDS_DOCUMENT(&at) &&
+        bson_iter_recurse(&at, &inner))
+        while (bson_iter_next(&inner))
+            if (!is_given_anew(bson_iter_key(&inner)))
+                bson_append_iter(metadata, NULL, -1, &inner);
+    return r;
+}
+
+static int make_metadata(struct publication *p, bson_t *metadata)
+{
+    const struct staged_meta *meta = p->meta;
+    bson_t owner;
+    int r = meta->previous ? inherit(p, metadata) : 0;
+    if (r < 0)
+        return r;
+    BSON_APPEND_INT32(metadata, "schema", GRIDFS_SCHEMA);
+    BSON_APPEND_INT64(metadata, "courseId", meta->course_id);
+    if (meta->content_type)
+        BSON_APPEND_UTF8(metadata, "contentType", meta->content_type);
+    BSON_APPEND_INT64(metadata, "mtime", meta->mtime_ns);
+    BSON_APPEND_INT32(metadata, "mode", (int32_t)(meta->mode & 07777));
+    BSON_APPEND_DOCUMENT_BEGIN(metadata, "owner", &owner);
+    BSON_APPEND_INT64(&owner, "uid", meta->uid);
+    BSON_APPEND_INT64(&owner, "gid", meta->gid);
+    bson_append_document_end(metadata, &owner);
+    BSON_APPEND_UTF8(metadata, "sha256", p->sha256);
+    return 0;
+}
+
+/* The newest of its name, whatever other clocks say. */
+static int64_t upload_date(const struct staged_meta *meta)
+{
+    int64_t now = bucket_now_ms(), last = meta->previous ? meta->previous->uploaded_ms : INT64_MIN;
+    return last >= now && last < INT64_MAX ? last + 1 : now;
+}
+
+static int make_document(struct publication *p, bson_t **out)
+{
+    CLEANUP(bson_destroyp) bson_t *metadata = bson_new();
+    int r = make_metadata(p, metadata);
+    if (r == 0)
+        *out = BCON_NEW("_id", BCON_OID(&p->s->id), "length", BCON_INT64(p->s->length), "chunkSize",
+                        BCON_INT32(GRIDFS_CHUNK), "uploadDate", BCON_DATE_TIME(upload_date(p->meta)),
+                        "filename", BCON_UTF8(p->meta->filename), "metadata", BCON_DOCUMENT(metadata));
+    return r;
+}
+
+/* ---- all of it ---- */
+
+/* It is the base from now on; the next change begins another revision. */
+static void becomes_base(struct staged *s, struct media_revision *revision)
+{
+    if (s->journalled)
+        staging_count(s->staging, -1);
+    __atomic_store_n(&s->heartbeat, 0, __ATOMIC_RELEASE);
+    s->journalled = false;
+    staged_drop_slots(s, 0, INT64_MAX);
+    spans_clear(&s->sent);
+    spans_clear(&s->touched);
+    spans_clear(&s->holes);
+    media_revision_unref(s->own);
+    s->own = NULL;
+    s->hashed = 0;
+    s->rehash = false;
+    media_revision_unref(s->base);
+    s->base = media_revision_ref(revision);
+    s->base_end = s->length;
+}
+
+static int switch_over(struct publication *p, struct media_revision **published)
+{
+    struct staged *s = p->s;
+    struct mongo *mongo = s->staging->mongo;
+    CLEANUP(bson_destroyp) bson_t *document = NULL;
+    CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
+    int r = make_document(p, &document);
+    if (r == 0)
+        r = media_revision_parse(document, &revision);
+    struct op step = op_within(s->staging->options.step_ms);
+    if (r == 0 && p->meta->previous)
+        r = bucket_retire(mongo, s->region, p->meta->previous, &step, p->f);
+    step = op_within(s->staging->options.step_ms);
+    if (r == 0)
+        r = bucket_insert(mongo, s->region, "files", (const bson_t *[]){document}, 1, "cannot publish a file",
+                          &step, p->f);
+    if (r < 0)
+        return r;
+    if (s->journalled) { /* an entry that stays is dropped by the sweep, which finds the files document */
+        CLEANUP(bson_destroyp) bson_t *id = staged_id(s);
+        bucket_forget(mongo, s->region, id, &step, NULL);
+    }
+    becomes_base(s, revision);
+    *published = STEAL(revision);
+    return 0;
+}
+
+static int publish(struct publication *p, struct media_revision **published)
+{
+    struct staged *s = p->s;
+    struct op step = step_of(p);
+    int r = staged_wait_sent(s, &step, p->f);
+    if (r == 0)
+        r = complete(p);
+    if (r == 0)
+        r = send_rest(p);
+    if (r == 0 && !s->journalled) /* empty: there is nothing to be swept */
+        bson_oid_init(&s->id, NULL);
+    if (r == 0)
+        r = checksum(p);
+    CLEANUP(bson_destroyp) bson_t *id = staged_id(s);
+    if (r == 0 && s->journalled)
+        r = delete_behind(p, id);
+    if (r == 0 && s->journalled)
+        r = verify(p, id);
+    return r < 0 ? r : switch_over(p, published);
+}
+
+int staged_publish(struct staged *s, const struct staged_meta *meta, const struct op *op,
+                   struct media_revision **published, struct fail *f)
+{
+    int r = staged_enter(s, op, f);
+    if (r < 0)
+        return r;
+    struct publication p = {.s = s,
+                            .meta = meta,
+                            .op = op,
+                            .f = f,
+                            .chunks = (s->length + GRIDFS_CHUNK - 1) / GRIDFS_CHUNK,
+                            .tail = (size_t)(s->length % GRIDFS_CHUNK)};
+    r = publish(&p, published);
+    staged_leave(s);
+    return r;
+}
