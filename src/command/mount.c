@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,8 @@
 #include "command/command.h"
 #include "command/reloader.h"
 #include "fuse/session.h"
+
+enum { LARGE_BYTES = 1 << 20 };
 
 static const char help_text[] =
     "Usage: campusfs mount [OPTION...] DIR\n"
@@ -68,6 +71,15 @@ static void became_ready(void *arg)
         ;
     close(ready_pipe);
     ready_pipe = -1;
+}
+
+/*
+ * Messages of some MiB come and go in many threads. Left to itself malloc would take them from each thread's
+ * own heap as soon as the first was freed, and keep them there.
+ */
+static void keep_heaps_small(void)
+{
+    mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
 }
 
 /* A connection a node and pool slot, and a descriptor of its own for little else: the default limit may be
@@ -130,6 +142,7 @@ static int serve(struct config *config, struct mount_options *options)
     if (log_parse_level(config->log_level, &level))
         log_set_level(level);
     raise_descriptor_limit();
+    keep_heaps_small();
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     sigaddset(&before, SIGHUP); /* the reloader's alone */

@@ -242,6 +242,7 @@ const struct fuse_lowlevel_ops session_ops = {
     .create = ops_create,
     .read = ops_read,
     .write = ops_write,
+    .fallocate = ops_fallocate,
     .flush = ops_flush,
     .getlk = ops_getlk,
     .setlk = ops_setlk,

@@ -87,6 +87,13 @@ void ops_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, of
     fuse_reply_write(req, size);
 }
 
+void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                   struct fuse_file_info *fi)
+{
+    struct caller caller = caller_of(req);
+    reply_result(req, TREE_OTHER, tree_allocate(tree_of(req), &caller, handle_of(fi), mode, offset, length));
+}
+
 /* Saves are not interrupted: what became of one would not be known. */
 static struct caller committer_of(fuse_req_t req)
 {

@@ -27,6 +27,7 @@
 #pragma once
 
 #include "media/mongo.h"
+#include "media/path.h"
 #include "media/revision.h"
 
 struct media_index;
@@ -93,6 +94,13 @@ int media_index_list(struct media_index *index, uint64_t folder, const struct op
  * -EILSEQ for a name that is not UTF-8, which no document can hold. */
 int media_index_path(struct media_index *index, uint64_t folder, const char *name,
                      char path[MEDIA_FILENAME_MAX + 1]);
+
+/* Bytes of the files that are shown: of a course and of the region. Takes as long as counting them. */
+int media_index_usage(struct media_index *index, int64_t course, const struct op *op, int64_t *course_bytes,
+                      int64_t *region_bytes, struct fail *f);
+
+/* The folder and the name of the file that a node is of; -ESTALE. */
+int media_index_place(struct media_index *index, uint64_t node, uint64_t *folder, char name[MEDIA_NAME_MAX + 1]);
 
 /* What is not shown, and why (static words). `take` is called under the lock and must not call back. The
  * number is returned; -errno when the index is not known. */

@@ -245,6 +245,29 @@ int media_index_file(struct media_index *index, uint64_t node, const struct op *
     return r;
 }
 
+static int64_t bytes_in(const struct entry *entry)
+{
+    if (!entry->folder)
+        return entry->newest->revision->length;
+    int64_t bytes = 0;
+    for (struct list_entry *l = entry->children; l; l = l->next)
+        bytes += bytes_in(MAP_ELEMENT(l, struct entry, sibling));
+    return bytes;
+}
+
+int media_index_usage(struct media_index *index, int64_t course, const struct op *op, int64_t *course_bytes,
+                      int64_t *region_bytes, struct fail *f)
+{
+    int r = index_lock_fresh(index, op, f);
+    if (r < 0)
+        return r;
+    struct entry *entry = index_find_ino(index, (uint64_t)course);
+    *course_bytes = entry ? bytes_in(entry) : 0;
+    *region_bytes = bytes_in(index->root);
+    index_unlock(index);
+    return 0;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const struct media_name *)a)->name, ((const struct media_name *)b)->name);
@@ -313,6 +336,19 @@ int media_index_path(struct media_index *index, uint64_t folder, const char *nam
     path[len] = '/';
     memcpy(path + len + 1, name, more + 1);
     return 0;
+}
+
+int media_index_place(struct media_index *index, uint64_t node, uint64_t *folder,
+                      char name[MEDIA_NAME_MAX + 1])
+{
+    index_lock(index);
+    const struct entry *entry = index_find_node(index, node);
+    if (entry) {
+        *folder = entry->parent->ino;
+        memcpy(name, entry->name, entry->len + 1);
+    }
+    index_unlock(index);
+    return entry ? 0 : -ESTALE;
 }
 
 int64_t media_index_left_out(struct media_index *index, const struct op *op,

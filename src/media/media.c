@@ -15,6 +15,8 @@ struct media {
     const struct config *config; /* borrowed */
     struct mongo *mongo;         /* borrowed */
     struct chunk_cache *chunks;
+    struct staging *staging;
+    struct media_sweep *sweep; /* NULL: not by this mount */
     void (*outdated)(void *arg, unsigned region, bool file, uint64_t number);
     void *arg;
     struct region_media regions[CONFIG_MAX_REGIONS + 1]; /* by number */
@@ -43,6 +45,18 @@ static int open_region(struct media *media, const struct config_region *from)
     return r;
 }
 
+static int open_writing(struct media *media)
+{
+    const struct config *config = media->config;
+    struct staging_options staging = {.memory = config->media_write_size, .step_ms = config->timeout_ms};
+    struct media_sweep_options sweep = {
+        .every_ms = config->media_sweep_ms, .keep_ms = config->media_keep_ms, .step_ms = config->timeout_ms};
+    if (config->read_only)
+        return 0;
+    int r = staging_open(media->mongo, &staging, &media->staging);
+    return r == 0 && sweep.every_ms > 0 ? media_sweep_start(config, media->mongo, &sweep, &media->sweep) : r;
+}
+
 int media_open(const struct config *config, struct mongo *mongo,
                void (*outdated)(void *arg, unsigned region, bool file, uint64_t number), void *arg,
                struct media **out, struct fail *f)
@@ -57,6 +71,7 @@ int media_open(const struct config *config, struct mongo *mongo,
     int r = chunk_cache_open(media->mongo, config->media_cache_size, config->timeout_ms, &media->chunks);
     for (size_t i = 0; r == 0 && i < config->nregions; i++)
         r = open_region(media, &config->regions[i]);
+    r = r < 0 ? r : open_writing(media);
     if (r < 0) {
         media_close(media);
         return fail_set(f, -r, "cannot prepare for media");
@@ -89,6 +104,8 @@ void media_close(struct media *media)
 {
     if (!media)
         return;
+    media_sweep_stop(media->sweep);
+    staging_close(media->staging);
     for (size_t i = 0; i <= CONFIG_MAX_REGIONS; i++)
         media_index_close(media->regions[i].index);
     chunk_cache_close(media->chunks);
@@ -105,6 +122,11 @@ struct chunk_cache *media_chunks(struct media *media)
     return media->chunks;
 }
 
+struct staging *media_staging(struct media *media)
+{
+    return media->staging;
+}
+
 struct media_index *media_index(struct media *media, unsigned region)
 {
     return region <= CONFIG_MAX_REGIONS ? media->regions[region].index : NULL;
@@ -113,6 +135,30 @@ struct media_index *media_index(struct media *media, unsigned region)
 const char *media_region(const struct media *media, unsigned region)
 {
     return region <= CONFIG_MAX_REGIONS && media->regions[region].name ? media->regions[region].name : "";
+}
+
+static int writing_metrics(struct media *media, struct buf *out)
+{
+    struct staging_stats staging = {0};
+    struct media_swept swept = {0};
+    if (!media->staging)
+        return 0;
+    staging_stats(media->staging, &staging);
+    if (media->sweep)
+        media_sweep_stats(media->sweep, &swept);
+    return buf_printf(out,
+                      "# TYPE campusfs_media_uploads gauge\n"
+                      "campusfs_media_uploads %u\n"
+                      "# TYPE campusfs_media_write_bytes gauge\n"
+                      "campusfs_media_write_bytes %zu\n"
+                      "# TYPE campusfs_media_sent_bytes_total counter\n"
+                      "campusfs_media_sent_bytes_total %llu\n"
+                      "# TYPE campusfs_media_swept_uploads_total counter\n"
+                      "campusfs_media_swept_uploads_total %llu\n"
+                      "# TYPE campusfs_media_swept_revisions_total counter\n"
+                      "campusfs_media_swept_revisions_total %llu\n",
+                      staging.uploads, staging.memory, (unsigned long long)staging.sent,
+                      (unsigned long long)swept.uploads, (unsigned long long)swept.revisions);
 }
 
 int media_metrics(struct media *media, struct buf *out)
@@ -130,6 +176,7 @@ int media_metrics(struct media *media, struct buf *out)
     };
     struct media_index_stats stats[CONFIG_MAX_REGIONS + 1] = {0};
     int r = chunk_cache_metrics(media->chunks, out);
+    r = r < 0 ? r : writing_metrics(media, out);
     for (size_t i = 0; i <= CONFIG_MAX_REGIONS; i++)
         if (media->regions[i].index)
             media_index_stats(media->regions[i].index, &stats[i]);

@@ -1,5 +1,6 @@
 /*
- * The media half of a mount: the cache of chunks, and for each region the index of its names. One for a
+ * The media half of a mount: the cache of chunks, what is being written, the sweep, and for each region the index
+ * of its names. One for a
  * mount; there is none where no MongoDB is configured.
  */
 #pragma once
@@ -8,6 +9,8 @@
 #include "media/chunk_cache.h"
 #include "media/index.h"
 #include "media/mongo.h"
+#include "media/staging.h"
+#include "media/sweep.h"
 
 struct media;
 
@@ -23,6 +26,7 @@ void media_close(struct media *media);
 
 struct mongo *media_mongo(struct media *media);
 struct chunk_cache *media_chunks(struct media *media);
+struct staging *media_staging(struct media *media);
 /* Prepares for regions that a reload has added; one thread at a time. */
 int media_follow(struct media *media);
 /* NULL for a number that is no region's, or not yet. */

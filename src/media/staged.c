@@ -215,7 +215,9 @@ static int peek(struct staged *s, int64_t n, const struct op *op, struct fail *f
     if (!s->peeked && !(s->peeked = malloc(GRIDFS_CHUNK)))
         return -ENOMEM;
     s->peeked_n = -1;
-    int r = staged_load(s, n, s->peeked, staged_chunk_len(s, n), op, f);
+    size_t len = staged_chunk_len(s, n);
+    memset(s->peeked + len, 0, GRIDFS_CHUNK - len); /* the file may grow meanwhile */
+    int r = staged_load(s, n, s->peeked, len, op, f);
     if (r == 0)
         s->peeked_n = n;
     return r;

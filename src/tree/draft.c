@@ -226,8 +226,7 @@ struct node *draft_pending(struct tree *tree, const struct row_key *key, pid_t t
     return node;
 }
 
-/* Under the node's lock: waits until nobody commits it. */
-static int wait_settled(struct node *node, const struct op *op)
+int draft_wait_settled(struct node *node, const struct op *op)
 {
     while (node->draft.committing) {
         struct timespec until = {.tv_sec = op->deadline / 1000, .tv_nsec = op->deadline % 1000 * 1000000};
@@ -351,7 +350,7 @@ int draft_commit(struct tree *tree, const struct caller *caller, struct node *no
 {
     struct draft *draft = &node->draft;
     struct fail f = {0};
-    int r = wait_settled(node, &caller->op);
+    int r = draft_wait_settled(node, &caller->op);
     if (r < 0)
         return r;
     bool time_only = node->mtime_set && !draft->creates && !draft->dirty;

@@ -1,5 +1,7 @@
 #include "tree/node.h"
 
+#include "tree/media_draft.h"
+
 #include <string.h>
 
 struct nodes {
@@ -27,6 +29,7 @@ static void destroy(struct node *node)
     pthread_mutex_destroy(&node->lock);
     buf_clear(&node->content);
     free(node->draft.why);
+    media_draft_free(node->media);
     free(node);
 }
 

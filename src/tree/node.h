@@ -71,6 +71,7 @@ struct node {
     uint64_t created;   /* in the order of saves */
     struct process maker;
     struct draft draft;
+    struct media_draft *media; /* constant, owned: what it is written to; NULL but for media (media_draft.h) */
 };
 
 struct nodes;

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "tree/tree_media.h"
+#include "tree/media_draft.h"
 
 enum {
     FIXED_MS = 3600 * 1000, /* names that cannot change while the mount lasts */
@@ -223,7 +223,9 @@ void attr_node(struct node *node, struct stat *attr)
                           .st_nlink = node->kind == NODE_FOLDER ? 2 : 1,
                           .st_uid = node->uid,
                           .st_gid = node->gid};
-    attr_size(attr, node->kind == NODE_FOLDER ? ENTRY_BYTES : node->content.len);
+    attr_size(attr, node->kind == NODE_FOLDER ? ENTRY_BYTES
+                    : node->media             ? (size_t)media_draft_size(node)
+                                              : node->content.len);
     attr_time(attr, node->mtime);
     attr->st_ctim = node->ctime;
     pthread_mutex_unlock(&node->lock);
@@ -734,6 +736,8 @@ int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
         bool spent = node->draft.spent;
         pthread_mutex_unlock(&node->lock);
         attr_node(node, attr);
+        if (spent && node->media)
+            media_draft_outdated(tree, caller, node);
         *attr_ms = node == tree->readme ? FIXED_MS : 0;
         node_unref(tree->nodes, node);
         return spent ? -ESTALE : 0;

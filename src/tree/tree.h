@@ -108,6 +108,9 @@ int tree_read(struct tree *tree, const struct caller *caller, struct handle *han
 void tree_read_done(struct chunk *chunk);
 int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data,
                size_t len, off_t offset);
+/* `mode` as of fallocate(2); -EOPNOTSUPP but for files of media, on which tools make do without. */
+int tree_allocate(struct tree *tree, const struct caller *caller, struct handle *handle, int mode, off_t offset,
+                  off_t len);
 int tree_flush(struct tree *tree, const struct caller *caller, struct handle *handle);
 int tree_fsync(struct tree *tree, const struct caller *caller, struct handle *handle);
 void tree_release(struct tree *tree, const struct caller *caller, struct handle *handle);

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "tree/tree_media.h"
+#include "tree/media_draft.h"
 
 struct handle {
     struct document *document;  /* a reference: a revision that is read; NULL for all else */
@@ -28,6 +28,11 @@ const struct document *handle_document(const struct handle *handle)
     return handle->document;
 }
 
+struct node *handle_node(const struct handle *handle)
+{
+    return handle ? handle->node : NULL;
+}
+
 static int handle_new(struct tree *tree, const struct caller *caller, struct node *node, int flags,
                       struct handle **out)
 {
@@ -44,9 +49,11 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
     if (node) {
         node_ref(tree->nodes, node);
         handle->node = node;
+        int r = node->media ? media_draft_open(tree, caller, node, flags) : 0;
         pthread_mutex_lock(&node->lock);
-        int r = node->draft.active ? node_charge(tree->nodes, node) : 0;
-        node->handles += r == 0;
+        if (node->draft.active)
+            r = node_charge(tree->nodes, node);
+        node->handles += r == 0 && !node->media;
         pthread_mutex_unlock(&node->lock);
         if (r < 0) {
             node_unref(tree->nodes, node);
@@ -63,7 +70,7 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
 
 /* Changes of content, under the node's lock. */
 
-static void content_changed(struct node *node, const struct process *writer)
+void content_changed(struct node *node, const struct process *writer)
 {
     clock_gettime(CLOCK_REALTIME, &node->mtime);
     node->ctime = node->mtime;
@@ -76,7 +83,7 @@ static void content_changed(struct node *node, const struct process *writer)
         node->draft.writer = *writer;
 }
 
-static int truncate_node(struct tree *tree, struct node *node, size_t size, const struct process *writer)
+int truncate_node(struct tree *tree, struct node *node, size_t size, const struct process *writer)
 {
     if (size == node->content.len && size != 0)
         return 0;
@@ -231,7 +238,7 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
     bool draft = node->draft.active;
     if (draft && node->draft.spent)
         r = -ESTALE;
-    if (r == 0 && (flags & O_TRUNC))
+    if (r == 0 && (flags & O_TRUNC) && !node->media)
         r = truncate_node(tree, node, 0, NULL);
     pthread_mutex_unlock(&node->lock);
     if (draft) {
@@ -260,9 +267,18 @@ static int open_media(struct tree *tree, const struct caller *caller, const stru
                       uint64_t nodeid, int flags, struct handle **handle, struct open_hints *hints)
 {
     struct media_handle *media = NULL;
-    int r = tree->media ? media_open_file(tree, caller, place, nodeid, flags, &media, hints) : -ESTALE;
+    struct node *node = NULL;
+    bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+    int r = !tree->media ? -ESTALE
+            : writes     ? media_open_writing(tree, caller, place, nodeid, &node)
+                         : media_open_file(tree, caller, place, nodeid, flags, &media, hints);
     if (r == 0)
-        r = handle_new(tree, caller, NULL, flags, handle);
+        r = handle_new(tree, caller, node, flags, handle);
+    node_unref(tree->nodes, node);
+    if (writes) {
+        *hints = (struct open_hints){.direct_io = true};
+        return r;
+    }
     if (r < 0)
         media_release(tree, media);
     else
@@ -411,9 +427,12 @@ int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent,
     struct node *node = NULL;
     if (strlen(name) > NAME_MAX_BYTES)
         return -ENAMETOOLONG;
-    if (!is_scratch_folder(tree, parent, &place))
+    bool media = tree->media && address_parse(parent, &place) &&
+                 (place.kind == PLACE_MEDIA || place.kind == PLACE_MEDIA_FOLDER);
+    if (!media && !is_scratch_folder(tree, parent, &place))
         return -EPERM;
-    int r = place.kind == PLACE_COLLECTION
+    int r = media ? media_create(tree, caller, &place, name, mode, flags, &node)
+            : place.kind == PLACE_COLLECTION
                 ? create_in_collection(tree, caller, parent, &place, name, mode, flags, &node)
                 : open_or_create_scratch(tree, caller, parent, name, mode, flags, &node);
     if (r < 0)
@@ -449,6 +468,8 @@ int tree_read(struct tree *tree, const struct caller *caller, struct handle *han
         chunk->data = chunk->len ? document->text + offset : "";
         return 0;
     }
+    if (handle->node->media)
+        return media_draft_read(tree, caller, handle->node, size, offset, chunk);
     int r = 0;
     pthread_mutex_lock(&handle->node->lock);
     const struct buf *content = &handle->node->content;
@@ -516,6 +537,8 @@ int tree_write(struct tree *tree, const struct caller *caller, struct handle *ha
     struct node *node = handle->node;
     if (!node || node->kind != NODE_FILE)
         return -EBADF;
+    if (node->media)
+        return media_draft_write(tree, caller, node, data, len, handle->appends ? -1 : offset);
     /* Asked again only where another thread writes. One of that number while the file is open is the
      * opener's: a number comes back when all others have been used, and a flush asks in any case. */
     struct process writer = caller->tid == handle->opener_tid ? handle->opener : caller_process(caller);
@@ -533,6 +556,13 @@ int tree_write(struct tree *tree, const struct caller *caller, struct handle *ha
     return r;
 }
 
+int tree_allocate(struct tree *tree, const struct caller *caller, struct handle *handle, int mode, off_t offset,
+                  off_t len)
+{
+    struct node *node = handle->node;
+    return node && node->media ? media_draft_allocate(tree, caller, node, mode, offset, len) : -EOPNOTSUPP;
+}
+
 /* A flush counts from the process that opened the file or wrote last: forked children exit with it open. */
 int tree_flush(struct tree *tree, const struct caller *caller, struct handle *handle)
 {
@@ -543,18 +573,19 @@ int tree_flush(struct tree *tree, const struct caller *caller, struct handle *ha
     bool opener = process_equal(process, handle->opener);
     int r = 0;
     pthread_mutex_lock(&node->lock);
-    if (node->draft.active && (opener || process_equal(process, node->draft.writer)))
+    bool counts = opener || process_equal(process, node->draft.writer);
+    if (counts && node->draft.active)
         r = draft_commit(tree, caller, node, DRAFT_FLUSH, opener);
     pthread_mutex_unlock(&node->lock);
-    return r;
+    return counts && node->media ? media_draft_commit(tree, caller, node, DRAFT_FLUSH) : r;
 }
 
 int tree_fsync(struct tree *tree, const struct caller *caller, struct handle *handle)
 {
     struct node *node = handle->node;
     int r = 0;
-    if (!node)
-        return 0;
+    if (!node || node->media)
+        return node ? media_draft_sync(tree, caller, node) : 0;
     pthread_mutex_lock(&node->lock);
     if (node->draft.active)
         r = draft_commit(tree, caller, node, DRAFT_FSYNC, true);
@@ -616,7 +647,10 @@ void tree_release(struct tree *tree, const struct caller *caller, struct handle 
         revision_closed(tree, handle->revision);
     document_unref(handle->document);
     media_release(tree, handle->media);
-    if (node) {
+    if (node && node->media) {
+        media_draft_close(tree, &opener, node);
+        node_unref(tree->nodes, node);
+    } else if (node) {
         pthread_mutex_lock(&node->lock);
         if (node->draft.active && node->handles == 1)
             draft_commit(tree, &opener, node, DRAFT_RELEASE, true);
@@ -640,113 +674,4 @@ void handles_close(struct tree *tree)
     struct caller caller = {.op = op_within(tree->config->timeout_ms)};
     while (tree->handles)
         tree_release(tree, &caller, MAP_ELEMENT(tree->handles, struct handle, open));
-}
-
-/* setattr: here because a size or a time by path is a save of its own */
-
-static int set_node(struct tree *tree, const struct caller *caller, struct node *node,
-                    const struct change *change)
-{
-    struct process writer = caller_process(caller);
-    int r = 0;
-    pthread_mutex_lock(&node->lock);
-    bool draft = node->draft.active;
-    if (change->size)
-        r = truncate_node(tree, node, (size_t)change->to.st_size, draft ? &writer : NULL);
-    if (r == 0 && change->mode && !draft)
-        node->mode = change->to.st_mode & 07777;
-    if (r == 0 && change->set_uid && !draft)
-        node->uid = change->to.st_uid;
-    if (r == 0 && change->set_gid && !draft)
-        node->gid = change->to.st_gid;
-    if (r == 0 && change->mtime) {
-        node->mtime = change->to.st_mtim;
-        node->mtime.tv_nsec -= draft ? node->mtime.tv_nsec % 1000 : 0; /* rows keep microseconds */
-        node->mtime_set = true;
-        if (draft)
-            node->draft.version++;
-    }
-    if (r == 0 && draft && node->handles == 0 && (change->size || change->mtime))
-        r = draft_commit(tree, caller, node, DRAFT_ATTRIBUTES, true);
-    if (!draft)
-        clock_gettime(CLOCK_REALTIME, &node->ctime);
-    pthread_mutex_unlock(&node->lock);
-    return r;
-}
-
-/* Nobody can come back for a draft: one is made, changed and committed here. */
-static int set_at_once(struct tree *tree, const struct caller *caller, const struct place *place,
-                       const struct change *change, struct stat *attr)
-{
-    struct document *document CLEANUP(document_unrefp) = NULL;
-    struct node *node;
-    int r = store_get(tree->store, &place->key, &caller->op, &document, NULL);
-    if (r == 0)
-        r = draft_new(tree, caller, &place->key, document, &node);
-    if (r < 0)
-        return r;
-    r = set_node(tree, caller, node, change);
-    if (r == 0)
-        attr_node(node, attr);
-    node_unref(tree->nodes, node);
-    return r;
-}
-
-/*
- * A revision never changes: what would change it comes back for a draft, unless it cannot, since it came by a
- * descriptor or from another pid namespace. The kernel does not say that a time is set by a descriptor, and
- * then gives the user the ESTALE that it would answer itself by looking the name up: where the revision is
- * open the time is set at once, whichever way it came. Owner and mode are the configuration's.
- */
-static int set_revision(struct tree *tree, const struct caller *caller, const struct place *place,
-                        uint64_t nodeid, bool by_handle, const struct change *change, struct stat *attr,
-                        int64_t *attr_ms)
-{
-    if (!change->size && !change->mtime)
-        return tree_getattr(tree, caller, nodeid, NULL, attr, attr_ms);
-    if (tree->config->read_only)
-        return -EROFS;
-    struct note note = notes_take(tree->notes, caller->tid, &place->key);
-    bool came_back = note.purpose == NOTE_WRITE && !note.looked;
-    note_clear(tree->notes, &note);
-    *attr_ms = 0;
-    if (by_handle || came_back || caller->tid == 0 || (!change->size && revision_is_open(tree, nodeid))) {
-        int r = set_at_once(tree, caller, place, change, attr);
-        if (r == 0 && !change->size)
-            revision_show_time(tree, nodeid, attr);
-        return r;
-    }
-    notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
-    return -ESTALE;
-}
-
-int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct handle *handle,
-                 const struct change *change, struct stat *attr, int64_t *attr_ms)
-{
-    struct place place;
-    if (!address_parse(nodeid, &place))
-        return -ESTALE;
-    if (place.kind == PLACE_ROW && !(handle && handle->node))
-        return set_revision(tree, caller, &place, nodeid, handle != NULL, change, attr, attr_ms);
-    if (place.kind == PLACE_NEXT_ID && change->size)
-        return -EACCES;
-    if (place.kind == PLACE_DELETED_ROW || place.kind == PLACE_MEDIA_FILE)
-        return -EPERM;
-    if (place.kind != PLACE_NODE && place.kind != PLACE_ROW) /* a folder's times and modes are its own */
-        return tree_getattr(tree, caller, nodeid, NULL, attr, attr_ms);
-    struct node *node = handle && handle->node ? handle->node : node_get(tree->nodes, nodeid);
-    bool counted = !(handle && handle->node);
-    if (!node)
-        return -ESTALE;
-    int r = node->kind == NODE_TEXT ? -EPERM : set_node(tree, caller, node, change);
-    if (r == 0)
-        attr_node(node, attr);
-    *attr_ms = 0;
-    if (counted && node->draft.active) { /* what the thread came back for is done */
-        struct note note = notes_take(tree->notes, caller->tid, &node->draft.key);
-        note_clear(tree->notes, &note);
-    }
-    if (counted)
-        node_unref(tree->nodes, node);
-    return r;
 }

@@ -68,12 +68,14 @@ struct tree {
     int64_t kernel_ms;             /* constant: how long the kernel may believe what the database said */
     int64_t started_at;            /* clock_now_ms() */
 
-    pthread_mutex_t lock;                  /* guards the seven below */
+    pthread_mutex_t lock;                  /* guards the nine below */
     struct list_entry *handles, *listings; /* struct handle, struct listing: all that are open */
     int64_t sweep_at;                      /* clock_now_ms() of the next sweep */
     struct map revisions;                  /* struct open_revision by nodeid */
     struct map media_opened;               /* struct media_opened by nodeid (tree_media.h) */
     struct map pending;                    /* struct node: drafts of rows that do not exist yet, by row */
+    struct list_entry *media_drafts;       /* struct media_draft: all that are open (media_draft.h) */
+    size_t nmedia_drafts;                  /* also read without the lock */
     struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 
     uint64_t swept;                                          /* atomic: scratch names, for the metrics */
@@ -159,6 +161,8 @@ void draft_to_copy(const struct caller *caller, struct node *node);
 enum draft_trigger { DRAFT_FLUSH, DRAFT_FSYNC, DRAFT_RELEASE, DRAFT_ATTRIBUTES };
 int draft_commit(struct tree *tree, const struct caller *caller, struct node *node,
                  enum draft_trigger trigger, bool is_opener);
+/* Under the node's lock: waits until nobody commits it. */
+int draft_wait_settled(struct node *node, const struct op *op);
 /* The draft of a row being created by the thread's own process, with a reference; NULL when there is none. */
 struct node *draft_pending(struct tree *tree, const struct row_key *key, pid_t tid, bool *by_other);
 void draft_set_pending(struct tree *tree, struct node *node, bool pending);
@@ -197,6 +201,11 @@ void handles_close(struct tree *tree);
 void listings_close(struct tree *tree);
 /* tree_file.c: the snapshot that a reader has open; NULL for a draft, scratch file or text. */
 const struct document *handle_document(const struct handle *handle);
+/* What is written through a handle, a scratch file or a text; NULL for none, and for a handle of NULL. */
+struct node *handle_node(const struct handle *handle);
+/* Changes of a node's content, under its lock: noted; and the change of its length. */
+void content_changed(struct node *node, const struct process *writer);
+int truncate_node(struct tree *tree, struct node *node, size_t size, const struct process *writer);
 
 /*
  * tree_deleted.c: what a collection's .deleted has, rows deleted within the last day. Their nodeids say all,

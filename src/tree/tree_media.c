@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "media/path.h"
-#include "tree/tree_media.h"
+#include "tree/media_draft.h"
 
 enum { COUNT_WAIT_MS = 500 }; /* media/ itself waits no longer for its number of folders */
 
@@ -139,11 +139,6 @@ static int lookup_course(struct tree *tree, const struct caller *caller, unsigne
     return find_course(tree, caller, region, (uint64_t)id, f);
 }
 
-static struct row_key note_key(unsigned region)
-{
-    return (struct row_key){.collection = COLLECTION_MEDIA, .region = (uint8_t)region};
-}
-
 int media_lookup(struct tree *tree, const struct caller *caller, const struct place *folder, const char *name,
                  struct entry *entry)
 {
@@ -157,11 +152,19 @@ int media_lookup(struct tree *tree, const struct caller *caller, const struct pl
     int r = media_index_lookup(index, ino, name, &caller->op, &info, &f);
     if (r == -ENOENT && folder->kind == PLACE_MEDIA)
         r = lookup_course(tree, caller, region, name, &info, &f);
-    if (r < 0)
-        return r == -ENOENT ? r : report_media(tree, region, ino, name, r, &f);
+    if (r < 0 && r != -ENOENT)
+        return report_media(tree, region, ino, name, r, &f);
+    bool there = r == 0, found = false;
+    if (!there || !info.folder)
+        r = media_lookup_draft(tree, caller, folder, name, there ? &info : NULL, entry, &found);
+    if (found || !there) {
+        if (there)
+            media_info_clear(&info);
+        return found ? r : -ENOENT;
+    }
     entry_media(tree, region, &info, entry);
     if (!info.folder) {
-        struct row_key key = note_key(region);
+        struct row_key key = media_note_key(region);
         notes_answered_media(tree->notes, caller->tid, &key, entry->nodeid, info.ino, info.revision);
     }
     media_info_clear(&info);
@@ -192,7 +195,7 @@ static bool getattr_outdated(struct tree *tree, const struct caller *caller, uns
     pthread_mutex_unlock(&tree->lock);
     if (opened)
         return true;
-    struct row_key key = note_key(region);
+    struct row_key key = media_note_key(region);
     struct note note = notes_find(tree->notes, caller->tid, &key);
     bool told = note.media && note.nodeid == nodeid;
     if (told)
@@ -219,8 +222,8 @@ static int getattr_file(struct tree *tree, const struct caller *caller, const st
     if (getattr_outdated(tree, caller, region, nodeid, attr))
         return 0;
     if (r == -ESTALE) {
-        struct row_key key = note_key(region);
-        notes_leave(tree->notes, caller->tid, &key, NOTE_READ);
+        struct row_key key = media_note_key(region);
+        notes_leave(tree->notes, caller->tid, &key, NOTE_WRITE); /* what may follow is an open */
     }
     return report_media(tree, region, MEDIA_ROOT, NULL, r, &f);
 }
@@ -356,7 +359,7 @@ static int open_revision(struct tree *tree, unsigned region, uint64_t nodeid, ui
 static struct media_revision *find_outdated(struct tree *tree, const struct caller *caller, unsigned region,
                                             uint64_t nodeid, uint64_t *ino)
 {
-    struct row_key key = note_key(region);
+    struct row_key key = media_note_key(region);
     struct note note = notes_take(tree->notes, caller->tid, &key);
     struct media_revision *revision = NULL;
     if (note.media && note.nodeid == nodeid) {

@@ -12,6 +12,12 @@
 enum { COLLECTION_MEDIA = 15 };
 #define MEDIA_FOLDER "media" /* in each region */
 
+/* What threads come back for in a region's media. */
+static inline struct row_key media_note_key(unsigned region)
+{
+    return (struct row_key){.collection = COLLECTION_MEDIA, .region = (uint8_t)region};
+}
+
 /* For media_open(): tells the kernel. */
 void media_outdated(void *arg, unsigned region, bool file, uint64_t number);
 

@@ -1,0 +1,320 @@
+"""Writing media while MongoDB fails: at each command of an upload, in each way. What close() says is what is there: the old
+file or the new one, whole. And the daemon killed at each step of a publication."""
+
+import datetime
+import hashlib
+import json
+import os
+import random
+import signal
+import threading
+import time
+
+import bson
+import process
+import pytest
+from media_proxy import MediaProxy
+from media_tools import bucket, course  # noqa: F401
+from mount_tools import errno_of, errors_of
+
+KIB, MIB = 1024, 1024 * 1024
+CHUNK = 255 * KIB
+LONG_AGO = datetime.datetime(2020, 1, 1)
+BATCH = 16 * CHUNK
+
+
+def noise(size, seed=0):
+    return random.Random(seed).randbytes(size)
+
+
+OLD, NEW = noise(CHUNK + 100), noise(BATCH + CHUNK + 200, 1)
+LAST = -(-len(NEW) // CHUNK) - 1
+
+
+@pytest.fixture(scope='module')
+def faulty(cluster):
+    """A mount whose MongoDB is behind a proxy, and that."""
+    proxy = MediaProxy(cluster.mongodb.uri)
+    settings = {'state_dir': None, 'mongodb_uri': proxy.uri, 'timeout': '3s', 'media_sweep': '0'}
+    config = cluster.write_config(cluster.directory / 'mnt-faulty.conf', **settings)
+    mount = cluster.mount(cluster.directory / 'mnt-faulty', config=config)
+    yield proxy, mount
+    cluster.mounts.remove(mount)
+    assert mount.stop() == 0
+    mount.clean_up()
+    proxy.close()
+
+
+@pytest.fixture
+def proxy(faulty):
+    yield faulty[0]
+    faulty[0].clear()
+
+
+@pytest.fixture
+def mount(faulty, proxy):
+    return faulty[1]
+
+
+@pytest.fixture
+def folder(mount, course):
+    folder = mount.directory / f'regions/europe/media/{course.id}'
+    os.listdir(folder)
+    return folder
+
+
+def write(path, data):
+    """write() in pieces and close(), every error raised."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        for at in range(0, len(data), 300000):
+            os.write(fd, data[at:at + 300000])
+    except OSError:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+        raise
+    os.close(fd)
+
+
+def content(bucket, course, name):
+    """The file as another driver sees it, checked against its checksum; None when there is none."""
+    documents = list(bucket.files.find({'filename': f'{course.id}/{name}'}).sort([('uploadDate', 1), ('_id', 1)]))
+    if not documents:
+        return None
+    data = bucket.grid.open_download_stream(documents[-1]['_id']).read()
+    assert hashlib.sha256(data).hexdigest() == documents[-1]['metadata'].get('sha256', hashlib.sha256(data).hexdigest())
+    return data
+
+
+def chunk_ids(bucket):
+    return {repr(file_id) for file_id in bucket.chunks.distinct('files_id')}  # of any type
+
+
+def uploads(bucket, course):
+    """What the journal has of the course's uploads."""
+    return list(bucket.uploads.find({'path': {'$regex': f'^{course.id}/'}, 'heartbeat': {'$exists': True}}))
+
+
+def expire(bucket, course):
+    """Their leases have been over for long."""
+    return bucket.uploads.update_many({'_id': {'$in': [upload['_id'] for upload in uploads(bucket, course)]}},
+                                      {'$set': {'heartbeat': LONG_AGO}}).modified_count
+
+
+def sweeping(new_mount, bucket, **settings):
+    """A mount that sweeps, all the time; the suite's other mounts do so every minute."""
+    bucket.uploads.delete_one({'_id': 'sweep'})
+    return new_mount(media_sweep='100ms', **settings)
+
+
+def last_words(mount, course, name='film'):
+    return errors_of(mount.directory, f'regions/europe/media/{course.id}/{name}')[-1]
+
+
+def is_last(documents):
+    return any(bson.decode(document)['n'] == LAST for document in documents)
+
+
+# ---- an error at each command
+
+FAULTS = {
+    'journal': ('insert', 'uploads', {}),
+    'first chunks': ('insert', 'chunks', {}),
+    'last chunk': ('insert', 'chunks', {'when': is_last}),
+    'count': ('aggregate', 'chunks', {}),
+    'publish': ('insert', 'files', {}),
+}
+
+
+CODES = [(13, 'EACCES'), (121, 'EINVAL'), (14031, 'ENOSPC'), (11000, 'EEXIST')]
+
+
+@pytest.mark.parametrize('fault, code, name', [(fault, 8, 'EIO') for fault in FAULTS] +
+                         [('publish', *code) for code in CODES] + [('last chunk', 11000, 'EEXIST')])
+def test_an_error_reaches_the_writer_and_nothing_is_seen(mount, folder, proxy, bucket, course, fault, code, name):
+    command, part, more = FAULTS[fault]
+    before = chunk_ids(bucket)
+    rule = proxy.rule(command, part, action='error', code=code, write=command == 'insert', **more)
+    assert errno_of(write, folder / 'film', NEW) == name
+    assert 1 <= rule.done <= 3, 'it is not tried for ever'
+    assert content(bucket, course, 'film') is None
+    assert not (folder / 'film').exists()
+    words = last_words(mount, course)
+    assert words['errno'] == name and 'the test says so' in words['message']
+    proxy.clear()
+    assert process.wait_until(lambda: chunk_ids(bucket) <= before, 20, 0.05), 'what was sent is deleted'
+    assert process.wait_until(lambda: not uploads(bucket, course), 20, 0.05)
+    write(folder / 'film', NEW)
+    assert content(bucket, course, 'film') == NEW == (folder / 'film').read_bytes()
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+@pytest.mark.parametrize('action', ['cut', 'lose', 'error'])
+def test_what_passes_is_tried_again(mount, folder, proxy, bucket, course, fault, action):
+    """A connection that breaks before or after the server has done what was asked; a conflict that passes."""
+    command, part, more = FAULTS[fault]
+    rule = proxy.rule(command, part, action=action, code=112, write=False, times=1, **more)
+    write(folder / 'film', NEW)
+    assert rule.done == 1
+    assert content(bucket, course, 'film') == NEW == (folder / 'film').read_bytes()
+    document, = bucket.files.find({'filename': f'{course.id}/film'})
+    assert bucket.chunks.count_documents({'files_id': document['_id']}) == LAST + 1
+
+
+def test_an_overwrite_that_fails_leaves_the_old_file(mount, folder, proxy, bucket, course):
+    write(folder / 'film', OLD)
+    proxy.rule('insert', 'files', action='error', code=8)
+    assert errno_of(write, folder / 'film', NEW) == 'EIO'
+    assert content(bucket, course, 'film') == OLD == (folder / 'film').read_bytes()
+
+
+def test_chunks_that_a_server_forgot_are_not_published(mount, folder, proxy, bucket, course):
+    proxy.rule('insert', 'chunks', action='pretend', n=1, when=is_last)
+    assert errno_of(write, folder / 'film', NEW) == 'EIO'
+    assert f'of {LAST + 1} chunks' in last_words(mount, course)['message']
+    assert content(bucket, course, 'film') is None
+
+
+def test_a_slow_server_only_takes_time(mount, folder, proxy, bucket, course):
+    proxy.rule('insert', 'chunks', action='delay', seconds=0.5)
+    proxy.rule('insert', 'files', action='delay', seconds=0.5)
+    write(folder / 'film', NEW)
+    assert content(bucket, course, 'film') == NEW
+
+
+def test_a_server_that_says_nothing_costs_the_deadline(mount, folder, proxy, bucket, course):
+    write(folder / 'old', OLD)
+    hang = threading.Event()
+    proxy.rule('insert', 'chunks', action='cut', call=lambda: hang.wait(60))
+    started = time.monotonic()
+    try:
+        assert errno_of(write, folder / 'film', NEW) == 'EIO'
+        assert time.monotonic() - started < 45
+        row = next((mount.directory / 'regions/europe/courses').glob(f'{course.id}.json'))
+        assert json.loads(row.read_text())['id'] == course.id, 'rows never notice'
+        assert (folder / 'old').read_bytes() == OLD
+    finally:
+        proxy.clear()
+        hang.set()
+    assert process.wait_until(lambda: errno_of(write, folder / 'film', NEW) is None, 30, 0.1)
+    assert content(bucket, course, 'film') == NEW
+
+
+# ---- the daemon killed at each step
+
+STEPS = {
+    'journal': ('insert', 'uploads', 'call'),
+    'journalled': ('insert', 'uploads', 'then'),
+    'chunks': ('insert', 'chunks', 'call'),
+    'chunks sent': ('insert', 'chunks', 'then'),
+    'last chunk': ('insert', 'chunks', 'then'),
+    'count': ('aggregate', 'chunks', 'call'),
+    'publish': ('insert', 'files', 'call'),
+    'published': ('insert', 'files', 'then'),
+    'journal dropped': ('delete', 'uploads', 'call'),
+}
+
+
+SOON = ('chunks', 'publish', 'published')
+
+
+@pytest.mark.parametrize('step, exists', [pytest.param(step, exists, marks=() if step in SOON and exists else
+                                                       pytest.mark.long) for step in STEPS for exists in (True, False)])
+def test_a_kill_at_each_step_of_a_publication(cluster, bucket, course, new_mount, step, exists):
+    proxy = MediaProxy(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='3s', media_sweep='0')
+    folder = mount.directory / f'regions/europe/media/{course.id}'
+    before = chunk_ids(bucket)
+    if exists:
+        write(folder / 'film', OLD)
+    command, part, when = STEPS[step]
+    pid = mount.pid()
+    kill = lambda: (os.kill(pid, signal.SIGKILL), time.sleep(0.05))  # noqa: E731
+    proxy.rule(command, part, action='cut' if when == 'call' else 'pass', times=1, **{when: kill},
+               when=is_last if step == 'last chunk' else None)
+    assert errno_of(write, folder / 'film', NEW) is not None
+    proxy.close()
+    published = step in ('published', 'journal dropped')
+    found = content(bucket, course, 'film')
+    assert found == (NEW if published else OLD if exists else None)
+    # The next mount shows the same, and its sweep leaves what is published alone and takes the rest.
+    expire(bucket, course)
+    path = sweeping(new_mount, bucket).directory / f'regions/europe/media/{course.id}/film'
+    assert (path.read_bytes() if path.exists() else None) == found
+    owned = {repr(document['_id']) for document in bucket.files.find({}, {'_id': 1})}
+    assert process.wait_until(lambda: not (chunk_ids(bucket) - before - owned), 30, 0.05)
+    assert process.wait_until(lambda: not uploads(bucket, course), 20, 0.05)
+    assert content(bucket, course, 'film') == found
+
+
+# ---- the sweep
+
+def test_live_uploads_stay(new_mount, bucket, course):
+    mount = sweeping(new_mount, bucket)
+    path = mount.directory / f'regions/europe/media/{course.id}/film'
+    with open(path, 'wb', buffering=0) as file:
+        file.write(NEW)
+        os.fsync(file.fileno())
+        entry, = bucket.uploads.find({'path': f'{course.id}/film'})
+        assert bucket.chunks.count_documents({'files_id': entry['_id']}) == LAST + 1
+        orphan = bucket.put(f'{course.id}/theirs', b'1234', chunk=2)
+        bucket.files.delete_one({'_id': orphan})
+        time.sleep(0.5)  # several rounds: there is nothing to be waited for
+        assert bucket.chunks.count_documents({'files_id': entry['_id']}) == LAST + 1
+        assert bucket.chunks.count_documents({'files_id': orphan}) == 2, "what no journal names is nobody's to sweep"
+    assert content(bucket, course, 'film') == NEW
+    bucket.chunks.delete_many({'files_id': orphan})
+
+
+def test_a_lease_that_was_lost_ends_the_upload(new_mount, bucket, course):
+    mount = sweeping(new_mount, bucket)
+    path = mount.directory / f'regions/europe/media/{course.id}/film'
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, NEW)
+    os.fsync(fd)
+    assert expire(bucket, course) == 1
+    entry = bucket.uploads.find_one({'path': f'{course.id}/film'})
+    assert process.wait_until(lambda: bucket.chunks.count_documents({'files_id': entry['_id']}) == 0, 20, 0.05)
+    assert errno_of(os.close, fd) == 'EIO'
+    assert content(bucket, course, 'film') is None
+
+
+def test_replaced_revisions_go_after_their_time(new_mount, bucket, course):
+    keeping = sweeping(new_mount, bucket)
+    path = keeping.directory / f'regions/europe/media/{course.id}/film'
+    write(path, OLD)
+    write(path, NEW)
+    old, new = bucket.files.find({'filename': f'{course.id}/film'}).sort('uploadDate', 1)
+    time.sleep(0.5)
+    assert bucket.chunks.count_documents({'files_id': old['_id']}) == 2, 'within media_keep it stays'
+    assert keeping.stop() == 0
+    sweeping(new_mount, bucket, media_keep='0')
+    assert process.wait_until(lambda: bucket.files.count_documents({'filename': f'{course.id}/film'}) == 1, 20, 0.05)
+    assert process.wait_until(lambda: bucket.chunks.count_documents({'files_id': old['_id']}) == 0, 20, 0.05)
+    assert process.wait_until(lambda: bucket.uploads.count_documents({'_id': old['_id']}) == 0, 20, 0.05)
+    assert content(bucket, course, 'film') == NEW
+
+
+def test_a_revision_that_was_never_replaced_stays(new_mount, bucket, course):
+    """Retired before the switch, and the switch never came."""
+    path = new_mount(media_sweep='0').directory / f'regions/europe/media/{course.id}/film'
+    write(path, OLD)
+    document, = bucket.files.find({'filename': f'{course.id}/film'})
+    bucket.uploads.insert_one({'_id': document['_id'], 'path': f'{course.id}/film', 'owner': 'x:1',
+                               'retired': LONG_AGO})
+    sweeping(new_mount, bucket, media_keep='0')
+    assert process.wait_until(lambda: bucket.uploads.count_documents({'_id': document['_id']}) == 0, 20, 0.05)
+    assert content(bucket, course, 'film') == OLD
+
+
+def test_one_mount_sweeps_and_another_takes_over(new_mount, bucket):
+    first = sweeping(new_mount, bucket)
+    owner = lambda: (bucket.uploads.find_one({'_id': 'sweep'}) or {}).get('owner', '')  # noqa: E731
+    assert process.wait_until(lambda: f':{first.pid()}:' in owner(), 70, 0.05)
+    second = new_mount(media_sweep='100ms')
+    time.sleep(0.5)
+    assert f':{first.pid()}:' in owner()
+    assert first.stop() == 0
+    assert process.wait_until(lambda: f':{second.pid()}:' in owner(), 20, 0.05)
