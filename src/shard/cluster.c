@@ -78,6 +78,8 @@ void cluster_close(struct cluster *cluster)
     for (size_t s = 0; s < cluster->nshards; s++) {
         struct shard *shard = &cluster->shards[s];
         for (size_t n = 0; n < shard->nnodes; n++)
+            watch_stop(&shard->nodes[n]); /* each looks at all of them */
+        for (size_t n = 0; n < shard->nnodes; n++)
             member_clear(&shard->nodes[n]);
         free(shard->nodes);
         pthread_cond_destroy(&shard->changed);
