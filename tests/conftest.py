@@ -30,7 +30,7 @@ Things of a test's own that may be broken; taken away at its end
     new_cluster(replicas=True, mongodb=False, seed=False)     a cluster to kill and freeze, initialised (3-5 s)
 
 The watched logs: a line at level error, of a sanitizer, or of a failed assertion in any daemon's log fails the test
-during which it was written, unless the test said so:
+during which it was written, unless the test said so (a system call that ended in ESTALE fails its test as well):
     expect_log(regex)           a fixture, may be called several times; or @pytest.mark.expect_log(regex)
 
 Tests that take longer than ten seconds carry @pytest.mark.long and run with `tests/run -m long` (or -m '').
@@ -54,6 +54,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'mount'))
 
+import estale  # noqa: E402
 import fuse_mount  # noqa: E402
 import process  # noqa: E402
 import program as program_module  # noqa: E402
@@ -516,3 +517,22 @@ def no_suspicious_log(log_watch, expected_log):
     bad = [line for line in log_watch.suspicious() if not any(re.search(regex, line) for regex in expected_log)]
     if bad:
         pytest.fail('the daemon logged during this test:\n' + '\n'.join(bad), pytrace=False)
+
+
+# ---- ESTALE, which nobody sees
+
+@pytest.fixture(scope='session')
+def stale_calls(run_directory):
+    """estale.StaleCalls, None where the kernel cannot be asked."""
+    calls = estale.open_stale_calls(run_directory / 'tracing')
+    yield calls
+    if calls:
+        calls.close()
+
+
+@pytest.fixture(autouse=True)
+def no_stale_call(stale_calls):
+    yield
+    calls = stale_calls.take() if stale_calls else []
+    if calls:
+        pytest.fail('these calls ended in ESTALE:\n' + '\n'.join(calls), pytrace=False)
