@@ -287,13 +287,15 @@ def test_connections_ended_one_by_one_are_no_readers_business(role, mnt, users):
 def test_a_pool_does_with_the_connections_that_the_server_has(role, mnt, users):
     """Three a node, one of them the watcher's, for pools of eight: the others wait, and nobody hears of it."""
     role.limit(3)
-    root = role.mount(pool_size=8).directory
+    mount = role.mount(pool_size=8)
+    root = mount.directory
     paths = paths_below(root, mnt, users)
     assert read_all(paths, 16, 6) == []
     begun = [begin_save(path) for path in paths]
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         assert set(threads.map(errno_of, [os.close] * len(begun), begun)) == {None}
     assert sum(pool(root, 'open_failed_total', node) for node in NODES) > 0
+    assert 'out of use' not in mount.log_file.read_text(), 'a full server is no failure'
     assert health_of(root, 'emea-a')['error'] is None or 'too many connections' in health_of(root, 'emea-a')['error']
     role.limit(-1)
     assert wait_for(lambda: read_all(paths, 16, 2) == [] and
