@@ -158,6 +158,21 @@ def metrics(root):
                                                    if not line.startswith('#'))}
 
 
+def feed_of(root, shard):
+    """How a shard tells the mount of changes: its "feed" in .campusfs/health.json."""
+    health = json.loads((root / '.campusfs' / 'health.json').read_text())
+    feed, = (entry['feed'] for entry in health['shards'] if entry['name'] == shard)
+    return feed
+
+
+def feed_states(root):
+    """The states of all shards' feeds."""
+    samples = metrics(root)
+    shards = [name.partition('{')[2] for name in samples if name.startswith('campusfs_feed_up{')]
+    return {'streaming' if samples[f'campusfs_feed_streaming{{{shard}'] else
+            'polling' if samples[f'campusfs_feed_up{{{shard}'] else 'down' for shard in shards}
+
+
 def requests_of(root, *kinds):
     """How many requests of these kinds the daemon has had."""
     samples = metrics(root)

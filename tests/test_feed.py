@@ -1,4 +1,7 @@
-"""What the kernel may keep for minutes, and how it hears that it has changed: by nobody's request, within a second."""
+"""What the kernel may keep for minutes, and how it hears that it has changed: by nobody's request, within a second.
+
+In both forms: changes are streamed, or asked for. What a stream and its servers may do: test_feed_stream.py.
+"""
 
 import contextlib
 import os
@@ -9,16 +12,18 @@ import pytest
 
 from cluster import Cluster
 from conftest import prepare, region_number
-from mount_tools import errno_of, folder_of, metrics, requests_of, wait_for
+from mount_tools import errno_of, feed_states, folder_of, metrics, requests_of, wait_for
 
 LATE = 1.0   # seconds: a change by somebody else is seen by then
 SLACK = 0.7  # what a busy machine may add
 
 
-@pytest.fixture
-def own_root(new_mount):
-    """A mount of the test's own, so that nobody else's requests are counted."""
-    return new_mount().directory
+@pytest.fixture(params=['auto', 'poll'])
+def own_root(new_mount, request):
+    """A mount of the test's own, so that nobody else's requests are counted; how it hears of changes is settled."""
+    root = new_mount(feed=request.param).directory
+    assert wait_for(lambda: feed_states(root) == {'streaming' if request.param == 'auto' else 'polling'}, 20)
+    return root
 
 
 def path_in(root, row):
@@ -129,22 +134,29 @@ def test_changes_while_many_look(own_root, new_user, sql):
         for n in range(6):
             for row in rows:
                 sql(row.region, "UPDATE users SET first_name = %s WHERE id = %s", (f'Look{n}', row.id))
-            time.sleep(LATE + SLACK)
-            for path in paths:
-                assert os.stat(path).st_size == len(path.read_bytes())
-                assert f'Look{n}'.encode() in path.read_bytes()
+            mark = f'Look{n}'.encode()
+            assert wait_for(lambda: all(mark in path.read_bytes() for path in paths), LATE + SLACK)
+            for _ in range(20):  # and from then on
+                for path in paths:
+                    data = path.read_bytes()
+                    assert mark in data and os.stat(path).st_size == len(data)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
 
 
+def questions_of(root, shard='emea'):
+    return metrics(root)[f'campusfs_freshness_questions_total{{shard="{shard}"}}']
+
+
+@pytest.mark.parametrize('own_root', ['poll'], indirect=True)
 def test_an_idle_mount_asks_nothing_for_ever(own_root, new_user, sql):
     """It does while the kernel may believe what it was told, twice a second at most a shard."""
     path_in(own_root, new_user()).read_bytes()
-    before = metrics(own_root)['campusfs_freshness_questions_total{shard="emea"}']
+    before = questions_of(own_root)
     time.sleep(3)
-    asked_meanwhile = metrics(own_root)['campusfs_freshness_questions_total{shard="emea"}'] - before
+    asked_meanwhile = questions_of(own_root) - before
     assert 4 <= asked_meanwhile <= 10
 
 

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ['tests/fuzz/fuzz_text.c', 'src/base/buf.c', 'src/base/fail.c', 'src/base/json.c', 'src/base/scrub.c',
-           'src/tree/name.c']
+SOURCES = {'fuzz_text': ['src/base/buf.c', 'src/base/fail.c', 'src/base/json.c', 'src/base/scrub.c', 'src/tree/name.c'],
+           'fuzz_feed': ['src/entity/changes.c', 'src/postgres/pgoutput.c']}
 FLAGS = ['-std=gnu17', '-D_GNU_SOURCE', '-O1', '-g', '-Wall', '-Wextra', '-Werror', '-fsanitize=address,undefined',
          '-fno-sanitize-recover=all', '-Isrc']
 
 
-@pytest.fixture(scope='module')
-def fuzzer(tmp_path_factory):
-    program = tmp_path_factory.mktemp('fuzz') / 'fuzz_text'
-    subprocess.run(['gcc', *FLAGS, *SOURCES, '-o', program, '-ljansson'], cwd=ROOT, check=True)
+@pytest.fixture(scope='module', params=SOURCES)
+def fuzzer(tmp_path_factory, request):
+    program = tmp_path_factory.mktemp('fuzz') / request.param
+    subprocess.run(['gcc', *FLAGS, f'tests/fuzz/{request.param}.c', *SOURCES[request.param], '-o', program, '-ljansson'],
+                   cwd=ROOT, check=True)
     return program
 
 

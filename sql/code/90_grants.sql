@@ -45,7 +45,8 @@ BEGIN
     EXECUTE format('ALTER ROLE campusfs_rw IN DATABASE %I SET max_parallel_workers_per_gather = 0', current_database());
     EXECUTE format('ALTER ROLE campusfs_rw IN DATABASE %I SET jit = off', current_database());
     EXECUTE format('REVOKE CREATE ON DATABASE %I FROM PUBLIC', current_database());
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO campusfs_rw, campusfs_ro, campusfs_owner', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO campusfs_rw, campusfs_ro, campusfs_repl, campusfs_owner',
+                   current_database());
 END $$;
 
 ALTER SCHEMA campusfs OWNER TO campusfs_owner;

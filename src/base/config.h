@@ -75,12 +75,14 @@ struct config {
     char *path; /* the file read, NULL when only the environment spoke */
 
     /* [campusfs]: connections */
-    char *database;        /* "campusfs" */
-    char *user;            /* "campusfs_rw" */
-    char *password;        /* NULL = from passfile or where libpq looks; secret */
-    char *admin_user;      /* "postgres": init and seed connect as it */
-    char *admin_password;  /* as password, for admin_user; secret */
-    char *passfile;        /* NULL = libpq's own rules */
+    char *database;             /* "campusfs" */
+    char *user;                 /* "campusfs_rw" */
+    char *password;             /* NULL = from passfile or where libpq looks; secret */
+    char *admin_user;           /* "postgres": init and seed connect as it */
+    char *admin_password;       /* as password, for admin_user; secret */
+    char *replication_user;     /* "campusfs_repl": the feed connects as it; "" = as user */
+    char *replication_password; /* as password, for replication_user; secret */
+    char *passfile;             /* NULL = libpq's own rules */
     char *service_options; /* further libpq keywords for every node (sslmode, sslrootcert, ...), may be "" */
     _Atomic unsigned pool_size;   /* connections a node, 8; one more watches it */
     _Atomic unsigned pool_min;    /* of these are kept open, 1 */
@@ -120,6 +122,7 @@ struct config {
     _Atomic mode_t file_mode;        /* 0640 */
     _Atomic mode_t dir_mode;         /* 0750 */
     int64_t cache_ttl_ms;            /* 1000: how long what has been read may be believed unasked */
+    bool feed_poll;                  /* feed = auto | poll: whether changes are asked for, never streamed */
     size_t cache_size;               /* bytes of documents kept, 20 MiB */
     _Atomic size_t page_rows;        /* rows a keyset page, 1000 */
     _Atomic size_t document_max;     /* bytes, 1 MiB */

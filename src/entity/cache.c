@@ -312,7 +312,7 @@ void cache_drop(struct cache *cache, const struct row_key *key, uint64_t unless_
 {
     pthread_mutex_lock(&cache->lock);
     struct cached *row = find(cache, key);
-    if (row && (unless_rev == 0 || row->revision.rev != unless_rev))
+    if (row && (unless_rev == 0 || row->revision.rev < unless_rev))
         forget(cache, row);
     pthread_mutex_unlock(&cache->lock);
 }

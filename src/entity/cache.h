@@ -39,7 +39,7 @@ bool cache_stat(struct cache *cache, const struct row_key *key, struct revision 
 /* The document itself, a reference of the caller's; NULL when it is not there (or memory is out). */
 struct document *cache_get(struct cache *cache, const struct row_key *key);
 
-/* Forgets a row unless what is remembered is that very rev (0 = whatever it is). */
+/* Forgets a row unless what is remembered is that rev or a later one (0 = whatever it is). */
 void cache_drop(struct cache *cache, const struct row_key *key, uint64_t unless_rev);
 /* Forgets all of a collection and region; 0 stands for every collection, every region. */
 void cache_drop_all(struct cache *cache, unsigned collection, unsigned region);

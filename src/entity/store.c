@@ -65,7 +65,8 @@ int store_listen(struct store *store, feed_listener changed, void *arg)
 {
     int r = 0;
     for (size_t i = 0; r == 0 && store->config->cache_ttl_ms > 0 && i < cluster_shards(store->cluster); i++)
-        r = feed_start(store->fresh[i], store->config, changed, arg, &store->feeds[i]);
+        r = feed_start(cluster_shard(store->cluster, i), store->fresh[i], store->config, changed, arg,
+                       &store->feeds[i]);
     if (r == 0 && !store->config->read_only)
         r = transfers_start(store->cluster, store->config->timeout_ms, &store->transfers);
     return r;
@@ -282,7 +283,10 @@ int store_page(struct store *store, unsigned collection, unsigned region, int64_
         return fail_set(f, ENOENT, "no such region");
     /* A listing that begins shows what was there before it, and then goes on as every read does. */
     struct freshness *fresh = store_fresh(store, shard);
-    int r = after == 0 ? freshness_renew(fresh, op, f) : freshness_ensure(fresh, op, f);
+    struct feed *feed = store->feeds[shard_index(shard)];
+    int r = after > 0 ? freshness_ensure(fresh, op, f)
+            : feed    ? feed_renew(feed, op, f)
+                      : freshness_renew(fresh, op, f);
     if (r < 0)
         return r;
     *out = page_remembered(store, fresh, &key);
@@ -460,6 +464,61 @@ int store_changed_us(struct store *store, unsigned collection, unsigned region, 
     return r;
 }
 
+static void report_of(struct store *store, size_t i, struct feed_report *report)
+{
+    if (store->feeds[i])
+        feed_report(store->feeds[i], report);
+    else /* cache_ttl = 0 */
+        *report =
+            (struct feed_report){.state = FEED_DOWN, .follow = {.reason = "cache_ttl = 0", .lag_bytes = -1}};
+}
+
+json_t *store_feed_json(struct store *store, size_t i)
+{
+    static const char *const states[] = {
+        [FEED_DOWN] = "down", [FEED_POLLING] = "polling", [FEED_STREAMING] = "streaming"};
+    struct feed_report report;
+    report_of(store, i, &report);
+    const struct follow_report *follow = &report.follow;
+    return json_pack("{s:s, s:o, s:I, s:I, s:o, s:f}", "state", states[report.state], "reason",
+                     *follow->reason ? json_string(follow->reason) : json_null(), "transactions",
+                     (json_int_t)follow->transactions, "losses", (json_int_t)follow->losses, "lag_bytes",
+                     follow->lag_bytes >= 0 ? json_integer(follow->lag_bytes) : json_null(), "lag_ms",
+                     (double)follow->lag_us / 1000);
+}
+
+static int metrics_of_feeds(struct store *store, struct buf *out)
+{
+    struct feed_report reports[CONFIG_MAX_SHARDS];
+    size_t n = cluster_shards(store->cluster);
+    static const struct {
+        const char *name, *type;
+    } samples[] = {{"campusfs_feed_up", "gauge"},
+                   {"campusfs_feed_streaming", "gauge"},
+                   {"campusfs_feed_transactions_total", "counter"},
+                   {"campusfs_feed_losses_total", "counter"},
+                   {"campusfs_feed_lag_bytes", "gauge"},
+                   {"campusfs_feed_lag_seconds", "gauge"}};
+    for (size_t i = 0; i < n; i++)
+        report_of(store, i, &reports[i]);
+    int r = 0;
+    for (size_t s = 0; r == 0 && s < sizeof samples / sizeof *samples; s++) {
+        r = buf_printf(out, "# TYPE %s %s\n", samples[s].name, samples[s].type);
+        for (size_t i = 0; r == 0 && i < n; i++) {
+            const struct follow_report *follow = &reports[i].follow;
+            const double values[] = {reports[i].state != FEED_DOWN,
+                                     reports[i].state == FEED_STREAMING,
+                                     (double)follow->transactions,
+                                     (double)follow->losses,
+                                     follow->lag_bytes >= 0 ? (double)follow->lag_bytes : 0,
+                                     (double)follow->lag_us / 1e6};
+            r = buf_printf(out, "%s{shard=\"%s\"} %.15g\n", samples[s].name,
+                           shard_name(cluster_shard(store->cluster, i)), values[s]);
+        }
+    }
+    return r;
+}
+
 int store_metrics(struct store *store, struct buf *out)
 {
     struct cache_counters c;
@@ -486,5 +545,6 @@ int store_metrics(struct store *store, struct buf *out)
     for (size_t i = 0; r == 0 && i < n; i++)
         r = buf_printf(out, "campusfs_freshness_changes_total{shard=\"%s\"} %llu\n",
                        shard_name(cluster_shard(store->cluster, i)), (unsigned long long)changes[i]);
-    return r < 0 ? r : transfers_metrics(store->transfers, out);
+    r = r < 0 ? r : transfers_metrics(store->transfers, out);
+    return r < 0 ? r : metrics_of_feeds(store, out);
 }

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include <jansson.h>
+
 #include "base/config.h"
 #include "base/fail.h"
 #include "base/op.h"
@@ -121,6 +123,13 @@ int store_forget(struct store *store, const struct row_key *key, const char *act
 /* To another region, also of another shard (entity/transfer.h): -EPERM for what cannot move. */
 int store_move(struct store *store, const struct row_key *key, unsigned to, const char *actor,
                const struct op *op, struct put_result *result, struct fail *f);
+
+/*
+ * How shard i hears of changes: the object "feed" of .campusfs/health.json, a new reference; NULL when memory
+ * is out. {"state": "streaming" | "polling" | "down", "reason": why it is not streamed, or null,
+ * "transactions", "losses", "lag_bytes": number or null, "lag_ms": of the last transaction}
+ */
+json_t *store_feed_json(struct store *store, size_t i);
 
 /* Prometheus text of the cache and of what keeps it coherent. */
 int store_metrics(struct store *store, struct buf *out);

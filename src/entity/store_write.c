@@ -58,7 +58,7 @@ void store_take_result(struct store *store, struct shard *shard, uint64_t epoch,
         return;
     }
     cache_put(store->cache, &key, &result->document->revision, result->document->text, true);
-    if (freshness_told_since(store_fresh(store, shard), epoch))
+    if (freshness_newer_since(store_fresh(store, shard), &key, result->document->revision.rev, epoch))
         cache_drop(store->cache, &key, 0);
 }
 

@@ -157,7 +157,10 @@ static size_t add_entry(fuse_req_t req, char *buffer, size_t room, const struct 
     return fuse_add_direntry_plus(req, buffer, room, listed->name, &param, listed->next);
 }
 
-/* Fills the buffer from an offset on; bytes used, or -errno when not even one entry could be had. */
+/*
+ * Fills the buffer from an offset on; bytes used, or -errno when not even one entry could be had. Nothing is
+ * waited for once there is an entry: what it says of itself is to reach the kernel before it changes.
+ */
 static ssize_t fill(fuse_req_t req, struct listing *listing, char *buffer, size_t size, off_t offset,
                     bool plus)
 {
@@ -165,8 +168,9 @@ static ssize_t fill(fuse_req_t req, struct listing *listing, char *buffer, size_
     struct caller caller = caller_of(req);
     struct listed listed;
     size_t used = 0;
-    int r;
-    while ((r = tree_listing_at(tree, &caller, listing, offset, plus, &listed)) > 0) {
+    int r = 0;
+    while ((used == 0 || !tree_listing_waits(tree, listing, offset)) &&
+           (r = tree_listing_at(tree, &caller, listing, offset, plus, &listed)) > 0) {
         size_t n = add_entry(req, buffer + used, size - used, &listed, plus);
         if (n > size - used)
             break;

@@ -35,6 +35,7 @@ struct conn_target {
     const char *force_database;   /* wins over all; NULL = none */
     int64_t statement_timeout_ms; /* the server's own limit, 0 = none */
     int64_t lock_timeout_ms;
+    bool replication; /* a connection of replication.h */
 };
 
 #define CONN_LAG_UNKNOWN INT64_MIN

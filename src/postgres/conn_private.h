@@ -1,4 +1,5 @@
-/* What the files of a connection share: connect.c opens it, conn.c runs statements, copy.c loads rows. */
+/* What the files of a connection share: connect.c opens it, conn.c runs statements, copy.c loads rows,
+ * replication.c reads a stream. */
 #pragma once
 
 #include <libpq-fe.h>
@@ -21,6 +22,9 @@ struct conn {
 };
 
 DEFINE_CLEANUP(struct conn, conn_close)
+
+/* A connection to the server, its session pinned, and not yet in pipeline mode. Errors of conn_open(). */
+int conn_connect(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f);
 
 /* Waits until the socket is ready. 0, -EINTR when the caller was interrupted, -ETIMEDOUT at the deadline. */
 int conn_poll(struct conn *conn, short events, const struct op *op);

@@ -170,6 +170,10 @@ static int connect_start(struct conn *conn, const struct conn_target *target, st
     if (r < 0)
         return r;
     word_add(&w, "options", session.data);
+    if (target->replication) { /* its own name: a server may count by names who confirms its commits */
+        word_add(&w, "application_name", "campusfs_feed");
+        word_add(&w, "replication", "database");
+    }
     word_add(&w, "client_encoding", "UTF8");
     conn->pg = PQconnectStartParams(w.keys, w.values, 0);
     if (!conn->pg)
@@ -179,7 +183,7 @@ static int connect_start(struct conn *conn, const struct conn_target *target, st
     return 0;
 }
 
-int conn_open(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f)
+int conn_connect(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f)
 {
     CLEANUP(conn_closep) struct conn *conn = calloc(1, sizeof *conn);
     if (!conn)
@@ -192,10 +196,22 @@ int conn_open(const struct conn_target *target, const struct op *op, struct conn
         r = connect_wait(conn, op, f);
     if (r < 0)
         return r;
-    if (PQsetnonblocking(conn->pg, 1) != 0 || !PQenterPipelineMode(conn->pg))
+    if (PQsetnonblocking(conn->pg, 1) != 0)
         return connect_failed(conn, EIO, NULL, f);
     conn->role.connect_us = clock_now_us() - begun;
+    *out = STEAL(conn);
+    return 0;
+}
+
+int conn_open(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f)
+{
+    CLEANUP(conn_closep) struct conn *conn = NULL;
     struct conn_role role;
+    int r = conn_connect(target, op, &conn, f);
+    if (r < 0)
+        return r;
+    if (!PQenterPipelineMode(conn->pg))
+        return connect_failed(conn, EIO, NULL, f);
     r = conn_ask_role(conn, op, &role, f);
     if (r == 0)
         *out = STEAL(conn);

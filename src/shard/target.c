@@ -9,6 +9,8 @@ struct target {
     atomic_uint refs;
 };
 
+enum { SLOT_WAIT_MS = 10000 }; /* a server goes on waiting for so long when we are gone */
+
 struct conn_target target_of_node(const struct config *config, size_t node)
 {
     return (struct conn_target){
@@ -118,4 +120,18 @@ bool target_same_place(const struct target *one, const struct target *other)
 const struct conn_target *target_conn(const struct target *target)
 {
     return &target->conn;
+}
+
+struct conn_target target_of_feed(const struct config *config, size_t node)
+{
+    struct conn_target target = target_of_node(config, node);
+    if (*config->replication_user) {
+        target.user = config->replication_user;
+        target.password = config->replication_password;
+        target.override_user = true;
+    }
+    target.replication = true;
+    target.statement_timeout_ms = 0;
+    target.lock_timeout_ms = SLOT_WAIT_MS;
+    return target;
 }

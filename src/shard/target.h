@@ -32,3 +32,5 @@ const struct conn_target *target_conn(const struct target *target);
 struct conn_target target_of_node(const struct config *config, size_t node);
 /* As admin_user, without limits, for init and seed. */
 struct conn_target target_of_admin(const struct config *config, size_t node);
+/* As the role that may replicate, for a stream of changes. */
+struct conn_target target_of_feed(const struct config *config, size_t node);

@@ -28,13 +28,12 @@ void folder_changed(struct tree *tree, unsigned collection, unsigned region)
             folder_changed(tree, c->number, region);
 }
 
-/* The same by a save of ours, which tells the folder's time (change_time() in sql/): nobody need be asked. */
-static void folder_saved(struct tree *tree, const struct row_key *key, int64_t us)
+void folder_changed_at(struct tree *tree, const struct row_key *key, int64_t us)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     if (us > us_of_timespec(now) + CLOCKS_APART_US) {
-        folder_changed(tree, key->collection, key->region); /* not the commit's own time */
+        folder_changed(tree, key->collection, key->region); /* no commit's own time */
         return;
     }
     pthread_mutex_lock(&tree->lock);
@@ -113,7 +112,7 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
     if (save->base_rev != result->replaced_rev)
         row_outdated(tree, &key, save->base_rev);
     if (result->document && save->at_us == STORE_TIME_NONE)
-        folder_saved(tree, &key, result->document->revision.mtime_us);
+        folder_changed_at(tree, &key, result->document->revision.mtime_us);
     else
         folder_changed(tree, key.collection, key.region);
     return 0;

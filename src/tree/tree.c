@@ -58,18 +58,28 @@ void tree_outdated(struct tree *tree, const struct row_key *key)
 }
 
 /* Something has changed, and perhaps not here: the kernel believes it no longer. In a feed's thread. */
-static void told_of_changes(void *arg, const struct noted *changes, size_t n)
+static void told_of_changes(void *arg, const struct row_change *changes, size_t n, unsigned times)
 {
     struct tree *tree = arg;
-    bool told[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1] = {0}; /* the folders that have been told */
+    int64_t latest[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1] = {0}; /* INT64_MAX = it is not known when */
     for (size_t i = 0; i < n; i++) {
         const struct row_key *key = &changes[i].key;
+        int64_t us = changes[i].changed_us ? changes[i].changed_us : INT64_MAX;
+        int64_t *at = &latest[key->collection][key->region];
         told_outdated(tree->told, key, changes[i].rev);
         told_outdated(tree->told_deleted, key, 0);
         users_documents_changed(tree, key);
-        if (!told[key->collection][key->region])
+        *at = us > *at ? us : *at;
+    }
+    /* The kernel has folders for long, and takes no answer for them that is older than what it was told. */
+    for (size_t i = 0; i < n && times < FEED_TOLD_AGAIN; i++) {
+        const struct row_key *key = &changes[i].key;
+        int64_t *at = &latest[key->collection][key->region];
+        if (*at == INT64_MAX)
             folders_changed(tree, key->collection, key->region);
-        told[key->collection][key->region] = true;
+        else if (*at != 0)
+            folder_changed_at(tree, key, *at);
+        *at = 0;
     }
 }
 

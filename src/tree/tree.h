@@ -140,6 +140,8 @@ struct listed {
  * else with st_ino and the kind of file alone. */
 int tree_listing_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
                     bool plus, struct listed *listed);
+/* Whether it takes a query to know what stands there, behind other rows. */
+bool tree_listing_waits(const struct tree *tree, const struct listing *listing, off_t offset);
 void tree_listing_took(struct tree *tree, const struct listed *listed);
 void tree_close_folder(struct tree *tree, struct listing *listing);
 

@@ -146,6 +146,8 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
 /* What the kernel knows of the folder is outdated; of a row, its former revision (0 = none is known), and its
  * folder. */
 void folder_changed(struct tree *tree, unsigned collection, unsigned region);
+/* The same where the folder's new time is told (change_time() in sql/): nobody need be asked. */
+void folder_changed_at(struct tree *tree, const struct row_key *key, int64_t us);
 void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev);
 /* When the key is one of users: they may have come, gone or moved, and what is named after them has. */
 void users_documents_changed(struct tree *tree, const struct row_key *key);

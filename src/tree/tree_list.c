@@ -320,16 +320,23 @@ static size_t page_find(const struct listing *listing, int64_t after)
     return low;
 }
 
+/*
+ * Whether the page tells what is behind a key: the row of index *i, or with *i its count that there is none.
+ * Later than the kernel may believe it, the page is asked for again: a slow reader sees what has changed.
+ */
+static bool page_tells(const struct tree *tree, const struct listing *listing, int64_t after, size_t *i)
+{
+    if (!listing->page || listing->after > after || clock_now_ms() - listing->loaded > tree->kernel_ms)
+        return false;
+    *i = page_find(listing, after);
+    return *i < listing->page->count || listing->page->count < listing->limit;
+}
+
 static int row_at(struct tree *tree, const struct caller *caller, struct listing *listing, int64_t after,
                   struct listed *listed)
 {
-    /* Later than the kernel may believe it, the page is asked for again: a slow reader sees what has changed.
-     */
-    bool here =
-        listing->page && listing->after <= after && clock_now_ms() - listing->loaded <= tree->kernel_ms;
-    size_t i = here ? page_find(listing, after) : 0;
-    bool ended = here && listing->page->count < listing->limit;
-    if (!here || (i == listing->page->count && !ended)) {
+    size_t i;
+    if (!page_tells(tree, listing, after, &i)) {
         int r = load_page(tree, caller, listing, after);
         if (r < 0)
             return r;
@@ -428,6 +435,14 @@ int tree_listing_at(struct tree *tree, const struct caller *caller, struct listi
     default:
         return fixed_at(tree, caller, listing, offset, listed);
     }
+}
+
+bool tree_listing_waits(const struct tree *tree, const struct listing *listing, off_t offset)
+{
+    size_t i;
+    bool rows = listing->place.kind == PLACE_DELETED ||
+                (listing->place.kind == PLACE_COLLECTION && offset < SCRATCH_OFFSET);
+    return rows && offset > DOTS && !page_tells(tree, listing, offset - DOTS, &i);
 }
 
 void tree_listing_took(struct tree *tree, const struct listed *listed)

@@ -33,6 +33,15 @@ static json_t *mongo_pool_json(struct mongo *mongo)
     return json_pack("{s:i, s:i, s:i}", "size", (int)c.size, "busy", (int)c.busy, "waiting", (int)c.waiting);
 }
 
+/* How each shard tells this mount of changes; the shards stand in the order of the configuration. */
+static void add_feeds(struct tree *tree, json_t *health)
+{
+    size_t i;
+    json_t *shard;
+    json_array_foreach(json_object_get(health, "shards"), i, shard)
+        json_object_set_new(shard, "feed", store_feed_json(tree->store, i));
+}
+
 static int render_health(struct tree *tree, const struct caller *caller, struct buf *out)
 {
     json_t *health = NULL, *mongodb = NULL;
@@ -49,6 +58,8 @@ static int render_health(struct tree *tree, const struct caller *caller, struct 
         json_object_set_new(mongodb, "pool", mongo_pool_json(tree->mongo));
         json_object_set_new(health, "mongodb", mongodb);
     }
+    if (r == 0)
+        add_feeds(tree, health);
     if (r == 0)
         r = add_json(health, out);
     json_decref(health);
