@@ -319,10 +319,11 @@ def test_what_passes_is_tried_again(behind, proxy, command):
 def test_a_lost_answer_is_looked_up(behind, proxy, command):
     """The server has done it, and the connection ends before it says so: the save is no error, and is made once."""
     if command == 'insert':
-        behind.path.unlink()
+        run('rm', behind.path)
+    text = behind.edited(theme='light')
     proxy.lose[command] = 1
     proxy.seen.clear()
-    behind.path.write_text('{"theme": "light"}')
+    behind.path.write_text(text)  # which says what it is based on: taken for another's save it would be a conflict
     assert proxy.lose[command] == 0
     assert behind.stored()['theme'] == 'light'
     assert sum(name in ('update', 'insert') for name in proxy.seen) == 1

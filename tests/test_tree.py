@@ -15,7 +15,7 @@ from mount_tools import (ID_END, REGIONAL, REGIONS, address, entries, errno_of, 
                          metrics, opened, requests_of, run, view_of)
 
 LATER = {'preferences', 'media'}  # theirs is MongoDB; a mount may have them or not
-CONTROL = {'config', 'errors.jsonl', 'health.json', 'metrics', 'version'}
+CONTROL = {'config', 'errors.jsonl', 'health.json', 'metrics', 'reload', 'version'}
 HIDDEN = ['.next-id', '.refused']
 
 
@@ -250,7 +250,7 @@ def test_control_files(mnt):
             size, mode = os.fstat(file.fileno()).st_size, os.fstat(file.fileno()).st_mode
             text = file.read()
         assert len(text) == size and stat.S_ISREG(mode) and mode & 0o222 == 0, name
-        assert name == 'errors.jsonl' or text.endswith(b'\n'), name
+        assert name in ('errors.jsonl', 'reload') or text.endswith(b'\n'), name
         assert errno_of(os.open, folder / name, os.O_WRONLY) in ('EACCES', 'EPERM'), name
 
 

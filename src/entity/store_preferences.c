@@ -175,7 +175,6 @@ static int document_of(const struct preferences_doc *doc, struct document **out,
 /* What is between the query and the caller: documents that enter what is known, and the page's rows. */
 struct reading {
     struct store *store;
-    unsigned region;
     const struct preferences_list *list;
     uint64_t epoch;
     int64_t read_at;
