@@ -44,6 +44,7 @@ class MongoProxy:
     .frozen = True              no request is answered until it is False again; they all are, then
     .fail[name] = code          answered with that error code by the proxy itself, .fail_times[name] times or always
     .lose[name] = n             the next n requests reach the server, and the connection ends before the answer
+    .before[name] = function    called once, before the next request of that name is passed on
     .delay = seconds            every answer comes later
     .seen                       the names of all requests passed on or failed
     stop(), start()             refuse connections and end those that are there; come back on the same port
@@ -53,7 +54,7 @@ class MongoProxy:
         host, port, path = re.match(r'mongodb://(?:[^@/]*@)?([^:/]+):(\d+)(/[^?]*)?', uri).groups()
         self.target = (host, int(port))
         self.frozen, self.delay = False, 0
-        self.fail, self.fail_times, self.lose, self.seen = {}, {}, {}, []
+        self.fail, self.fail_times, self.lose, self.before, self.seen = {}, {}, {}, {}, []
         self._open = set()
         self._listener = None
         self.port = 0
@@ -89,6 +90,7 @@ class MongoProxy:
                 if self._fails(name):
                     self._answer(client, request, self.fail[name])
                     continue
+                self.before.pop(name, lambda: None)()
                 server.sendall(request)
                 answer = _message(server)
                 if self.lose.get(name, 0) > 0:

@@ -131,8 +131,9 @@ def generate(rng):
     return fill(PUBLIC, rng.choice([0, 0, 0.03, 0.08]))
 
 
-def test_client_and_server_agree(new_preferences, cluster):
-    """Each document is saved into a file, and inserted into a collection that has the schema for its validator."""
+def test_client_and_server_agree(new_preferences, cluster, lawless):
+    """Each document is saved into a file, which only the client checks, and inserted into a collection that has the
+    schema for its validator."""
     rng = random.Random(6)
     prefs = new_preferences()
     outcomes = set()
@@ -327,6 +328,18 @@ def test_a_lost_answer_is_looked_up(behind, proxy, command):
     assert proxy.lose[command] == 0
     assert behind.stored()['theme'] == 'light'
     assert sum(name in ('update', 'insert') for name in proxy.seen) == 1
+
+
+def test_a_change_between_reading_and_writing_is_no_lost_update(behind, proxy, people):  # noqa: F811
+    text = behind.edited(language='de')
+    others = {'$set': {'theme': 'system', 'updated_at': datetime.datetime.utcnow() + datetime.timedelta(seconds=1)}}
+    proxy.before['update'] = lambda: people.update_one({'user_id': behind.id}, others)
+    with fails(errno.ECANCELED):
+        behind.path.write_text(text)
+    assert (behind.stored()['theme'], behind.stored()['language']) == ('system', 'en')
+    proxy.before['update'] = lambda: people.update_one({'user_id': behind.id}, {'$set': {'theme': 'light'}})
+    behind.path.write_text('{"language": "fr"}')
+    assert behind.stored()['language'] == 'fr' and not proxy.before, 'without a version it is tried again'
 
 
 def test_users_are_deleted_without_mongodb(behind, proxy):
