@@ -331,6 +331,28 @@ def test_reads_without_a_replica_leave_room_for_saves(shard, extra_mount):
     assert metrics(crowded.directory)['campusfs_fallback_reads_total{shard="emea"}'] >= 4
 
 
+def test_an_interrupted_read_ends_on_its_server_too(shard, extra_mount):
+    """Long before any deadline; the lock that it waits for is still held."""
+    reviews = extra_mount(timeout='30s').directory / 'regions/europe/reviews'
+    os.listdir(reviews.parent)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'campusfs_rw' AND wait_event_type = 'Lock'"
+
+    def count():
+        return sum(admin(shard, node, waiting, database='postgres')[0][0] for node in shard.nodes_of('emea'))
+    locked = "SELECT pid FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'course_reviews'::regclass"
+    with contextlib.closing(shard.connect('emea', options='-c search_path=campusfs,pg_catalog')) as holder:
+        holder.autocommit = False
+        holder.cursor().execute('LOCK TABLE course_reviews IN ACCESS EXCLUSIVE MODE')
+        admin(shard, 'emea', 'SELECT pg_current_xact_id()')  # has the lock flushed, so that the replica hears of it
+        assert wait_for(lambda: admin(shard, shard.replica('emea'), locked), PATIENCE)
+        reader = subprocess.Popen(['ls', reviews], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert wait_for(count, PATIENCE)
+        reader.send_signal(signal.SIGINT)
+        assert reader.wait(PATIENCE) == -signal.SIGINT
+        assert wait_for(lambda: count() == 0, 10)
+        holder.rollback()
+
+
 # ---- who does not belong there
 
 @contextlib.contextmanager

@@ -143,8 +143,9 @@ struct fence *fence_open(const struct config *config)
     CLEANUP(closep) int folder = open_folder(config->state_dir, false);
     int r = folder < 0 ? folder : read_file(folder, &file);
     if (r < 0 && r != -ENOENT)
-        log_warning("state_dir: %s/" FILE_NAME " cannot be %s: which timelines were seen is not known",
-                    config->state_dir, r == -EBADMSG ? "understood" : strerror(-r));
+        log_warning("state_dir: %s/" FILE_NAME " cannot be %s%s: which timelines were seen is not known",
+                    config->state_dir, r == -EBADMSG ? "understood" : "read: ",
+                    r == -EBADMSG ? "" : strerror(-r));
     for (size_t i = 0; r == 0 && i < config->nshards; i++)
         fence->known[i] = mark_of(file, config->shards[i].number);
     return fence;

@@ -114,7 +114,7 @@ static void tell_change(const struct change *change)
         log_warning("shard %s: node %s: was %s, is %s%s%s%s", shard, name, from, to,
                     away ? ", out of use" : "", why.err ? ": " : "", why.message);
     else if (change->from == NODE_CONNECTING)
-        log_info("shard %s: node %s: is %s on timeline %" PRIu32, shard, name, to, change->timeline);
+        log_debug("shard %s: node %s: is %s on timeline %" PRIu32, shard, name, to, change->timeline);
     else if (change->from >= NODE_SCHEMA)
         log_info("shard %s: node %s: was %s, is %s on timeline %" PRIu32 ", in use again", shard, name, from,
                  to, change->timeline);

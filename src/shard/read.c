@@ -15,6 +15,7 @@
 
 enum {
     TOKEN_WAIT_US = 5000, /* how long a replica is waited for, in all */
+    TOKEN_OLD_US = 50000, /* what has not come for so long does not come within that */
     REPLAY_US = 700,      /* a commit's way to a replica near by */
     REPLAYED_US = 3000,   /* and on a busy machine */
     TOKEN_POLL_US = 300,  /* the first pause; it doubles */
@@ -187,7 +188,7 @@ static enum verdict read_standby(struct read *r, struct node *node, struct conn 
                 return verdict;
             pause = TOKEN_POLL_US;
         }
-        if (wait_for_token(conn, token, pause, attempt))
+        if (token_age_us(r->shard) < TOKEN_OLD_US && wait_for_token(conn, token, pause, attempt))
             return run_read(r, node, conn, attempt);
     }
     if (stale && conn_role(conn)->timeline >= token.timeline) {
