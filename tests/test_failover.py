@@ -4,6 +4,7 @@ synchronous standby has them; and old primaries that return. On a cluster that i
 import contextlib
 import json
 import re
+import time
 import uuid
 
 import pytest
@@ -106,7 +107,9 @@ def test_waiting_is_bounded_in_time_number_and_size(shard, extra_mount):
     document = json.loads(path_of(short.directory, row_ids[0]).read_bytes())
     document.pop('updated_at')
     shard.primary('emea').kill()
+    begun = time.monotonic()
     assert errno_of(path_of(short.directory, row_ids[0]).write_text, json.dumps(document)) == 'EROFS'
+    assert time.monotonic() - begun < 10, 'the timeout would let it wait for sixteen seconds'
     assert errno_of(path_of(small.directory, row_ids[0]).write_text, json.dumps(big)) == 'EROFS'
     assert 'saves wait for the next already' in errors_of(small.directory)[-1]['message']
     waiting = [Saving(path, 'Grace') for path in paths[:2]]
@@ -172,7 +175,7 @@ def test_a_save_that_died_with_the_primary_is_made_on_the_next(shard, mount):
 def test_a_commit_that_no_standby_has_confirmed_is_no_success(shard, mount, extra_mount):
     """Somebody cancels the wait for the standby: the server says COMMIT all the same, with a warning."""
     row_ids = [new_user(shard), new_user(shard)]
-    hasty = extra_mount(timeout='2s')
+    hasty = extra_mount(timeout='1s')
     path, hasty_path = path_of(mount.directory, row_ids[0]), path_of(hasty.directory, row_ids[1])
     hasty_path.read_bytes()
     with synchronous(shard) as primary:
@@ -288,6 +291,8 @@ def test_the_newest_timeline_is_known_after_a_restart(shard, tmp_path):
         rf'node {old.name}: a primary on timeline {old.timeline()}, while {new.timeline()} has been seen', done.stderr)
     said = json.loads(shard.run('health', '--json', config=config, check=False).stdout)
     assert node_of(said, old.name)['state'] == 'fenced' and shard_of(said)['status'] == 'down'
+    done = shard.run('init', config=config, check=False)
+    assert done.returncode == 2 and re.search(rf'no primary can be reached: .*node {old.name} is a primary on timeline', done.stderr)
     new.start()
     one = run_mount()
     assert node_of(health_of(one), old.name)['state'] == 'fenced'

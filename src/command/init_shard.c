@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/sql.h"
 #include "postgres/conn.h"
+#include "shard/fence.h"
 #include "shard/schema.h"
 #include "shard/target.h"
 
@@ -75,6 +76,20 @@ static int connect_node(struct run *run, size_t node, const char *database, stru
     return conn_open(&target, &op, out, f);
 }
 
+/* Whether a mount has seen the shard on a newer timeline than this primary's, and says so. */
+static bool is_fenced(const struct config *config, size_t shard, size_t node, const struct conn_role *role,
+                      struct buf *reasons)
+{
+    struct fence *fence = fence_open(config);
+    struct fence_mark known = fence ? fence_known(fence, shard) : (struct fence_mark){.timeline = 0};
+    fence_free(fence);
+    if (known.system != role->system || known.timeline <= role->timeline)
+        return false;
+    buf_printf(reasons, "%snode %s is a primary on timeline %u, while %u has been seen", reasons->len ? "; " : "",
+               config->nodes[node].name, (unsigned)role->timeline, (unsigned)known.timeline);
+    return true;
+}
+
 /*
  * Asks every node of the shard what it is, and keeps the connection to the primary on the newest timeline.
  * One whose database is missing is asked in the database "postgres", which every server has; *missing tells
@@ -103,6 +118,8 @@ static int find_primary(struct run *run, bool *missing)
                 init->fail.err = why.err;
         } else if (conn_role(conn)->standby) {
             buf_printf(&reasons, "%snode %s is a standby", reasons.len ? "; " : "", config->nodes[i].name);
+        } else if (is_fenced(config, init->shard, i, conn_role(conn), &reasons)) {
+            continue;
         } else if (!run->conn || conn_role(conn)->timeline > conn_role(run->conn)->timeline) {
             conn_close(run->conn);
             run->conn = STEAL(conn);
