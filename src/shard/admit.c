@@ -27,7 +27,7 @@ int admit_hold(struct shard *shard, size_t bytes, struct fail *f)
     const struct config *config = shard->config;
     struct admitted *a = &shard->admitted;
     pthread_mutex_lock(&shard->lock);
-    bool full = a->held >= config->failover_writes || bytes > config->failover_size - a->held_bytes;
+    bool full = a->held >= config->failover_writes || a->held_bytes + bytes > config->failover_size;
     if (full) {
         a->held_refused++;
     } else {
@@ -37,10 +37,10 @@ int admit_hold(struct shard *shard, size_t bytes, struct fail *f)
     }
     unsigned held = a->held;
     pthread_mutex_unlock(&shard->lock);
-    return full
-               ? fail_set(f, EROFS, "no primary can be reached: shard %s: %u saves wait for the next already",
-                          shard->self->name, held)
-               : 0;
+    if (full && config->failover_writes > 0)
+        return fail_set(f, EROFS, "no primary can be reached: shard %s: %u saves wait for the next already",
+                        shard->self->name, held);
+    return full ? -EROFS : 0; /* where none may wait there is nothing to say but why there is none */
 }
 
 void admit_release(struct shard *shard, size_t bytes)
