@@ -106,6 +106,7 @@ static void look_at_node(void *arg, size_t index)
         pool_fail(node->pool, &look->why);
     else
         pool_mend(node->pool, &look->why);
+    node_visited(node);
 }
 
 /*

@@ -26,12 +26,12 @@ struct change {
 };
 
 /* Under the lock: whose the nodes are, as long as neither a primary nor what was kept has said it. */
-static void settle_system(struct shard *shard, const struct node_facts *facts)
+static void settle_system(struct shard *shard, const struct node_facts *facts, size_t n)
 {
     if (shard->system_sure)
         return;
     bool sure;
-    uint64_t system = node_system(facts, shard->nnodes, &sure);
+    uint64_t system = node_system(facts, n, &sure);
     if (system == 0)
         return;
     if (system != shard->facts.system) {
@@ -70,13 +70,15 @@ static void change_state(struct shard *shard, struct node *node, enum node_state
 /* Under the lock: what all of them say together, with a copy of what each says. */
 static void survey(struct shard *shard, struct node_facts facts[CONFIG_MAX_NODES])
 {
-    for (size_t i = 0; i < shard->nnodes; i++) {
+    size_t n = shard->nnodes; /* may grow meanwhile */
+    for (size_t i = 0; i < n; i++) {
         struct node *node = &shard->nodes[i];
-        node->facts.err = -pool_why_not(node->pool, NULL);
+        /* A pool begins out of use, which is no failure. */
+        node->facts.err = node->visited ? -pool_why_not(node->pool, NULL) : 0;
         facts[i] = node->facts;
     }
-    settle_system(shard, facts);
-    node_survey(facts, shard->nnodes, &shard->facts);
+    settle_system(shard, facts, n);
+    node_survey(facts, n, &shard->facts);
 }
 
 /* Makes one change that is due; false when none is. */
@@ -185,7 +187,7 @@ static void note(struct node *node, const struct conn_role *role, enum told_by b
 {
     struct shard *shard = node->shard;
     pthread_mutex_lock(&shard->lock);
-    if (role->asked <= node->asked || atomic_load(&node->retired)) {
+    if ((role->asked <= node->asked && by != NEW_MONITOR) || atomic_load(&node->retired)) {
         pthread_mutex_unlock(&shard->lock);
         return; /* nothing new: what this connection was told when it was opened */
     }
@@ -285,6 +287,13 @@ int node_connect(struct node *node, bool strict, bool *standby, struct fail *f)
     else
         note(node, &role, NEW_MONITOR);
     return r;
+}
+
+void node_visited(struct node *node)
+{
+    pthread_mutex_lock(&node->shard->lock);
+    node->visited = true;
+    pthread_mutex_unlock(&node->shard->lock);
 }
 
 void node_silent(struct node *node, bool silent)

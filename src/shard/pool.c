@@ -1,7 +1,6 @@
 #include "shard/pool_private.h"
 
 #include "base/cleanup.h"
-#include "base/log.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -84,16 +83,14 @@ struct target *pool_target(struct pool *pool)
 
 /* ---- out of use and in again ---- */
 
-/* With the lock. True when the pool was in use until now, and the caller is to say so. */
-static bool begin_failing(struct pool *pool, const struct fail *why)
+/* With the lock. The watcher, which is woken, tells of it. */
+static void begin_failing(struct pool *pool, const struct fail *why)
 {
-    bool news = !pool->failed;
     pool->failed = true;
     pool->why = *why;
     for (struct waiter *waiter; (waiter = line_pop(pool));)
         waiter->sent_away = true;
     pthread_cond_broadcast(&pool->changed);
-    return news;
 }
 
 void pool_fail(struct pool *pool, const struct fail *why)
@@ -101,10 +98,8 @@ void pool_fail(struct pool *pool, const struct fail *why)
     struct conn *idle[POOL_SIZE_MAX];
     pthread_mutex_lock(&pool->lock);
     unsigned n = pool_steal_idle(pool, idle, POOL_FAILED);
-    bool news = begin_failing(pool, why);
+    begin_failing(pool, why);
     pthread_mutex_unlock(&pool->lock);
-    if (news)
-        log_warning("%s: out of use", why->message);
     close_all(idle, n);
 }
 
@@ -156,7 +151,6 @@ static void put_off(struct pool *pool)
 int pool_open_one(struct pool *pool, const struct op *op, struct conn **out, struct fail *f)
 {
     struct fail why = {.err = 0};
-    bool news = false;
     int r = connect_node(pool, op, out, &why);
     pthread_mutex_lock(&pool->lock);
     if (r == 0) {
@@ -172,13 +166,11 @@ int pool_open_one(struct pool *pool, const struct op *op, struct conn **out, str
         if (!room)
             put_off(pool);
         if (room || pool->open == 0)
-            news = begin_failing(pool, &why);
+            begin_failing(pool, &why);
         else
             r = -EAGAIN;
     }
     pthread_mutex_unlock(&pool->lock);
-    if (news)
-        log_warning("%s: out of use", why.message);
     if (r < 0 && f && f->err == 0)
         *f = why;
     return r;

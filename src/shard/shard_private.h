@@ -25,6 +25,7 @@ struct node {
     /* Guarded by shard.lock: what it was when last asked, and what follows from that. */
     struct node_facts facts; /* err is that of the pool at the last node_settle() */
     enum node_state state;
+    bool visited;                 /* it has been tried to reach it */
     int64_t since;                /* clock_now_ms() when the state began */
     int64_t asked;                /* clock_now_ms() of the last answer; 0 = none */
     struct conn_role role;        /* that answer */
@@ -136,6 +137,8 @@ void node_keep(struct shard *shard);
 int node_connect(struct node *node, bool strict, bool *standby, struct fail *f);
 /* Asks on the monitor, and takes note. Errors of conn_ask_role(). */
 int node_ask(struct node *node, const struct op *op, struct fail *f);
+/* The first attempt to reach it is over: that it is out of use means something from here on. */
+void node_visited(struct node *node);
 /* What keeps it out of use is that it does not answer. */
 void node_silent(struct node *node, bool silent);
 /* Why a node that answers cannot be used; to be asked when all have been heard, before the states begin. */

@@ -150,6 +150,7 @@ static void visit(struct watch *watch)
         look_at_schema(watch);
         pool_tend(node->pool);
     }
+    node_visited(node);
     node_settle(node->shard);
 }
 
