@@ -455,7 +455,7 @@ def new_cluster(run_directory, campusfs):
 def breakable(run_directory, campusfs):
     """A cluster whose servers several modules break in turn; each mends it by breakable.start() before it begins."""
     cluster = Cluster(run_directory / 'breakable', durable=False, mongodb=False, program=campusfs)
-    cluster.settings.update(connect_timeout='500ms', timeout='3s', cache_ttl='0', cache_size='0', state_dir=None)
+    cluster.settings.update(connect_timeout='1s', timeout='3s', cache_ttl='0', cache_size='0', state_dir=None)
     try:
         cluster.create()
         prepare(cluster, seed=False)

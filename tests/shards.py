@@ -137,5 +137,11 @@ def wait_for_state(mount, node, state):
 
 
 def wait_until_ok(mount):
-    """Until every node of the mount is what it should be."""
-    assert wait_for(lambda: health_of(mount)['status'] == 'ok', PATIENCE, 0.05), health_of(mount)
+    """Until every node of the mount is what it should be; its health.json then."""
+    report = {}
+
+    def is_ok():
+        report.update(health_of(mount))
+        return report['status'] == 'ok'
+    assert wait_for(is_ok, PATIENCE, 0.05), report
+    return report

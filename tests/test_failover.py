@@ -202,12 +202,12 @@ def test_health_says_how_commits_are_protected(shard, mount):
 
     def health_code(**settings):
         config = shard.write_config(shard.directory / 'protected.conf', **settings)
-        return shard.run('health', config=config, check=False).returncode
-    assert protection() == 'unprotected' and health_code() == 0 and health_code(unprotected='degrade') == 1
-    assert re.search(r'^shard emea \(2\): ok, unprotected$', shard.run('health').stdout, re.MULTILINE)
+        return shard.run('health', '--timeout', '10', config=config, check=False).returncode
+    assert wait_for(lambda: protection() == 'unprotected', PATIENCE) and health_code() == 0 and health_code(unprotected='degrade') == 1
+    assert re.search(r'^shard emea \(2\): ok, unprotected$', shard.run('health', '--timeout', '10').stdout, re.MULTILINE)
     with synchronous(shard) as primary:
         assert wait_for(lambda: protection() == 'synchronous', PATIENCE)
-        assert shard_of(json.loads(shard.run('health', '--json').stdout))['protection'] == 'synchronous'
+        assert shard_of(json.loads(shard.run('health', '--json', '--timeout', '10').stdout))['protection'] == 'synchronous'
         set_options(shard, primary, synchronous_standby_names='nobody')
         assert wait_for(lambda: protection() == 'waiting', PATIENCE)
         assert health_of(mount)['status'] == 'degraded' and health_code() == 1
@@ -246,9 +246,9 @@ def test_an_old_primary_that_returns_is_fenced_until_it_follows(shard, mount):
         assert first_name(path) == f'Grace {number}'
     assert first_name_at(shard, old, row_id) == 'Ada' and first_name_at(shard, new, row_id) == 'Grace 4'
     assert reads_of(mount, old) == before
-    report = shard_of(health_of(mount))
-    assert report['primary'] == new.name and report['status'] == 'degraded'
-    table = shard.run('status', check=False).stdout
+    assert wait_for(lambda: shard_of(health_of(mount))['primary'] == new.name, PATIENCE)
+    assert shard_of(health_of(mount))['status'] == 'degraded'
+    table = shard.run('status', '--timeout', '10', check=False).stdout
     assert re.search(rf'^  {old.name} +fenced ', table, re.MULTILINE), table
     set_options(shard, new, full_page_writes='on')  # as pg_rewind will have it
     old.stop()
@@ -289,7 +289,7 @@ def test_the_newest_timeline_is_known_after_a_restart(shard, tmp_path):
     done = shard.run('mount', tmp_path / 'state', config=config, check=False)
     assert done.returncode == 2 and re.search(
         rf'node {old.name}: a primary on timeline {old.timeline()}, while {new.timeline()} has been seen', done.stderr)
-    said = json.loads(shard.run('health', '--json', config=config, check=False).stdout)
+    said = json.loads(shard.run('health', '--json', '--timeout', '10', config=config, check=False).stdout)
     assert node_of(said, old.name)['state'] == 'fenced' and shard_of(said)['status'] == 'down'
     done = shard.run('init', config=config, check=False)
     assert done.returncode == 2 and re.search(rf'no primary can be reached: .*node {old.name} is a primary on timeline', done.stderr)
