@@ -413,11 +413,8 @@ def test_a_mount_can_overwrite(mnt, new_mount, new_user, sql):
 def calls(cluster, new_mount, sql):
     """calls(): how often a mount of this test's own has called a function that writes since the last look."""
     sql('europe', 'ALTER ROLE campusfs_rw SET log_min_duration_statement = 0')
-    try:
-        mount = new_mount()
-        (mount.directory / 'regions/europe/users').stat()
-    finally:
-        sql('europe', 'ALTER ROLE campusfs_rw RESET log_min_duration_statement')
+    mount = new_mount()
+    (mount.directory / 'regions/europe/users').stat()
     log = cluster.primary('europe').log_file
     read = log.stat().st_size
 
@@ -429,7 +426,9 @@ def calls(cluster, new_mount, sql):
         read += len(text)
         return len(re.findall(rb' execute (?:put|delete|move)_\w+:| STATEMENT: .* (?:FROM|LATERAL) (?:put|move)_', text))
     count.mount = mount
-    return count
+    yield count
+    # Not before: what it connects to later, when it needs one more connection, is logged as well.
+    sql('europe', 'ALTER ROLE campusfs_rw RESET log_min_duration_statement')
 
 
 def through(calls, mnt, row):
