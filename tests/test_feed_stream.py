@@ -230,7 +230,7 @@ def test_a_silent_stream_is_not_believed(own, execute, streaming):
     ours, = walsenders(execute)
     os.kill(ours, signal.SIGSTOP)
     try:
-        assert wait_for(lambda: feed_of(streaming, 'emea')['state'] == 'polling', 10)
+        assert wait_for(lambda: feed_of(streaming, 'emea')['state'] == 'polling', 5)  # long before it is given up
         for _ in range(3):
             assert wait_for(change(execute, path), SEEN)
     finally:
