@@ -28,6 +28,7 @@ Things of a test's own that may be broken; taken away at its end
     new_mount(options=(), **settings)         one more mount of the shared cluster: a fuse_mount.Mount (.directory
                                               .log_file .kill() .stop()); settings are keys of [campusfs]
     new_cluster(replicas=True, mongodb=False, seed=False)     a cluster to kill and freeze, initialised (3-5 s)
+    frail           three primaries and nothing else, of the session: who kills or freezes one starts it again
 
 The watched logs: a line at level error, of a sanitizer, or of a failed assertion in any daemon's log fails the test
 during which it was written, unless the test said so (a system call that ended in ESTALE fails its test as well):
@@ -433,6 +434,19 @@ def new_mount(cluster, log_watch):
     if not set(codes) <= {0, -signal.SIGKILL}:
         reports = log_watch.suspicious()  # pytest shows the first failure of a teardown only: this one
         pytest.fail(f'the daemons of this test ended with exit codes {codes}:\n' + '\n'.join(reports), pytrace=False)
+
+
+@pytest.fixture(scope='session')
+def frail(run_directory, campusfs):
+    cluster = Cluster(run_directory / 'frail', durable=False, mongodb=False, replicas=False, program=campusfs)
+    cluster.settings.update(connect_timeout='500ms', state_dir=None)
+    try:
+        cluster.create()
+        prepare(cluster, seed=False)
+        yield cluster
+    finally:
+        cluster.thaw()
+        cluster.kill()
 
 
 @pytest.fixture

@@ -14,28 +14,21 @@ import uuid
 
 import pytest
 
-from cluster import SHARDS, Cluster
-from conftest import prepare, region_number
+from cluster import SHARDS
+from conftest import region_number
 from mount_tools import errno_of, errors_of, metrics, run, wait_for
+from people import Person, ask, new_course
 
 TIMEOUT = 2  # seconds: the deadline of an operation in mounts of shards that break
 FREE = iter(range(10 ** 6, 10 ** 8))  # ids of one's choice, in thousands
 SHARD_OF = {region: shard for shard, (_, regions) in SHARDS.items() for region in regions}
 
 
-# ---- a cluster of this module's own, and a mount of it
+# ---- a cluster that may break, and mounts of it
 
 @pytest.fixture(scope='module')
-def own(run_directory, campusfs):
-    cluster = Cluster(run_directory / 'moves', durable=False, mongodb=False, replicas=False, program=campusfs)
-    cluster.settings.update(connect_timeout='500ms', state_dir=None, credentials='on')
-    try:
-        cluster.create()
-        prepare(cluster, seed=False)
-        yield cluster
-    finally:
-        cluster.thaw()
-        cluster.kill()
+def own(frail):
+    return frail
 
 
 @pytest.fixture
@@ -46,7 +39,7 @@ def mounted(own):
 
     def make():
         name = f'mnt-{uuid.uuid4().hex[:8]}'
-        config = own.write_config(own.directory / f'{name}.conf', timeout=f'{TIMEOUT}s')
+        config = own.write_config(own.directory / f'{name}.conf', timeout=f'{TIMEOUT}s', credentials='on')
         made.append(own.mount(own.directory / name, config=config))
         return made[-1]
     yield make
@@ -59,7 +52,8 @@ def mounted(own):
 
 @pytest.fixture(scope='module')
 def calm(own):
-    mount = own.mount(own.directory / 'mnt')
+    config = own.write_config(own.directory / 'moves.conf', credentials='on')
+    mount = own.mount(own.directory / 'mnt-moves', config=config)
     yield mount
     own.mounts.remove(mount)
     assert mount.stop() == 0
@@ -71,53 +65,6 @@ def root(own, calm):
     own.start()
     assert calm.pid() is not None, 'the daemon has died'
     return calm.directory
-
-
-def ask(own, where, text, params=None):
-    with contextlib.closing(own.connect(where, options='-c search_path=campusfs,pg_catalog')) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute(text, params)
-            return cursor.fetchall() if cursor.description else []
-
-
-class Person:
-    """A user with a password, a profile and payment methods, made by SQL; `number`: an id of one's choice."""
-
-    def __init__(self, own, region, number=None, methods=1):
-        self.own = own
-        name = uuid.uuid4().hex[:12]
-        document = {'email': f'{name}@example.org', 'username': name, 'first_name': 'Ada', 'role': 'student',
-                    'password': 'a good password', 'profile': {'city': 'London', 'bio': 'Mathematics'}}
-        self.name = name
-        self.id = self.put(region, 'users', document, number)
-        self.methods = [self.put(region, 'payment_methods', {'user_id': self.id, 'kind': 'card', 'token': f'tok_{name}_{n}',
-                                                             'is_default': n == 0}) for n in range(methods)]
-
-    def put(self, region, suffix, document, number=None):
-        (row_id,), = ask(self.own, region, f'SELECT id FROM put_{suffix}(%s::smallint, %s, %s, NULL, NULL, true, NULL, NULL)',
-                         (region_number(region), number, json.dumps(document)))
-        return row_id
-
-    def path(self, root, region):
-        return root / 'regions' / region / f'users/{self.id}.json'
-
-    def move(self, root, source, target):
-        os.rename(self.path(root, source), self.path(root, target))
-
-    def regions(self):
-        """Where SQL finds the user, on any shard."""
-        return [name for shard in SHARDS for name, in ask(
-            self.own, shard, 'SELECT r.name FROM users u JOIN regions r ON r.number = u.region WHERE id = %s', (self.id,))]
-
-    def login(self, where):
-        """A password's hash, without the row's rev."""
-        return ask(self.own, where, 'SELECT password_hash, changed_at::text FROM user_credentials WHERE user_id = %s',
-                   (self.id,))
-
-    def claims(self):
-        """{shard: where its claim says that the user is}."""
-        return {shard: number for shard in SHARDS for number, in ask(
-            self.own, shard, 'SELECT shard FROM id_claims WHERE collection = 1 AND id = %s', (self.id,))}
 
 
 def prepared(own, *shards):
@@ -282,16 +229,9 @@ def test_other_mounts_and_both_feeds_see_it(own, root, mounted):
 
 # ---- what does not move
 
-def course(own, teacher, region):
-    (category,), = ask(own, region, "SELECT id FROM put_categories(0::smallint, %s, %s, NULL, NULL, true, NULL, NULL)", (
-        int(time.time() * 1e6) % 10 ** 9, json.dumps({'name': 'x', 'slug': uuid.uuid4().hex})))
-    return teacher.put(region, 'courses', {'instructor_id': teacher.id, 'category_id': category, 'title': 'T',
-                                           'slug': uuid.uuid4().hex, 'modules': []})
-
-
 def test_who_teaches_and_who_learns_stays(own, root):
     teacher, student = Person(own, 'europe'), Person(own, 'africa')
-    taught = course(own, teacher, 'europe')
+    taught = new_course(teacher, 'europe')
     path = f'regions/europe/users/{teacher.id}.json'
     assert errno_of(teacher.move, root, 'europe', 'asia') == 'EBUSY'
     assert f'user {teacher.id} teaches 1 course' in errors_of(root, path)[-1]['message']

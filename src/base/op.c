@@ -1,6 +1,7 @@
 #include "base/op.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <time.h>
 
 int64_t clock_now_ms(void)
@@ -31,4 +32,14 @@ int64_t op_left_ms(const struct op *op)
 bool op_interrupted(const struct op *op)
 {
     return op->interrupted && op->interrupted(op->arg);
+}
+
+void clock_text(char out[CLOCK_TEXT])
+{
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    size_t len = strftime(out, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + len, CLOCK_TEXT - len, ".%06ldZ", now.tv_nsec / 1000 % 1000000);
 }

@@ -17,6 +17,10 @@ struct op {
 int64_t clock_now_ms(void);
 int64_t clock_now_us(void);
 
+/* The time of day as every time of the tree: UTC, microseconds, 27 characters. */
+enum { CLOCK_TEXT = 40 };
+void clock_text(char out[CLOCK_TEXT]);
+
 /* An operation without an interrupt that may take `ms` from now. */
 struct op op_within(int64_t ms);
 

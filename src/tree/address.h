@@ -27,6 +27,7 @@ enum place_kind {
     PLACE_NEXT_ID,      /* collection, region: its .next-id */
     PLACE_DELETED,      /* collection, region: its .deleted */
     PLACE_MEDIA,        /* region: its media */
+    PLACE_REPORTS,      /* .campusfs/reports */
     PLACE_NODE,         /* a node, by number */
     PLACE_ROW,          /* a revision of a row */
     PLACE_DELETED_ROW,  /* a row in .deleted */

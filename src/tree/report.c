@@ -3,11 +3,11 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/op.h"
 #include "base/scrub.h"
 
 struct report {
@@ -47,17 +47,6 @@ static const char *error_text(int err)
     return text ? text : "unknown error";
 }
 
-/* Fixed width, UTC, as every time in the tree. */
-static void now_text(char out[32])
-{
-    struct timespec now;
-    struct tm tm;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    size_t n = strftime(out, 32, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out + n, 32 - n, ".%06ldZ", now.tv_nsec / 1000 % 1000000);
-}
-
 static int add_field(struct buf *line, const char *key, const char *value)
 {
     int r = buf_printf(line, ", \"%s\": ", key);
@@ -68,8 +57,8 @@ static int add_field(struct buf *line, const char *key, const char *value)
 
 static int format_line(struct buf *line, const char *path, const struct fail *f)
 {
-    char now[32];
-    now_text(now);
+    char now[CLOCK_TEXT];
+    clock_text(now);
     int r = buf_printf(line, "{\"time\": \"%s\"", now);
     const char *fields[][2] = {
         {"path", path},
@@ -133,8 +122,8 @@ int report_text(struct report *report, struct buf *out)
 
 int report_words(const char *path, const struct fail *f, struct buf *out)
 {
-    char now[32];
-    now_text(now);
+    char now[CLOCK_TEXT];
+    clock_text(now);
     int r =
         buf_printf(out, "%s: %s (%s)\n%s\n", path, error_text(f->err), report_errno_name(f->err), f->message);
     if (r == 0 && f->column[0])

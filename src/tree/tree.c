@@ -159,6 +159,7 @@ void tree_close(struct tree *tree)
     handles_close(tree);
     listings_close(tree);
     refused_free(tree, tree->refused);
+    view_reports_forget(tree);
     notes_free(tree->notes);
     scratch_free(tree->scratch);
     map_clear(&tree->pending);
@@ -302,10 +303,11 @@ static unsigned folders_in(const struct tree *tree, enum place_kind kind)
     unsigned regional = 0;
     for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
         regional += !c->global && collection_shown(c, tree->config);
-    return kind == PLACE_REGIONS  ? (unsigned)tree->config->nregions
-           : kind == PLACE_REGION ? regional + (tree->media != NULL)
-           : kind == PLACE_ROOT   ? 2
-                                  : 0;
+    return kind == PLACE_REGIONS   ? (unsigned)tree->config->nregions
+           : kind == PLACE_REGION  ? regional + (tree->media != NULL)
+           : kind == PLACE_ROOT    ? 2
+           : kind == PLACE_CONTROL ? 1
+                                   : 0;
 }
 
 void entry_place(struct tree *tree, const struct caller *caller, enum place_kind kind, unsigned collection,
@@ -433,9 +435,28 @@ static int lookup_control(struct tree *tree, const struct caller *caller, const 
 {
     const struct view *view = view_named(name);
     struct node *node;
+    if (strcmp(name, VIEW_REPORTS) == 0) {
+        entry_place(tree, caller, PLACE_REPORTS, 0, 0, entry);
+        return 0;
+    }
     if (!view)
         return -ENOENT;
     int r = view_node(tree, caller, view, &node);
+    if (r < 0)
+        return r;
+    entry_node(tree, node, entry);
+    node_unref(tree->nodes, node);
+    return 0;
+}
+
+static int lookup_report(struct tree *tree, const struct caller *caller, const char *name,
+                         struct entry *entry)
+{
+    size_t index;
+    struct node *node;
+    if (!view_report_named(name, &index))
+        return -ENOENT;
+    int r = view_report_node(tree, caller, index, &node);
     if (r < 0)
         return r;
     entry_node(tree, node, entry);
@@ -605,6 +626,8 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
         return tree->media ? media_lookup(tree, caller, &place, name, entry) : -ENOENT;
     case PLACE_CONTROL:
         return lookup_control(tree, caller, name, entry);
+    case PLACE_REPORTS:
+        return lookup_report(tree, caller, name, entry);
     case PLACE_DELETED:
         return deleted_lookup(tree, caller, &place.key, name, entry);
     case PLACE_REFUSED:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "entity/reports.h"
 #include "entity/store.h"
 #include "tree/address.h"
 #include "tree/memory.h"
@@ -44,6 +45,12 @@ struct changed {
     int64_t asked_at; /* clock_now_ms() */
 };
 
+/* The newest snapshot of a report: the kernel, told a new number for a name, asks once more. */
+struct report_made {
+    struct node *node; /* a reference; NULL = none */
+    int64_t at;        /* clock_now_ms() */
+};
+
 struct tree {
     const struct config *config; /* borrowed */
     struct cluster *cluster;     /* borrowed */
@@ -76,6 +83,7 @@ struct tree {
     struct map pending;                    /* struct node: drafts of rows that do not exist yet, by row */
     struct list_entry *media_drafts;       /* struct media_draft: all that are open (media_draft.h) */
     size_t nmedia_drafts;                  /* also read without the lock */
+    struct report_made reports[REPORTS];
     struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 
     uint64_t swept;                                          /* atomic: scratch names, for the metrics */
@@ -248,5 +256,15 @@ const struct view *view_named(const char *name);
 int view_readme(struct tree *tree, struct node **out);
 /* Writes it anew: there are other regions. */
 int view_readme_renew(struct tree *tree);
+/* The entry of .campusfs behind its views: a folder of reports over all shards (entity/reports.h). */
+#define VIEW_REPORTS "reports"
+/* "top_courses.json" of a report's index, and back; false when there is no such. */
+bool view_report_name(size_t index, char *out, size_t size);
+bool view_report_named(const char *name, size_t *index);
+uint64_t view_report_ino(size_t index);
+/* A report as of a second ago at most, with a reference; what goes wrong is reported. */
+int view_report_node(struct tree *tree, const struct caller *caller, size_t index, struct node **out);
+/* At the end of the mount. */
+void view_reports_forget(struct tree *tree);
 /* A snapshot of a generated text as a node with a reference. */
 int view_node(struct tree *tree, const struct caller *caller, const struct view *view, struct node **out);

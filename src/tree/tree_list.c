@@ -183,6 +183,8 @@ static uint64_t parent_of(const struct listing *listing)
     case PLACE_NODE:
     case PLACE_MEDIA_FOLDER:
         return listing->nodeid;
+    case PLACE_REPORTS:
+        return address_place(PLACE_CONTROL, 0, 0);
     default:
         return address_place(PLACE_ROOT, 0, 0);
     }
@@ -211,10 +213,13 @@ static bool fixed_name(struct tree *tree, const struct place *place, size_t n, c
     }
     if (place->kind == PLACE_CONTROL) {
         const struct view *view = view_at(n);
-        if (view)
-            snprintf(name, size, "%s", view->name);
-        return view != NULL;
+        bool reports = !view && (n == 0 || view_at(n - 1));
+        if (view || reports)
+            snprintf(name, size, "%s", view ? view->name : VIEW_REPORTS);
+        return view || reports;
     }
+    if (place->kind == PLACE_REPORTS)
+        return view_report_name(n, name, size);
     static const char *const root[] = {"README", "regions"};
     if (place->kind == PLACE_ROOT && n < sizeof root / sizeof root[0]) {
         snprintf(name, size, "%s", root[n]);
@@ -242,10 +247,12 @@ static int fixed_at(struct tree *tree, const struct caller *caller, struct listi
     if (!fixed_name(tree, &listing->place, (size_t)offset - DOTS, listing->name, sizeof listing->name))
         return 0;
     *listed = (struct listed){.name = listing->name, .next = offset + 1};
-    if (listing->place.kind ==
-        PLACE_CONTROL) { /* a snapshot is made when one is looked up, not for each listing */
+    size_t n = (size_t)offset - DOTS;
+    bool reports = listing->place.kind == PLACE_REPORTS;
+    if (reports || (listing->place.kind == PLACE_CONTROL && view_at(n))) {
+        /* A snapshot is made when one is looked up, not for each listing. */
         listed->entry.attr.st_mode = S_IFREG;
-        listed->entry.attr.st_ino = view_ino((size_t)offset - DOTS);
+        listed->entry.attr.st_ino = reports ? view_report_ino(n) : view_ino(n);
         return 1;
     }
     int r = tree_lookup(tree, caller, listing->nodeid, listing->name, &listed->entry);

@@ -15,7 +15,10 @@
 #include "shard/schema.h"
 #include "tree/tree_media.h"
 
-enum { HEALTH_MS = 3000 }; /* the longest that a probe waits for a node */
+enum {
+    HEALTH_MS = 3000,      /* the longest that a probe waits for a node */
+    REPORT_KEPT_MS = 1000, /* a report is made no more often than that */
+};
 
 static int add_json(json_t *value, struct buf *out)
 {
@@ -206,6 +209,82 @@ int view_node(struct tree *tree, const struct caller *caller, const struct view 
     return r;
 }
 
+bool view_report_name(size_t index, char *out, size_t size)
+{
+    const char *name = report_name_at(index);
+    if (name)
+        snprintf(out, size, "%s.json", name);
+    return name != NULL;
+}
+
+bool view_report_named(const char *name, size_t *index)
+{
+    char known[64];
+    for (*index = 0; view_report_name(*index, known, sizeof known); ++*index)
+        if (strcmp(known, name) == 0)
+            return true;
+    return false;
+}
+
+/* The folder itself has region 0. */
+uint64_t view_report_ino(size_t index)
+{
+    return address_place(PLACE_REPORTS, (unsigned)index, 1);
+}
+
+/* The newest snapshot with a reference; NULL when there is none, or it is too old. */
+static struct node *report_remembered(struct tree *tree, size_t index)
+{
+    const struct report_made *made = &tree->reports[index];
+    pthread_mutex_lock(&tree->lock);
+    struct node *node = made->node && clock_now_ms() - made->at < REPORT_KEPT_MS ? made->node : NULL;
+    if (node)
+        node_ref(tree->nodes, node);
+    pthread_mutex_unlock(&tree->lock);
+    return node;
+}
+
+/* Takes the place of the former snapshot, which lives on where it is open. */
+static void report_remember(struct tree *tree, size_t index, struct node *node)
+{
+    struct report_made *made = &tree->reports[index];
+    if (node)
+        node_ref(tree->nodes, node);
+    pthread_mutex_lock(&tree->lock);
+    struct node *former = made->node;
+    *made = (struct report_made){.node = node, .at = clock_now_ms()};
+    pthread_mutex_unlock(&tree->lock);
+    node_unref(tree->nodes, former);
+}
+
+void view_reports_forget(struct tree *tree)
+{
+    for (size_t i = 0; i < REPORTS; i++)
+        report_remember(tree, i, NULL);
+}
+
+int view_report_node(struct tree *tree, const struct caller *caller, size_t index, struct node **out)
+{
+    *out = report_remembered(tree, index);
+    if (*out)
+        return 0;
+    struct buf text CLEANUP(buf_clear) = {.max = REPORT_BYTES};
+    struct fail f = {0};
+    char path[96];
+    int r = report_render(tree->cluster, index, &caller->op, &text, &f);
+    if (r < 0 && f.err && r != -EINTR) {
+        snprintf(path, sizeof path, ".campusfs/" VIEW_REPORTS "/%s.json", report_name_at(index));
+        report_add(tree->report, path, &f);
+    }
+    if (r == 0)
+        r = text_node(tree, &text, tree->config->file_mode & 0444, out);
+    if (r == 0) {
+        (*out)->shown_ino = view_report_ino(index);
+        report_remember(tree, index, *out);
+    }
+    return r;
+}
+
 static const char readme_head[] =
     "This is a campusfs mount: an e-learning platform as files. A row is a JSON document, a\n"
     "collection a folder; media are plain files.\n"
@@ -222,7 +301,8 @@ static const char readme_head[] =
     "and tried again:  mv .refused/ID.json ID.json\n"
     "\n"
     "Never listed, but there by name:\n"
-    "  .campusfs/health.json, metrics, config, errors.jsonl, version, reload\n"
+    "  .campusfs/health.json, metrics, config, errors.jsonl, version, reload; reports/ over all\n"
+    "  shards\n"
     "  .next-id, .refused/ and .deleted/ in each collection; what was deleted within a day comes\n"
     "  back by  mv .deleted/ID.json ID.json\n"
     "\n"
