@@ -503,7 +503,9 @@ BEGIN
     IF taken THEN
         PERFORM refuse_taken('id', p_id::text, format('a %s of its home shard', coll.noun));
     END IF;
-    INSERT INTO id_claims (collection, id, shard) VALUES (p_collection, p_id, p_shard) ON CONFLICT DO NOTHING;
+    INSERT INTO id_claims AS c (collection, id, shard) VALUES (p_collection, p_id, p_shard)
+    ON CONFLICT (collection, id) DO UPDATE SET claimed_at = EXCLUDED.claimed_at -- `check` drops old ones without a row
+    WHERE c.shard = EXCLUDED.shard;
     SELECT shard INTO holder FROM id_claims WHERE collection = p_collection AND id = p_id;
     IF holder <> p_shard THEN
         PERFORM refuse_taken('id', p_id::text, format('a %s of shard %s', coll.noun, holder));

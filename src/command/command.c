@@ -15,6 +15,7 @@ const struct command commands[] = {
     {"reload", "have a mount take its configuration anew", command_reload},
     {"health", "probe every node; exit 0 healthy, 1 degraded, 2 down", command_health},
     {"status", "what each node is to its shard, once or with --watch; exit codes of health", command_status},
+    {"check", "look for what crashes left and shards disagree on; exit 0 clean, 1 found", command_check},
     {"version", "versions of program, schema and libraries", command_version},
     {"help", "help on a command, or on the keys of the configuration", command_help_topic},
     {NULL},

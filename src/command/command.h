@@ -50,6 +50,7 @@ int command_failed(const char *name, const struct fail *f);
 /* Prints JSON on standard output, indented, with a final newline; takes the reference. COMMAND_OK. */
 int command_print_json(json_t *json);
 
+int command_check(int argc, char **argv);
 int command_health(int argc, char **argv);
 int command_help_topic(int argc, char **argv);
 int command_init(int argc, char **argv);
