@@ -459,6 +459,10 @@ def test_a_forgotten_part_is_in_the_metrics(own, mounted):
         sample = 'campusfs_prepared_transactions{shard="%s"}'
         assert wait_for(lambda: metrics(root).get(sample % 'apac') == 1, 10)
         assert metrics(root)['campusfs_prepared_transaction_age_seconds{shard="apac"}'] >= 0
+        done = own.run('health', '--json', check=False)
+        said = {shard['name']: shard['prepared'] for shard in json.loads(done.stdout)['shards']}
+        assert (said['apac']['count'], said['emea']) == (1, {'count': 0, 'oldest_s': 0.0}) and said['apac']['oldest_s'] > 0
+        assert 'prepared transactions: 1, the oldest for ' in own.run('health', check=False).stdout
         assert metrics(root)[sample % 'emea'] == metrics(root)['campusfs_transfers_unfinished{shard="apac"}'] == 0
     finally:
         ask(own, 'apac', "ROLLBACK PREPARED 'of somebody else'")

@@ -54,6 +54,16 @@ static void print_node(const json_t *node)
            number_text(node, "schema_version", "", schema, sizeof schema), error ? error : "");
 }
 
+/* One that is meant lives for milliseconds. */
+static void print_prepared(const json_t *prepared)
+{
+    char age[32];
+    json_int_t count = json_integer_value(json_object_get(prepared, "count"));
+    if (count > 0)
+        printf("  prepared transactions: %" JSON_INTEGER_FORMAT ", the oldest for %s\n", count,
+               number_text(prepared, "oldest_s", " s", age, sizeof age));
+}
+
 static void print_table(const json_t *health)
 {
     size_t i, j;
@@ -67,6 +77,7 @@ static void print_table(const json_t *health)
                (int)json_integer_value(json_object_get(shard, "number")), text_of(shard, "status"),
                text_of(shard, "protection"));
         json_array_foreach(json_object_get(shard, "nodes"), j, node) print_node(node);
+        print_prepared(json_object_get(shard, "prepared"));
     }
     const json_t *mongodb = json_object_get(health, "mongodb");
     if (!json_is_object(mongodb))

@@ -20,7 +20,8 @@ struct probe {
     bool reachable;
     struct conn_role role;
     unsigned schema;
-    struct fail why; /* err 0 = nothing is wrong */
+    int64_t prepared, prepared_ms; /* transactions, and the oldest one's age; -1 = not known */
+    struct fail why;               /* err 0 = nothing is wrong */
     /* What follows, once all have been heard. */
     struct node_facts facts;
     enum node_state state;
@@ -32,6 +33,18 @@ DEFINE_CLEANUP(struct conn, conn_close)
 DEFINE_CLEANUP(struct fence, fence_free)
 
 /* ---- asking ---- */
+
+/* What nobody may forget: a transaction that stays prepared keeps its locks for ever. */
+static void ask_prepared(struct probe *p, struct conn *conn)
+{
+    static const struct pg_statement statement = {"prepared_transactions", NULL, 0};
+    struct conn_step step = {.statement = &statement, .commit = true};
+    if (conn_run(conn, &step, 1, p->op, NULL) == CONN_DONE && pg_rows_count(step.rows) == 1) {
+        p->prepared = pg_rows_i64(step.rows, 0, 0, -1);
+        p->prepared_ms = pg_rows_i64(step.rows, 0, 1, 0);
+    }
+    pg_rows_free(step.rows);
+}
 
 static void probe_node(void *arg, size_t index)
 {
@@ -50,6 +63,8 @@ static void probe_node(void *arg, size_t index)
     struct fail ignored = {.err = 0};
     schema_read(conn, p->op, &p->schema, &shard, &ignored);
     p->reachable = conn_ask_role(conn, p->op, &p->role, &p->why) == 0;
+    if (p->reachable && !p->role.standby) /* a standby does not show them */
+        ask_prepared(p, conn);
     p->facts.silent = op_left_ms(p->op) == 0;
 }
 
@@ -217,6 +232,14 @@ static json_t *traffic_json(struct shard *shard)
         "held_writes_refused", (json_int_t)live.held_refused);
 }
 
+static json_t *prepared_json(const struct probe *primary)
+{
+    if (!primary || primary->prepared < 0)
+        return json_null();
+    return json_pack("{s:I, s:f}", "count", (json_int_t)primary->prepared, "oldest_s",
+                     (double)primary->prepared_ms / 1000);
+}
+
 static const char *status_name(enum health_status status)
 {
     return status == HEALTH_OK ? "ok" : status == HEALTH_DEGRADED ? "degraded" : "down";
@@ -233,10 +256,11 @@ static json_t *shard_json(struct ward *ward, enum health_status *status)
     }
     *status = judge_shard(ward);
     const char *primary = ward->primary ? ward->config->nodes[ward->primary->node].name : NULL;
-    return json_pack("{s:s, s:i, s:s, s:s?, s:o, s:s?, s:o, s:o}", "name", self->name, "number",
+    return json_pack("{s:s, s:i, s:s, s:s?, s:o, s:s?, s:o, s:o, s:o}", "name", self->name, "number",
                      (int)self->number, "status", status_name(*status), "primary", primary, "timeline",
                      integer_if(ward->facts.timeline, ward->facts.timeline), "protection", protection(ward),
-                     "traffic", traffic_json(ward->live), "nodes", nodes);
+                     "prepared", prepared_json(ward->primary), "traffic", traffic_json(ward->live), "nodes",
+                     nodes);
 }
 
 /* What is known of the shard beforehand: by the mount, else by what mounts have kept. */
@@ -258,7 +282,7 @@ int health_probe(const struct config *config, struct cluster *cluster, const str
     if (!probes)
         return -ENOMEM;
     for (size_t i = 0; i < config->nnodes; i++)
-        probes[i] = (struct probe){.config = config, .node = i, .op = op};
+        probes[i] = (struct probe){.config = config, .node = i, .op = op, .prepared = -1};
     parallel_run(config->nnodes, probe_node, probes);
     CLEANUP(fence_freep) struct fence *fence = cluster ? NULL : fence_open(config);
     json_t *shards = json_array();

@@ -19,6 +19,7 @@ enum health_status { HEALTH_OK = 0, HEALTH_DEGRADED = 1, HEALTH_DOWN = 2 };
  *   {"status": "ok" | "degraded" | "down",
  *    "shards": [{"name", "number", "status", "primary": its name, "timeline": the newest seen,
  *                "protection": "synchronous" | "waiting" | "unprotected",
+ *                "prepared": {"count", "oldest_s"}: transactions that are prepared on the primary,
  *                "traffic": null | {"reads": {"replica", "primary", "stale"}, "stale_ms", "stale_age_ms",
  *                                   "held_writes", "held_writes_total", "held_writes_refused"},
  *                "nodes": [{"name", "state": node_state_name(), "since_s", "reachable",
