@@ -272,6 +272,7 @@ def test_an_id_that_is_taken_there(own, root):
 def test_a_server_that_keeps_no_prepared_transactions(own, mounted):
     """EXDEV, on which mv copies and then removes: the copy fails, so nothing is lost."""
     person, node = Person(own, 'europe'), own.primary('apac')
+    assert not prepared(own, 'apac'), 'with one it would not start any more'
     ask(own, 'apac', 'ALTER SYSTEM SET max_prepared_transactions = 0')
     try:
         node.stop()
@@ -392,6 +393,7 @@ def test_the_target_dies_behind_the_decision(own, mounted):
     assert wait_for(person.path(root, 'asia').exists, 5)
 
 
+@pytest.mark.long
 def test_a_mount_finishes_what_it_could_not(own, mounted):
     """The same daemon, once the shard that was frozen answers: no command, no new mount."""
     mount = mounted()
@@ -431,6 +433,7 @@ def test_a_failover_that_has_the_prepared_part(new_cluster):
     assert arrived(cluster, person, login) and nothing_left(cluster)
 
 
+@pytest.mark.long
 def test_the_source_dies_at_the_decision(own, mounted):
     """Killed with its transaction open: it never was, and what the other has prepared is rolled back."""
     mount = mounted()
@@ -468,6 +471,7 @@ def test_a_forgotten_part_is_in_the_metrics(own, mounted):
         ask(own, 'apac', "ROLLBACK PREPARED 'of somebody else'")
 
 
+@pytest.mark.long
 def test_many_at_once_there_and_back(own, root, mounted):
     """Users, to and fro by two mounts at the same time: each in one region, never in two."""
     other = mounted().directory

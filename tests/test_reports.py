@@ -170,6 +170,7 @@ def test_a_shard_that_is_slow_is_given_up(own, reports):
         connection.rollback()
 
 
+@pytest.mark.long
 def test_no_shard_at_all_is_an_error_in_words(own, reports):
     for shard in SHARDS:
         own.primary(shard).freeze()

@@ -1,6 +1,7 @@
 #include "command/check.h"
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "command/command.h"
 
 #include <errno.h>
@@ -185,6 +186,7 @@ static int run_check(const struct config *config, bool repair, bool json, char *
 {
     struct check check = {.config = config, .repair = repair};
     struct fail f = {.err = 0};
+    log_set_level(LOG_LEVEL_WARNING); /* that all is well with the nodes is no news here */
     if (cluster_open(config, &check.cluster, &f) < 0) {
         command_failed("check", &f);
         return COMMAND_DOWN;
