@@ -363,7 +363,7 @@ BEGIN
     END IF;
     RETURN region.name;
 END $$;
-COMMENT ON FUNCTION local_region IS 'Folder name of a region whose rows live here; refuses others';
+COMMENT ON FUNCTION local_region(smallint) IS 'Folder name of a region whose rows live here; refuses others';
 
 CREATE OR REPLACE FUNCTION check_document(p_noun text, p_region smallint, p_id bigint, p_doc jsonb, p_known text[],
                                           p_at timestamptz) RETURNS void
