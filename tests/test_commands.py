@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MIGRATIONS = sorted((ROOT / 'sql/migrations').glob('*.sql'))
 SCHEMA = int(MIGRATIONS[-1].name.split('_')[0])
 OK, REFUSED, DOWN, USAGE, WRONG = 0, 1, 2, 64, 78
-COMMANDS = ('init', 'seed', 'mount', 'reload', 'health', 'status', 'version', 'help')
+COMMANDS = ('init', 'seed', 'mount', 'reload', 'health', 'status', 'check', 'version', 'help')
 
 
 @pytest.fixture

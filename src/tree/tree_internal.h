@@ -75,7 +75,7 @@ struct tree {
     int64_t kernel_ms;             /* constant: how long the kernel may believe what the database said */
     int64_t started_at;            /* clock_now_ms() */
 
-    pthread_mutex_t lock;                  /* guards the nine below */
+    pthread_mutex_t lock;                  /* guards the ten below */
     struct list_entry *handles, *listings; /* struct handle, struct listing: all that are open */
     int64_t sweep_at;                      /* clock_now_ms() of the next sweep */
     struct map revisions;                  /* struct open_revision by nodeid */
