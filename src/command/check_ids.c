@@ -166,7 +166,7 @@ int check_ids(struct check *check, struct fail *f)
     for (size_t i = 0; r == 0 && i < 2 * n; i++) /* first the claims that go, then those that come */
         for (const struct collection *c = collection_next(NULL); r == 0 && c; c = collection_next(c)) {
             struct walk at = {.check = check, .shard = cluster_shard(check->cluster, i % n), .collection = c};
-            if (c->global || c->secret) /* the same on every shard; without ids of their own */
+            if (c->global || c->secret || c->of_users) /* the same on every shard; without ids of their own */
                 continue;
             snprintf(at.number, sizeof at.number, "%u", c->number);
             at.page = i < n ? &claims : &foreign;
