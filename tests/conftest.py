@@ -167,7 +167,7 @@ def cluster(run_directory, campusfs):
         prepare(cluster, seed=True)
         yield cluster
         if cluster.mongodb.kind == 'external':
-            with cluster.mongodb.client() as client:
+            with cluster.mongodb.client(60000) as client:  # dropping media takes a while
                 client.drop_database(client.get_default_database())
     finally:
         cluster.kill()
