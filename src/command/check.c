@@ -11,7 +11,7 @@
 #include <string.h>
 
 static const char help_head[] =
-    "Usage: campusfs check [--repair] [--json] [PART...]\n"
+    "Usage: campusfs check [--repair] [--json] [--media | PART...]\n"
     "\n"
     "Looks for what a crash, a failover or SQL by hand may have left: whether the shards agree with each\n"
     "other, and whether derived values are right. Can run beside mounts at any time.\n"
@@ -21,6 +21,7 @@ static const char help_head[] =
 static const char help_tail[] =
     "\n"
     "Options:\n"
+    "  --media   the part media alone\n"
     "  --repair  mend what can be mended without guessing; the rest is told as without it\n"
     "  --json    as JSON\n"
     "  --help    this text\n"
@@ -38,6 +39,9 @@ static const struct check_part parts[] = {
     {"derived", "ratings, counts, durations and progress that are not what they add up to: mended", false,
      check_derived},
     {"sequences", "sequences whose next value is taken: moved on", false, check_sequences},
+    {"media", "files that lost chunks or have no path; what nobody owns or swept: removed", false,
+     check_media},
+    {"checksums", "media whose bytes are not those of their SHA-256", true, check_checksums},
 };
 
 enum { PARTS = sizeof parts / sizeof parts[0] };
@@ -220,11 +224,14 @@ static bool is_part(const char *word)
 
 int command_check(int argc, char **argv)
 {
-    static const struct option options[] = {{"repair", no_argument, NULL, 'r'},
+    static char media_word[] = "media";
+    static char *const media_words[] = {media_word, NULL};
+    static const struct option options[] = {{"media", no_argument, NULL, 'm'},
+                                            {"repair", no_argument, NULL, 'r'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    bool repair = false, json = false;
+    bool repair = false, json = false, media = false;
     for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (option == 'h')
             return print_help();
@@ -232,7 +239,10 @@ int command_check(int argc, char **argv)
             return command_usage("check", "wrong option");
         repair = repair || option == 'r';
         json = json || option == 'j';
+        media = media || option == 'm';
     }
+    if (media && optind < argc)
+        return command_usage("check", "--media is the part media alone");
     for (int i = optind; i < argc; i++)
         if (!is_part(argv[i]))
             return command_usage("check", "there is no part %s", argv[i]);
@@ -240,7 +250,7 @@ int command_check(int argc, char **argv)
     int code = command_load_config(&config);
     if (code)
         return code;
-    code = run_check(config, repair, json, argv + optind);
+    code = run_check(config, repair, json, media ? media_words : argv + optind);
     config_free(config);
     return code;
 }

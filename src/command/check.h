@@ -68,3 +68,5 @@ int check_categories(struct check *check, struct fail *f);
 int check_regions(struct check *check, struct fail *f);
 int check_derived(struct check *check, struct fail *f);
 int check_sequences(struct check *check, struct fail *f);
+int check_media(struct check *check, struct fail *f);
+int check_checksums(struct check *check, struct fail *f);
