@@ -205,14 +205,15 @@ def test_the_newest_revision_is_the_file(course, bucket):
     disappears(path)
 
 
-def test_a_file_deleted_under_its_reader(course, bucket):
+def test_a_file_deleted_under_its_reader(course, bucket, mnt):
     path = course.put('gone.bin', noise(5000 * KIB))
     fd = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         os.pread(fd, 10, 0)
         bucket.remove(f'{course.id}/gone.bin')
-        assert errno_of(os.pread, fd, 10, 4000 * KIB) == 'ESTALE'
+        assert errno_of(os.pread, fd, 10, 4000 * KIB) == 'EIO'
+        assert 'deleted while' in last_error(mnt)['message']
     finally:
         os.close(fd)
 
@@ -232,8 +233,16 @@ def test_what_reads_media_as_a_disk(course, tmp_path):
             assert memory[500000:500100] == data[500000:500100]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason='only root may tell the kernel')
+def test_the_kernel_reads_further_ahead(course, mnt):
+    course.put('x', b'x').read_bytes()
+    device = mnt.stat().st_dev
+    text = open(f'/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb').read()
+    assert int(text) == 4096
+
+
 @pytest.mark.long
-def test_two_gibibytes_in_order_with_flat_memory(course, bucket, mnt, shared_mount):
+def test_two_gibibytes_in_order_with_flat_memory(course, bucket, mnt, shared_mount, sanitized):
     unit = noise(255 * KIB)
     file_id, n = bson.ObjectId(), (2 << 30) // (255 * KIB)
     for first in range(0, n, 16):
@@ -250,7 +259,7 @@ def test_two_gibibytes_in_order_with_flat_memory(course, bucket, mnt, shared_mou
             digest.update(part)
             most = max(most, rss())
     assert digest.digest() == expected.digest()
-    assert most - before < 160 << 20
+    assert sanitized or most - before < 160 << 20  # a sanitizer keeps freed memory for a while
 
 
 # ---- a server of its own that goes away
@@ -273,6 +282,7 @@ def test_a_server_that_is_away(own_server, new_mount, new_course, how):
     bucket = Bucket(own_server.uri, 'europe')
     data = noise(2000 * KIB)
     bucket.put(f'{course.id}/film.bin', data)
+    bucket.put(f'{course.id}/unread.bin', data)
     mount = new_mount(mongodb_uri=own_server.uri, timeout='2s')
     regions = mount.directory / 'regions/europe'
     path = regions / f'media/{course.id}/film.bin'
@@ -280,7 +290,7 @@ def test_a_server_that_is_away(own_server, new_mount, new_course, how):
     assert read_at(path, 0, 10) == data[:10]
     getattr(own_server, how)()
     try:
-        assert errno_of(read_at, path, 1700 * KIB, 10) == 'EIO'
+        assert errno_of(read_at, path.with_name('unread.bin'), 0, 10) == 'EIO'
         assert process.wait_until(lambda: errno_of(os.listdir, regions / 'media') == 'EIO', 20, 0.05)
         assert json.loads(row.read_text())['id'] == course.id
         assert 'media' in os.listdir(regions)

@@ -8,7 +8,7 @@ static struct collection collections[] = {
     {.number = 8, .folder = "categories", .suffix = "categories", .global = true},
     {.number = 1, .folder = "users", .suffix = "users", .movable = true},
     {.number = 9, .folder = "credentials", .suffix = "credentials", .secret = true},
-    {.number = 2, .folder = "courses", .suffix = "courses"},
+    {.number = 2, .folder = "courses", .suffix = "courses", .has_media = true},
     {.number = 3, .folder = "enrollments", .suffix = "enrollments"},
     {.number = 4, .folder = "reviews", .suffix = "reviews"},
     {.number = 5, .folder = "payment-methods", .suffix = "payment_methods"},

@@ -28,6 +28,7 @@ struct collection {
     const char *suffix; /* its name in SQL: doc_<suffix>, put_<suffix>, delete_<suffix>; NULL = not in SQL */
     bool global;        /* the same on every shard; the first configured shard is the authority */
     bool secret;        /* only where the configuration says credentials = on; files of mode 0400 */
+    bool has_media;     /* a row has a folder media/<id>/ in its region, and is not deleted while files are in it */
     bool movable;       /* move_<suffix> takes a row to another region of its shard */
     bool of_users;      /* one for each user, in MongoDB, where one is configured (store_preferences.h) */
 

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/uuid.h"
 #include "entity/store_internal.h"
+#include "media/names.h"
 
 enum {
     NUMBER_TEXT = 24, /* any 64-bit integer in decimal */
@@ -266,6 +267,24 @@ static int delete_copies(struct store *store, const struct shard *authority, con
     return r;
 }
 
+/* What lies in MongoDB is bound to its row by no constraint. When that cannot be asked, the row stays. */
+static int check_media(struct store *store, const struct collection *collection, const struct row_key *key,
+                       const struct op *op, struct fail *f)
+{
+    const char *region = NULL;
+    bool has = false;
+    for (size_t i = 0; i < store->config->nregions; i++)
+        if (store->config->regions[i].number == key->region)
+            region = store->config->regions[i].name;
+    if (!collection->has_media || !store->mongo || !region)
+        return 0;
+    int r = media_course_has_files(store->mongo, region, key->id, op, &has, f);
+    if (r == 0 && has)
+        r = fail_set(f, EBUSY, "there are still files in regions/%s/media/%lld: remove or move them first",
+                     region, (long long)key->id);
+    return r;
+}
+
 int store_delete(struct store *store, const struct row_key *key, const char *actor, const struct op *op,
                  struct fail *f)
 {
@@ -276,7 +295,9 @@ int store_delete(struct store *store, const struct row_key *key, const char *act
     int writable = may_write(store, shard, f);
     if (writable < 0)
         return writable;
-    int r = collection->global ? delete_copies(store, shard, key, actor, op, f) : 0;
+    int r = check_media(store, collection, key, op, f);
+    if (r == 0 && collection->global)
+        r = delete_copies(store, shard, key, actor, op, f);
     struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
     if (r == 0)
         r = call_delete(shard, &collection->delete, key, actor, op, &rows, f);

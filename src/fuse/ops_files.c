@@ -28,6 +28,7 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     struct caller caller = caller_of(req);
     struct handle *handle = NULL;
     struct open_hints hints = {0};
+    session_raise_read_ahead(fuse_req_userdata(req));
     int r = tree_open_file(tree, &caller, ino, fi->flags, &handle, &hints);
     if (r < 0) {
         reply_result(req, TREE_OPEN, r);

@@ -17,6 +17,7 @@
 #include "entity/freshness.h"
 #include "fuse/session_private.h"
 
+#define READ_AHEAD_KB "4096"
 enum {
     IDLE_THREADS = 10,
     SPARE_THREADS = 32,
@@ -91,6 +92,7 @@ int session_mount(const struct config *config, const char *mountpoint, const cha
     if (!session)
         return fail_set(f, ENOMEM, "out of memory");
     session->config = config;
+    session->mountpoint = mountpoint;
     r = mount_arguments(config, options, &args);
     if (r == 0) {
         session->fuse = fuse_session_new(&args, &session_ops, sizeof session_ops, session);
@@ -120,6 +122,21 @@ void session_invalidate(void *arg, uint64_t nodeid)
 {
     struct session *session = arg;
     fuse_lowlevel_notify_inval_inode(session->fuse, nodeid, -1, 0);
+}
+
+void session_raise_read_ahead(struct session *session)
+{
+    if (__atomic_exchange_n(&session->read_ahead_raised, true, __ATOMIC_RELAXED))
+        return;
+    struct statx st;
+    char path[64];
+    /* Without a word to the daemon, who asks: what the kernel has in memory is enough. */
+    if (statx(AT_FDCWD, session->mountpoint, AT_STATX_DONT_SYNC, 0, &st) < 0)
+        return;
+    snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", st.stx_dev_major, st.stx_dev_minor);
+    int fd CLEANUP(closep) = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write(fd, READ_AHEAD_KB, strlen(READ_AHEAD_KB)) < 0)
+        log_debug("%s: %s", path, strerrordesc_np(errno));
 }
 
 /* More than all shards' and MongoDB's operations can occupy, so that one that is away never takes the last

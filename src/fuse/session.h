@@ -13,9 +13,9 @@
 struct session;
 
 /*
- * Mounts at an existing folder; a dead mount of a killed daemon there is detached first. `options` are
- * further mount options, comma-separated, or NULL. Requests are not served before session_run(). -ENOENT,
- * -ENOTDIR, -EBUSY, -EPERM.
+ * Mounts at an existing folder, whose path is borrowed; a dead mount of a killed daemon there is detached
+ * first. `options` are further mount options, comma-separated, or NULL. Requests are not served before
+ * session_run(). -ENOENT, -ENOTDIR, -EBUSY, -EPERM.
  */
 int session_mount(const struct config *config, const char *mountpoint, const char *options,
                   struct session **out, struct fail *f);

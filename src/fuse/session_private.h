@@ -11,8 +11,14 @@ struct session {
     struct tree *tree;           /* borrowed */
     void (*ready)(void *arg);
     void *ready_arg;
+    const char *mountpoint; /* borrowed */
     bool mounted;
+    bool read_ahead_raised; /* atomic */
 };
+
+/* The kernel may read further ahead than the protocol can ask for, where we may tell it so (root): once,
+ * after its greeting. Cheap from then on. */
+void session_raise_read_ahead(struct session *session);
 
 /* ops.c: the operations, whose user data is a struct session. */
 extern const struct fuse_lowlevel_ops session_ops;

@@ -209,7 +209,8 @@ static void give_up(struct fetch *fetch, int err, const struct fail *f)
     struct chunk_cache *cache = fetch->cache;
     for (; fetch->next <= fetch->last; fetch->next++) {
         struct cached *c = find(cache, fetch->revision, fetch->next);
-        c->failed = err;
+        c->failed =
+            err == ESTALE ? EIO : err; /* the kernel's word for looking a name up again, never a user's */
         c->why = f && f->err ? strdup(f->message) : NULL;
         cache->loading -= c->len;
         drop(cache, c);

@@ -8,7 +8,7 @@
  * way; a read anywhere else costs the chunks that it touches and nothing more.
  *
  * Thread-safe, also one reader. Errors are those of chunks_fetch(): -EIO with words for a damaged file or a
- * server that does not answer by the op's deadline, -ESTALE for one deleted under its reader, -EINTR.
+ * server that does not answer by the op's deadline, or for one deleted under its reader, -EINTR.
  */
 #pragma once
 

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "media/revision.h"
+#include "media/index.h"
 
 /* A whole number of any numeric type (int32, int64, double, decimal128); false for everything else. */
 bool media_number(const bson_iter_t *at, int64_t *out);
@@ -23,3 +23,6 @@ static inline bool media_field(const bson_t *document, const char *name, bson_it
 void media_where(bson_t *filter, const char *field, const bson_iter_t *value);
 /* {field: the revision's id}. The caller's to destroy, and to add to. */
 bson_t *media_id_filter(const struct media_revision *revision, const char *field);
+/* A document of <bucket>.folders: its path, which lives as long as that; false for one that is none of ours.
+ */
+bool media_marker_parse(const bson_t *doc, const char **path, struct media_marker *marker);

@@ -1,5 +1,6 @@
 /* The entries of the index: how documents become names. All here is under the index's lock. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "media/index_internal.h"
@@ -405,6 +406,69 @@ void index_unmark(struct media_index *index, struct entry *entry)
     index_tell(index, false, entry->ino);
     index_tell(index, false, entry->parent->ino);
     settle(index, entry);
+}
+
+/* ---- renaming ---- */
+
+/* Renamed by its name's bytes, which are part of it: a new entry takes over all that the old one has. */
+static struct entry *entry_take(struct media_index *index, struct entry *from, struct entry *parent,
+                                const char *name, size_t len)
+{
+    struct entry *to = entry_new(parent, name, len);
+    if (!to)
+        return NULL;
+    struct list_entry *child;
+    to->ino = from->ino;
+    to->marked = from->marked;
+    to->marker = from->marker;
+    to->marker_seen = from->marker_seen;
+    to->newest_ms = from->newest_ms;
+    to->changed_ns = from->changed_ns;
+    to->newest = STEAL(from->newest);
+    from->marked = false;
+    for (struct known *k = to->newest; k; k = k->older)
+        k->entry = to;
+    while ((child = from->children)) {
+        struct entry *entry = MAP_ELEMENT(child, struct entry, sibling);
+        list_remove(child);
+        list_add(&to->children, child);
+        map_remove(&index->by_name, &entry->by_name);
+        entry->parent = to;
+        map_add(&index->by_name, &entry->by_name, name_hash(to, entry->name, entry->len));
+    }
+    to->nchildren = from->nchildren;
+    to->nfolders = from->nfolders;
+    from->nchildren = from->nfolders = 0;
+    return to;
+}
+
+int index_move(struct media_index *index, const char *from, const char *to)
+{
+    char above[MEDIA_FILENAME_MAX + 1];
+    const char *name = strrchr(to, '/');
+    struct entry *old = index_find_path(index, from);
+    if (!old || !name)
+        return -ESTALE;
+    snprintf(above, sizeof(above), "%.*s", (int)(name++ - to), to);
+    struct entry *parent = entry_at(index, above);
+    struct entry *moved = parent ? entry_take(index, old, parent, name, strlen(name)) : NULL;
+    if (!moved)
+        return -ENOMEM;
+    map_remove(&index->by_ino, &old->by_ino);
+    old->ino = 0;
+    map_add(&index->by_name, &moved->by_name, name_hash(parent, name, moved->len));
+    map_add(&index->by_ino, &moved->by_ino, map_hash_number(moved->ino));
+    list_add(&parent->children, &moved->sibling);
+    parent->nchildren++;
+    index_tell(index, false, parent->ino);
+    index_tell(index, false, old->parent->ino);
+    settle(index, moved);
+    old->folder = false; /* what it was goes on under the new name */
+    old->parent->nfolders--;
+    settle(index, old);
+    if (parent->parent)
+        settle(index, parent);
+    return 0;
 }
 
 /* ---- all of it ---- */

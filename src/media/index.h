@@ -36,6 +36,7 @@ struct media_index_options {
     const char *region; /* borrowed */
     int64_t wait_ms;    /* how long the server may take for one answer, and be out of touch */
     int64_t poll_ms;
+    bool may_write; /* finishes renames that dead mounts have left, before it reads */
     /* What the kernel may have been told of a file's node, or of a folder (its ino), is outdated. Called from
      * any thread, without the lock; must not call back. */
     void (*outdated)(void *arg, bool file, uint64_t number);
@@ -100,7 +101,8 @@ int media_index_usage(struct media_index *index, int64_t course, const struct op
                       int64_t *region_bytes, struct fail *f);
 
 /* The folder and the name of the file that a node is of; -ESTALE. */
-int media_index_place(struct media_index *index, uint64_t node, uint64_t *folder, char name[MEDIA_NAME_MAX + 1]);
+int media_index_place(struct media_index *index, uint64_t node, uint64_t *folder,
+                      char name[MEDIA_NAME_MAX + 1]);
 
 /* What is not shown, and why (static words). `take` is called under the lock and must not call back. The
  * number is returned; -errno when the index is not known. */
@@ -139,3 +141,35 @@ struct media_index_stats {
     uint64_t scans, events;   /* since the start */
 };
 void media_index_stats(struct media_index *index, struct media_index_stats *stats);
+
+/* All is to be read anew: something was left half done. */
+void media_index_scan(struct media_index *index);
+
+/* ---- folders as wholes, for media/names.h ---- */
+
+/* Whether a folder would vanish with its only entry: nothing else says that it is there. */
+bool media_index_lonely(struct media_index *index, uint64_t folder);
+/* A folder's document, when it has one. */
+bool media_index_marker(struct media_index *index, uint64_t folder, struct media_marker *marker);
+
+/* All documents of a folder and below: of files, the newest of a name first, and of folders. */
+struct media_item {
+    char *suffix;                    /* owned: behind the folder's path, "" or beginning with '/' */
+    struct media_revision *revision; /* a reference; NULL: a folder's document */
+    struct media_marker marker;
+};
+struct media_below {
+    size_t n;
+    struct media_item list[];
+};
+int media_index_below(struct media_index *index, uint64_t folder, struct media_below **out);
+void media_below_free(struct media_below *below);
+DEFINE_CLEANUP(struct media_below, media_below_free)
+
+/* While a folder is being renamed file by file, the index takes nothing from the database: it changes at
+ * once, by media_index_moved_folder(), before it is let go. */
+void media_index_hold(struct media_index *index, const char *from, const struct media_below *below);
+void media_index_release(struct media_index *index);
+/* The folder of path `from`, with all below it (as listed before), is that of path `to`, where nothing is. */
+int media_index_moved_folder(struct media_index *index, const char *from, const char *to,
+                             const struct media_below *below);

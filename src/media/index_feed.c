@@ -10,6 +10,7 @@
 #include "media/index_internal.h"
 #include "media/media_error.h"
 #include "media/mongo_client.h"
+#include "media/names.h"
 #include "media/path.h"
 
 enum {
@@ -19,6 +20,8 @@ enum {
     SCAN_ANEW_MS = 10 * 60 * 1000, /* with a change stream: should it ever have lost something */
     IDLE_MS = 5 * 60 * 1000,
     PATIENCE_MAX_MS = 60000,
+    BURST = 100, /* events in a burst that are looked up one by one: behind them one scan costs less */
+    SCAN_REST_MS = 500,
     SCAN_STEP = 256, /* documents between two confirmations that the server is there */
 };
 
@@ -28,6 +31,7 @@ struct feed {
     mongoc_collection_t *files, *folders;
     mongoc_change_stream_t *stream; /* NULL while polling */
     int64_t scanned_at, scan_took_ms;
+    unsigned burst;  /* events one after the other, without a pause */
     bool scan_due;   /* an event said that more than a document has changed */
     bool no_streams; /* this server has none */
 };
@@ -45,6 +49,8 @@ static bson_t *projection(void)
 static void reading_begins(struct media_index *index)
 {
     index_lock(index);
+    while (index->holds > 0 && !index->ending)
+        pthread_cond_wait(&index->changed, &index->lock);
     index->reading = true;
     index->ntouched = 0;
     index->touched_lost = false;
@@ -82,8 +88,7 @@ static int take_file(struct media_index *index, const bson_t *doc)
     return r;
 }
 
-/* The marker of a document of <bucket>.folders; false for one that is none of ours. */
-static bool parse_marker(const bson_t *doc, const char **path, struct media_marker *marker)
+bool media_marker_parse(const bson_t *doc, const char **path, struct media_marker *marker)
 {
     bson_iter_t at;
     int64_t number;
@@ -112,7 +117,7 @@ static int take_folder(struct media_index *index, const bson_t *doc)
     struct media_marker marker;
     const char *path;
     int r = 0;
-    if (!parse_marker(doc, &path, &marker))
+    if (!media_marker_parse(doc, &path, &marker))
         return 0;
     index_lock(index);
     if (!index_is_touched(index, index_path_hash(path)))
@@ -173,22 +178,20 @@ static int scan(struct feed *feed, struct fail *f)
 
 /* ---- events ---- */
 
-/* {_id: {$eq: the key's}}, and the key alone; false when there is none. */
+/* A filter for the document, and its key alone; false when there is none. */
 static bool event_key(const bson_t *event, bson_t *key, bson_t *filter)
 {
     bson_iter_t at, id;
     const uint8_t *data;
     uint32_t len;
-    bson_t document, equal;
+    bson_t document;
     if (!media_field(event, "documentKey", &at) || !BSON_ITER_HOLDS_DOCUMENT(&at))
         return false;
     bson_iter_document(&at, &len, &data);
     if (!bson_init_static(&document, data, len) || !bson_iter_init_find(&id, &document, "_id"))
         return false;
     bson_append_iter(key, "_id", -1, &id);
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &equal);
-    bson_append_iter(&equal, "$eq", -1, &id);
-    bson_append_document_end(filter, &equal);
+    media_where(filter, "_id", &id);
     return true;
 }
 
@@ -271,6 +274,10 @@ static int take_event(struct feed *feed, const bson_t *event, struct fail *f)
     bool known = file && is_known(feed->index, key);
     if (file && ((known && strcmp(what, "insert") == 0) || (!known && strcmp(what, "delete") == 0)))
         return 0;
+    if (++feed->burst > BURST) {
+        feed->scan_due = true;
+        return 0;
+    }
     reading_begins(feed->index);
     int r = read_one(feed, file, key, filter, f);
     reading_ends(feed->index);
@@ -317,6 +324,7 @@ static int follow(struct feed *feed, struct fail *f)
     }
     if (mongoc_change_stream_error_document(feed->stream, &error, NULL))
         return media_error_set(f, &error, "cannot follow changes of files");
+    feed->burst = 0;
     confirm(feed->index, true);
     return 0;
 }
@@ -363,6 +371,37 @@ static int poll_once(struct feed *feed, struct fail *f)
     return 0;
 }
 
+static bool scan_wanted(struct media_index *index)
+{
+    index_lock(index);
+    bool is = index->scan_wanted;
+    index->scan_wanted = false;
+    index_unlock(index);
+    return is;
+}
+
+/* First of all what a rename that ended half way has left is finished; where that cannot be, names are read
+ * all the same. */
+static int read_anew(struct feed *feed, struct fail *f)
+{
+    struct media_index *index = feed->index;
+    if (index->options.may_write)
+        media_names_recover(index->mongo, index->options.region, index->options.wait_ms, NULL);
+    return scan(feed, f);
+}
+
+/* Whether it is time for a scan; one that a burst asks for comes behind the burst, or now and then within it.
+ */
+static bool is_due(const struct feed *feed)
+{
+    const struct media_index *index = feed->index;
+    int64_t rest = 5 * feed->scan_took_ms, age = clock_now_ms() - feed->scanned_at;
+    int64_t every = feed->stream                    ? SCAN_ANEW_MS
+                    : index->options.poll_ms > rest ? index->options.poll_ms
+                                                    : rest;
+    return age >= every || (feed->scan_due && (feed->burst == 0 || age > SCAN_REST_MS + rest));
+}
+
 static int feed_until_failure(struct feed *feed, struct fail *f)
 {
     struct media_index *index = feed->index;
@@ -376,12 +415,11 @@ static int feed_until_failure(struct feed *feed, struct fail *f)
     index_lock(index);
     index->streaming = feed->stream != NULL;
     index_unlock(index);
-    r = r < 0 ? r : scan(feed, f);
+    r = r < 0 ? r : read_anew(feed, f);
     while (r == 0 && wanted(index)) {
-        int64_t every = feed->stream                                      ? SCAN_ANEW_MS
-                        : index->options.poll_ms > 5 * feed->scan_took_ms ? index->options.poll_ms
-                                                                          : 5 * feed->scan_took_ms;
-        if (feed->scan_due || clock_now_ms() - feed->scanned_at >= every)
+        if (scan_wanted(index)) /* a rename failed half way */
+            r = read_anew(feed, f);
+        else if (is_due(feed))
             r = scan(feed, f);
         else
             r = feed->stream ? follow(feed, f) : poll_once(feed, f);

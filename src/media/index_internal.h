@@ -60,6 +60,8 @@ struct media_index {
     struct fail why;                         /* of INDEX_AWAY */
     int64_t confirmed_at, used_at, tried_at; /* clock_now_ms() */
     bool streaming, ending, started;
+    bool scan_wanted;
+    unsigned holds; /* renames of folders under way */
     pthread_t thread;
 
     struct entry *root;
@@ -88,6 +90,8 @@ struct known *index_known(const struct media_index *index, const struct media_re
 struct known *index_known_id(const struct media_index *index, const uint8_t *id, uint32_t len);
 int index_mark(struct media_index *index, const char *path, const struct media_marker *marker);
 void index_unmark(struct media_index *index, struct entry *entry);
+/* Hangs an entry, with all below it, under another path, where nothing is. */
+int index_move(struct media_index *index, const char *from, const char *to);
 /* Forgets all that the current scan has not seen. */
 void index_sweep(struct media_index *index);
 struct entry *index_find_path(const struct media_index *index, const char *path);

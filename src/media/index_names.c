@@ -82,7 +82,8 @@ void media_index_close(struct media_index *index)
 
 static bool fresh(const struct media_index *index, int64_t now)
 {
-    return index->state == INDEX_LIVE && now - index->confirmed_at <= index->options.wait_ms;
+    return index->state == INDEX_LIVE &&
+           (index->holds > 0 || now - index->confirmed_at <= index->options.wait_ms);
 }
 
 /* Under the lock: a wait that ends when something has changed, or to look whether to go on. */

@@ -37,6 +37,7 @@ static int open_region(struct media *media, const struct config_region *from)
     struct media_index_options options = {.region = from->name,
                                           .wait_ms = media->config->timeout_ms,
                                           .poll_ms = media->config->media_poll_ms,
+                                          .may_write = !media->config->read_only,
                                           .outdated = region_outdated,
                                           .arg = region};
     struct media_index *index = NULL;

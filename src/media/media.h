@@ -1,7 +1,6 @@
 /*
- * The media half of a mount: the cache of chunks, what is being written, the sweep, and for each region the index
- * of its names. One for a
- * mount; there is none where no MongoDB is configured.
+ * The media half of a mount: the cache of chunks, what is being written, the sweep, and for each region the
+ * index of its names. One for a mount; there is none where no MongoDB is configured.
  */
 #pragma once
 

@@ -343,7 +343,11 @@ int media_draft_read(struct tree *tree, const struct caller *caller, struct node
         r = n < 0 ? (int)n : 0;
         chunk->len = n < 0 ? 0 : (size_t)n;
     }
-    chunk->data = chunk->copy;
+    if (r < 0) { /* nobody takes what was not read */
+        free(chunk->copy);
+        chunk->copy = NULL;
+    }
+    chunk->data = chunk->copy ? chunk->copy : "";
     return tell(tree, node, r, &f);
 }
 

@@ -26,6 +26,12 @@ uint64_t media_folder_ino(const struct place *place)
     return place->kind == PLACE_MEDIA ? MEDIA_ROOT : place->number;
 }
 
+uint64_t media_nodeid(const struct place *folder)
+{
+    return folder->kind == PLACE_MEDIA ? address_place(PLACE_MEDIA, 0, folder->key.region)
+                                       : address_media(folder->key.region, folder->number);
+}
+
 void media_path(struct tree *tree, unsigned region, uint64_t folder, const char *name, char *out, size_t size)
 {
     char path[MEDIA_FILENAME_MAX + 1] = "?";

@@ -28,6 +28,8 @@ static inline bool media_shown(const struct tree *tree, unsigned region)
 }
 /* The folder's number in its index. */
 uint64_t media_folder_ino(const struct place *place);
+/* A folder's nodeid. */
+uint64_t media_nodeid(const struct place *folder);
 /* "regions/europe/media/5001/a.mp4", for people: a name (NULL = none) in a folder. */
 void media_path(struct tree *tree, unsigned region, uint64_t folder, const char *name, char *out,
                 size_t size);
@@ -63,6 +65,18 @@ int media_list(struct tree *tree, const struct caller *caller, const struct plac
                struct media_names **out);
 int media_list_at(struct tree *tree, const struct caller *caller, const struct place *folder,
                   const struct media_name *name, bool plus, struct entry *entry);
+
+/* tree_media_names.c. Whether a nodeid is a folder of media; its place in *place. */
+bool is_media_folder(const struct tree *tree, uint64_t nodeid, struct place *place);
+int media_mkdir(struct tree *tree, const struct caller *caller, const struct place *folder, const char *name,
+                mode_t mode, struct entry *entry);
+int media_rmdir(struct tree *tree, const struct caller *caller, const struct place *folder, const char *name);
+int media_unlink(struct tree *tree, const struct caller *caller, const struct place *folder,
+                 const char *name);
+int media_rename_name(struct tree *tree, const struct caller *caller, const struct place *from,
+                      const char *name, const struct place *to, const char *new_name, unsigned flags);
+int media_set_folder_attributes(struct tree *tree, const struct caller *caller, const struct place *place,
+                                const struct change *change, struct stat *attr, int64_t *attr_ms);
 
 /* An open file: reads one revision to its end, whatever becomes of the name. */
 struct media_handle;

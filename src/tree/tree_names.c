@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tree/tree_internal.h"
+#include "tree/tree_media.h"
 
 /* A name in a folder, as an operation on names sees it. */
 struct target {
@@ -95,6 +95,8 @@ int tree_unlink(struct tree *tree, const struct caller *caller, uint64_t parent,
 {
     struct target target;
     struct place place;
+    if (is_media_folder(tree, parent, &place))
+        return media_unlink(tree, caller, &place, name);
     if (address_parse(parent, &place) && place.kind == PLACE_DELETED)
         return deleted_unlink(tree, caller, &place.key, name);
     int r = target_parse(tree, parent, name, &target);
@@ -117,7 +119,9 @@ int tree_unlink(struct tree *tree, const struct caller *caller, uint64_t parent,
 int tree_rmdir(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name)
 {
     struct target target;
-    (void)caller;
+    struct place place;
+    if (is_media_folder(tree, parent, &place))
+        return media_rmdir(tree, caller, &place, name);
     int r = target_parse(tree, parent, name, &target);
     if (r < 0)
         return r;
@@ -164,6 +168,9 @@ static int make_node(struct tree *tree, const struct caller *caller, uint64_t pa
 int tree_mkdir(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name, mode_t mode,
                struct entry *entry)
 {
+    struct place place;
+    if (is_media_folder(tree, parent, &place))
+        return media_mkdir(tree, caller, &place, name, mode, entry);
     return make_node(tree, caller, parent, name, NODE_FOLDER, mode, NULL, entry);
 }
 
@@ -435,9 +442,15 @@ int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_fo
                 uint64_t to_folder, const char *new_name, unsigned flags)
 {
     struct target from, to;
-    struct place place;
+    struct place place, to_place;
     if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
         return -EINVAL;
+    bool from_media = is_media_folder(tree, from_folder, &place);
+    bool to_media = is_media_folder(tree, to_folder, &to_place);
+    if (from_media && to_media)
+        return media_rename_name(tree, caller, &place, name, &to_place, new_name, flags);
+    if (from_media || to_media)
+        return -EXDEV;
     if (address_parse(from_folder, &place) && place.kind == PLACE_DELETED)
         return flags & RENAME_EXCHANGE ? -EINVAL
                                        : deleted_rename(tree, caller, &place.key, name, to_folder, new_name);

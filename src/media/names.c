@@ -1,0 +1,421 @@
+#include "media/names.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "media/bucket.h"
+#include "media/document.h"
+#include "media/names_private.h"
+
+/* ---- what all of them need ---- */
+
+int names_path(struct names *n, const struct media_place *place, char path[MEDIA_FILENAME_MAX + 1])
+{
+    if (place->folder == MEDIA_ROOT || strcmp(place->name, ".meta") == 0)
+        return fail_set(n->f, EPERM,
+                        place->folder == MEDIA_ROOT ? "courses' folders alone lie in media/"
+                                                    : "the name .meta is taken");
+    int r = media_index_path(n->index, place->folder, place->name, path);
+    if (r == -EILSEQ)
+        return fail_set(n->f, EILSEQ, "a name of media has to be UTF-8");
+    return r == -ESTALE ? -ENOENT : r;
+}
+
+int names_begin(struct names *n, struct media *media, unsigned region, const struct op *op, struct fail *f)
+{
+    *n = (struct names){.mongo = media_mongo(media),
+                        .index = media_index(media, region),
+                        .region = media_region(media, region),
+                        .op = op,
+                        .f = f};
+    return n->index ? 0 : -ENOENT;
+}
+
+/* The document of a folder, as it is from now on; the whole of it. */
+static bson_t *marker_document(const char *path, const struct media_marker *marker)
+{
+    bson_t *doc = BCON_NEW("_id", BCON_UTF8(path), "mtime", BCON_INT64(marker->mtime_ns), "at",
+                           BCON_DATE_TIME(marker->at_ms));
+    if (marker->mode >= 0)
+        BSON_APPEND_INT32(doc, "mode", marker->mode);
+    if (marker->uid >= 0)
+        BSON_APPEND_INT64(doc, "uid", marker->uid);
+    if (marker->gid >= 0)
+        BSON_APPEND_INT64(doc, "gid", marker->gid);
+    return doc;
+}
+
+struct media_marker names_marker_now(void)
+{
+    struct media_marker marker;
+    memset(&marker, 0, sizeof(marker)); /* compared by its bytes */
+    marker.at_ms = bucket_now_ms();
+    marker.mtime_ns = marker.at_ms * 1000000;
+    marker.mode = -1;
+    marker.uid = marker.gid = -1;
+    return marker;
+}
+
+int names_insert_marker(struct names *n, const char *path, const struct media_marker *marker)
+{
+    CLEANUP(bson_destroyp) bson_t *doc = marker_document(path, marker);
+    return bucket_insert(n->mongo, n->region, "folders", (const bson_t *[]){doc}, 1, "cannot make a folder",
+                         n->op, n->f);
+}
+
+int names_delete_marker(struct names *n, const char *path)
+{
+    CLEANUP(bson_destroyp) bson_t *filter = BCON_NEW("_id", BCON_UTF8(path));
+    return bucket_delete(n->mongo, n->region, "folders", filter, NULL, n->op, n->f);
+}
+
+int names_keep_folder(struct names *n, uint64_t folder)
+{
+    char path[MEDIA_FILENAME_MAX + 1];
+    if (!media_index_lonely(n->index, folder))
+        return 0;
+    struct media_marker marker = names_marker_now();
+    int r = media_index_path(n->index, folder, NULL, path);
+    r = r < 0 ? r : names_insert_marker(n, path, &marker);
+    if (r == 0)
+        media_index_marked(n->index, path, &marker);
+    return r;
+}
+
+bson_t *names_below_filter(const char *field, const char *path)
+{
+    char from[MEDIA_FILENAME_MAX + 2], to[MEDIA_FILENAME_MAX + 2];
+    snprintf(from, sizeof(from), "%s/", path);
+    snprintf(to, sizeof(to), "%s0", path); /* '0' follows '/' */
+    return BCON_NEW(field, "{", "$gt", BCON_UTF8(from), "$lt", BCON_UTF8(to), "}");
+}
+
+/* Whether any document lies below a path: the index may not have heard of it yet. */
+static int has_below(struct mongo *mongo, const char *region, const char *part, const char *field,
+                     const char *path, const struct op *op, bool *has, struct fail *f)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection in = {0};
+    CLEANUP(bson_destroyp) bson_t *filter = names_below_filter(field, path);
+    int r = mongo_part_open(mongo, region, part, &in, f);
+    if (r < 0)
+        return r;
+    bson_error_t error;
+    const bson_t *doc;
+    do {
+        CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, 1);
+        BCON_APPEND(opts, "projection", "{", "_id", BCON_INT32(1), "}");
+        CLEANUP(mongoc_cursor_destroyp)
+        mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(in.handle, filter, opts, NULL);
+        *has = mongoc_cursor_next(cursor, &doc);
+        if (!mongoc_cursor_error(cursor, &error))
+            return 0;
+    } while (mongo_try_again(&error, op));
+    return media_error_set(f, &error, "cannot look for files");
+}
+
+int media_course_has_files(struct mongo *mongo, const char *region, int64_t course, const struct op *op,
+                           bool *has, struct fail *f)
+{
+    char path[24];
+    snprintf(path, sizeof(path), "%lld", (long long)course);
+    return has_below(mongo, region, "files", "filename", path, op, has, f);
+}
+
+/* ---- folders ---- */
+
+int media_make_folder(struct media *media, const struct media_place *place, mode_t mode, uid_t uid, gid_t gid,
+                      const struct op *op, struct fail *f)
+{
+    struct names n;
+    struct media_info info;
+    char path[MEDIA_FILENAME_MAX + 1];
+    int r = names_begin(&n, media, place->region, op, f);
+    if (r == 0 && place->folder == MEDIA_ROOT)
+        return -ENOENT; /* a course that exists has its folder */
+    r = r < 0 ? r : names_path(&n, place, path);
+    if (r < 0)
+        return r;
+    r = media_index_lookup(n.index, place->folder, place->name, op, &info, f);
+    if (r == 0)
+        media_info_clear(&info);
+    if (r != -ENOENT)
+        return r == 0 ? -EEXIST : r;
+    struct media_marker marker = names_marker_now();
+    marker.mode = (int32_t)(mode & 07777);
+    marker.uid = uid;
+    marker.gid = gid;
+    r = names_insert_marker(&n, path, &marker);
+    if (r == 0) {
+        media_index_marked(n.index, path, &marker);
+        media_index_touched(n.index, place->folder);
+    }
+    return r;
+}
+
+/* Whether a folder has nothing in it, here and in the database. */
+static int check_empty(struct names *n, uint64_t ino, const char *path)
+{
+    struct media_names *names CLEANUP(freep) = NULL;
+    bool has = false;
+    int r = media_index_list(n->index, ino, n->op, &names, n->f);
+    if (r == 0 && names->n > 0)
+        return -ENOTEMPTY;
+    r = r < 0 ? r : has_below(n->mongo, n->region, "files", "filename", path, n->op, &has, n->f);
+    if (r == 0 && !has)
+        r = has_below(n->mongo, n->region, "folders", "_id", path, n->op, &has, n->f);
+    return r == 0 && has ? -ENOTEMPTY : r;
+}
+
+/* A course's own folder goes like any other; while the course exists it is found by its name again. */
+static int folder_path(struct names *n, const struct media_place *place, char path[MEDIA_FILENAME_MAX + 1])
+{
+    if (place->folder != MEDIA_ROOT)
+        return names_path(n, place, path);
+    if (media_path_course(place->name, strlen(place->name)) == 0)
+        return -ENOENT;
+    snprintf(path, MEDIA_FILENAME_MAX + 1, "%s", place->name);
+    return 0;
+}
+
+int media_remove_folder(struct media *media, const struct media_place *place, const struct op *op,
+                        struct fail *f)
+{
+    struct names n;
+    struct media_info info = {0};
+    char path[MEDIA_FILENAME_MAX + 1];
+    int r = names_begin(&n, media, place->region, op, f);
+    r = r < 0 ? r : folder_path(&n, place, path);
+    if (r < 0)
+        return r;
+    r = media_index_lookup(n.index, place->folder, place->name, op, &info, f);
+    if (r == -ENOENT && place->folder == MEDIA_ROOT)
+        return 0; /* nothing is stored of it */
+    if (r == 0 && !info.folder)
+        r = -ENOTDIR;
+    uint64_t ino = info.ino;
+    media_info_clear(&info);
+    r = r < 0 ? r : check_empty(&n, ino, path);
+    r = r < 0 ? r : names_keep_folder(&n, place->folder);
+    r = r < 0 ? r : names_delete_marker(&n, path);
+    if (r == 0) {
+        media_index_marked(n.index, path, NULL);
+        media_index_touched(n.index, place->folder);
+    }
+    return r;
+}
+
+int media_set_folder(struct media *media, unsigned region, uint64_t ino,
+                     const struct media_folder_change *change, const struct op *op, struct fail *f)
+{
+    struct names n;
+    char path[MEDIA_FILENAME_MAX + 1];
+    struct media_marker marker = names_marker_now();
+    struct media_info info;
+    int r = names_begin(&n, media, region, op, f);
+    r = r < 0 ? r : media_index_path(n.index, ino, NULL, path);
+    if (r < 0)
+        return r;
+    if (!media_index_marker(n.index, ino, &marker) &&
+        media_index_folder(n.index, ino, op, &info, NULL) == 0) {
+        marker.mtime_ns = info.mtime_ns ? info.mtime_ns : marker.mtime_ns;
+        media_info_clear(&info);
+    }
+    if (change->set_mtime) {
+        marker.mtime_ns = change->mtime_ns;
+        marker.at_ms = bucket_now_ms();
+    }
+    marker.mode = change->set_mode ? (int32_t)(change->mode & 07777) : marker.mode;
+    marker.uid = change->set_uid ? change->uid : marker.uid;
+    marker.gid = change->set_gid ? change->gid : marker.gid;
+    CLEANUP(bson_destroyp) bson_t *filter = BCON_NEW("_id", BCON_UTF8(path));
+    CLEANUP(bson_destroyp) bson_t *whole = marker_document(path, &marker);
+    CLEANUP(bson_destroyp) bson_t *fields = bson_new();
+    bson_copy_to_excluding_noinit(whole, fields, "_id", NULL);
+    CLEANUP(bson_destroyp) bson_t *update = BCON_NEW("$set", BCON_DOCUMENT(fields));
+    r = bucket_update(n.mongo, n.region, "folders", filter, update, true, NULL, "cannot change a folder", op,
+                      f);
+    if (r == 0)
+        media_index_marked(n.index, path, &marker);
+    return r;
+}
+
+/* ---- files ---- */
+
+static void free_list(struct media_revision **list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        media_revision_unref(list[i]);
+    free(list);
+}
+
+/* Takes away revisions that the list has, from `first` on, the oldest first: their chunks go later. */
+static int remove_revisions(struct names *n, struct media_revision **list, size_t count, size_t first)
+{
+    int r = 0;
+    for (size_t i = first; r == 0 && i < count; i++)
+        r = bucket_retire(n->mongo, n->region, list[i], n->op, n->f);
+    for (size_t i = count; r == 0 && i-- > first;) {
+        CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(list[i], "_id");
+        r = bucket_delete(n->mongo, n->region, "files", filter, NULL, n->op, n->f);
+        if (r == 0)
+            media_index_removed(n->index, list[i]);
+    }
+    return r;
+}
+
+int media_remove_file(struct media *media, const struct media_place *place, const struct op *op,
+                      struct fail *f)
+{
+    struct names n;
+    struct media_info info = {0};
+    struct media_revision **list = NULL;
+    size_t count = 0;
+    int r = names_begin(&n, media, place->region, op, f);
+    r = r < 0 ? r : media_index_lookup(n.index, place->folder, place->name, op, &info, f);
+    if (r == 0 && info.folder)
+        r = -EISDIR;
+    if (r == 0)
+        r = media_index_revisions(n.index, info.node, &list, &count);
+    media_info_clear(&info);
+    r = r < 0 ? r : names_keep_folder(&n, place->folder);
+    r = r < 0 ? r : remove_revisions(&n, list, count, 0);
+    if (r == 0)
+        media_index_touched(n.index, place->folder);
+    free_list(list, count);
+    return r;
+}
+
+/* ---- renaming a file ---- */
+
+/* The update that gives a revision its new name, and where it replaces another makes it the newest: its time
+ * stays, also where it was that of the upload. Metadata that is no document is left alone. */
+static int set_filename(struct names *n, const struct media_revision *revision, const char *path,
+                        const struct media_revision *target)
+{
+    int64_t now = bucket_now_ms(), matched = 0;
+    if (target && now <= target->uploaded_ms)
+        now = target->uploaded_ms + 1;
+    CLEANUP(bson_destroyp) bson_t *fields = BCON_NEW("filename", BCON_UTF8(path));
+    if (target)
+        BSON_APPEND_DATE_TIME(fields, "uploadDate", now);
+    CLEANUP(bson_destroyp) bson_t *plain = BCON_NEW("$set", BCON_DOCUMENT(fields));
+    BSON_APPEND_INT64(fields, "metadata.courseId", media_path_course(path, media_path_name(path)));
+    BSON_APPEND_INT64(fields, "metadata.mtime", revision->mtime_ns);
+    CLEANUP(bson_destroyp) bson_t *full = BCON_NEW("$set", BCON_DOCUMENT(fields));
+    CLEANUP(bson_destroyp) bson_t *any = media_id_filter(revision, "_id");
+    CLEANUP(bson_destroyp) bson_t *with = media_id_filter(revision, "_id");
+    BCON_APPEND(with, "$or", "[", "{", "metadata", "{", "$exists", BCON_BOOL(false), "}", "}", "{",
+                "metadata", "{", "$type", BCON_UTF8("object"), "}", "}", "]");
+    int r = bucket_update(n->mongo, n->region, "files", with, full, false, &matched, "cannot rename a file",
+                          n->op, n->f);
+    if (r == 0 && matched == 0)
+        r = bucket_update(n->mongo, n->region, "files", any, plain, false, &matched, "cannot rename a file",
+                          n->op, n->f);
+    return r == 0 && matched == 0 ? -ENOENT : r;
+}
+
+/* The revision as the database has it now. */
+static int read_again(struct names *n, const struct media_revision *revision, struct media_revision **out)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection files = {0};
+    CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revision, "_id");
+    int r = mongo_part_open(n->mongo, n->region, "files", &files, n->f);
+    if (r < 0)
+        return r;
+    bson_error_t error;
+    const bson_t *doc;
+    do {
+        CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(n->op, 1);
+        CLEANUP(mongoc_cursor_destroyp)
+        mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(files.handle, filter, opts, NULL);
+        if (mongoc_cursor_next(cursor, &doc))
+            return media_revision_parse(doc, out);
+        if (!mongoc_cursor_error(cursor, &error))
+            return -ENOENT;
+    } while (mongo_try_again(&error, n->op));
+    return media_error_set(n->f, &error, "cannot read a file's document");
+}
+
+static int rename_file(struct names *n, const struct media_place *from, const struct media_place *to,
+                       const struct media_info *source, const struct media_info *target)
+{
+    struct media_revision **old = NULL, **replaced = NULL;
+    struct media_revision *renamed CLEANUP(media_revision_unrefp) = NULL;
+    size_t nold = 0, nreplaced = 0;
+    char path[MEDIA_FILENAME_MAX + 1];
+    int r = names_path(n, to, path);
+    r = r < 0 ? r : media_index_revisions(n->index, source->node, &old, &nold);
+    if (r == 0 && target)
+        r = media_index_revisions(n->index, target->node, &replaced, &nreplaced);
+    if (r == 0 && from->folder != to->folder)
+        r = names_keep_folder(n, from->folder);
+    r = r < 0 ? r : remove_revisions(n, old, nold, 1);
+    for (size_t i = 0; r == 0 && i < nreplaced; i++)
+        r = bucket_retire(n->mongo, n->region, replaced[i], n->op, n->f);
+    r = r < 0 ? r : set_filename(n, source->revision, path, target ? target->revision : NULL);
+    r = r < 0 ? r : read_again(n, source->revision, &renamed);
+    if (r == 0) {
+        media_index_put(n->index, renamed);
+        r = remove_revisions(n, replaced, nreplaced, 0);
+    }
+    free_list(old, nold);
+    free_list(replaced, nreplaced);
+    return r;
+}
+
+/* ---- renaming ---- */
+
+static int find(struct names *n, const struct media_place *place, struct media_info *info)
+{
+    return media_index_lookup(n->index, place->folder, place->name, n->op, info, n->f);
+}
+
+/* What stands under the new name must give way, or else nothing is done. */
+static int check_target(struct names *n, const struct media_place *to, const struct media_info *source,
+                        const struct media_info *target, bool no_replace)
+{
+    char path[MEDIA_FILENAME_MAX + 1];
+    if (no_replace)
+        return -EEXIST;
+    if (source->folder != target->folder)
+        return source->folder ? -ENOTDIR : -EISDIR;
+    if (!target->folder)
+        return 0;
+    int r = names_path(n, to, path);
+    r = r < 0 ? r : check_empty(n, target->ino, path);
+    r = r < 0 ? r : names_keep_folder(n, to->folder); /* for this moment it may be all that is in there */
+    r = r < 0 ? r : names_delete_marker(n, path);
+    if (r == 0)
+        media_index_marked(n->index, path, NULL);
+    return r;
+}
+
+int media_rename(struct media *media, const struct media_place *from, const struct media_place *to,
+                 bool no_replace, int64_t step_ms, const struct op *op, struct fail *f)
+{
+    struct names n;
+    struct media_info source = {0}, target = {0};
+    int r = names_begin(&n, media, from->region, op, f);
+    if (r == 0 && (from->folder == MEDIA_ROOT || to->folder == MEDIA_ROOT))
+        return fail_set(f, EPERM, "a course's folder cannot be renamed, only what is in it");
+    r = r < 0 ? r : find(&n, from, &source);
+    if (r < 0)
+        return r;
+    r = find(&n, to, &target);
+    bool there = r == 0;
+    bool same = there && source.ino == target.ino;
+    r = r == -ENOENT ? 0 : r;
+    if (there && !same)
+        r = check_target(&n, to, &source, &target, no_replace);
+    if (r == 0 && !same)
+        r = source.folder ? names_rename_folder(&n, from, to, &source, step_ms)
+                          : rename_file(&n, from, to, &source, there ? &target : NULL);
+    if (r == 0 && !same) {
+        media_index_touched(n.index, from->folder);
+        media_index_touched(n.index, to->folder);
+    }
+    media_info_clear(&source);
+    media_info_clear(&target);
+    return r;
+}
