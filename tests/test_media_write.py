@@ -10,6 +10,7 @@ import mmap
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -498,3 +499,113 @@ def test_four_gibibytes_by_cp(course, new_mount, tmp_path, sanitized):
     document, = revisions(course, 'film')
     assert (document['length'], document['metadata']['sha256']) == (4 << 30, digest.hexdigest())
     assert course.bucket.chunks.count_documents({'files_id': document['_id'], 'n': {'$gte': 16400}}) == 49
+
+
+# ---- names that change while a file is written, and the tools that do so
+
+def test_a_new_file_that_is_renamed_before_its_close(course):
+    with open(course.folder / 'tmp', 'wb') as file:
+        file.write(b'first ')
+        file.flush()
+        os.replace(course.folder / 'tmp', course.folder / 'film')
+        assert not (course.folder / 'tmp').exists()
+        file.write(b'second')
+    verify(course, 'film', b'first second')
+    assert os.listdir(course.folder) == ['film']
+
+
+def test_a_file_that_is_removed_while_it_is_written(course):
+    path = course.folder / 'film'
+    for content in (None, b'old'):
+        if content:
+            path.write_bytes(content)
+        with open(path, 'ab') as file:
+            file.write(noise(CHUNK))
+            file.flush()
+            path.unlink()
+            assert os.fstat(file.fileno()).st_size == CHUNK + len(content or b'')
+        assert not path.exists() and revisions(course, 'film') == []
+    (course.folder / 'other').write_bytes(b'the last one')
+    path.write_bytes(b'old')
+    with open(path, 'r+b') as file:
+        file.write(b'lost')
+        os.replace(course.folder / 'other', path)
+    verify(course, 'film', b'the last one')
+
+
+def test_a_file_and_its_folder_that_move_while_it_is_written(course):
+    (course.folder / 'one').mkdir()
+    path = course.folder / 'one/film'
+    path.write_bytes(b'old')
+    with open(path, 'ab') as file:
+        file.write(b' and')
+        file.flush()
+        os.rename(path, course.folder / 'one/clip')
+        os.rename(course.folder / 'one', course.folder / 'two')
+        file.write(b' new')
+    assert (course.folder / 'two/clip').read_bytes() == b'old and new'
+    assert os.listdir(course.folder) == ['two'] and os.listdir(course.folder / 'two') == ['clip']
+
+
+def run(*command, **options):
+    return subprocess.run([os.fspath(part) for part in command], check=True, capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def sample(tmp_path):
+    """A small tree of files of many sizes, with times and modes."""
+    root = tmp_path / 'sample'
+    for name, size in (('a.txt', 5), ('empty', 0), ('one/film.bin', CHUNK + 9), ('one/two/three.bin', 70000)):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(noise(size, size))
+        path.chmod(0o640)
+        os.utime(path, ns=(0, 1_600_000_000_000_000_000 + size * 1_000_000_000))
+    return root
+
+
+@pytest.mark.parametrize('how', [(), ('--inplace',), ('--delay-updates',)], ids=' '.join)
+def test_rsync(course, sample, how):
+    there = course.folder / 'there'
+    run('rsync', '-a', *how, f'{sample}/', f'{there}/')
+    again = ('rsync', '-aicO')
+    assert run(*again, *how, f'{sample}/', f'{there}/').stdout == '', 'a second one sends nothing'
+    with open(sample / 'one/film.bin', 'r+b') as file:
+        file.seek(1000)
+        file.write(b'changed')
+    (sample / 'a.txt').unlink()
+    run('rsync', '-a', '--no-whole-file', '--delete', *how, f'{sample}/', f'{there}/')
+    assert run('diff', '-r', sample, there).stdout == ''
+    assert run(*again, '--delete', f'{there}/', f'{sample}/').stdout == '', 'nor does one back'
+
+
+def test_archives_and_copies(course, sample, tmp_path):
+    archive = tmp_path / 'sample.tar'
+    run('tar', 'cf', archive, '-C', sample, '.')
+    (course.folder / 'tar').mkdir()
+    run('tar', 'xpf', archive, '-C', course.folder / 'tar')
+    run('cp', '-a', sample, course.folder / 'cp')
+    for name in ('tar', 'cp'):
+        assert run('diff', '-r', sample, course.folder / name).stdout == ''
+        assert run('rsync', '-aicO', f'{sample}/', f'{course.folder / name}/').stdout == ''
+    shutil.make_archive(str(tmp_path / 'sample'), 'zip', sample)
+    run('unzip', '-q', tmp_path / 'sample.zip', '-d', course.folder / 'zip')
+    assert run('diff', '-r', sample, course.folder / 'zip').stdout == ''
+
+
+def test_git(course, sample, tmp_path):
+    origin = tmp_path / 'origin'
+    run('cp', '-a', sample, origin)
+    git = ('git', '-c', 'user.name=x', '-c', 'user.email=x@example.org', '-c', 'init.defaultBranch=main',
+           '-c', 'safe.directory=*')
+    run(*git, 'init', '-q', origin)
+    run(*git, '-C', origin, 'add', '.')
+    run(*git, '-C', origin, 'commit', '-qm', 'one')
+    clone = course.folder / 'clone'
+    run(*git, 'clone', '-q', '--no-hardlinks', origin, clone)
+    assert run('diff', '-r', '-x', '.git', origin, clone).stdout == ''
+    run(*git, '-C', clone, 'fsck', '--strict')
+    (clone / 'a.txt').write_text('changed\n')
+    run(*git, '-C', clone, 'commit', '-qam', 'two')
+    assert run(*git, '-C', clone, 'status', '--short').stdout == ''
+    assert run(*git, '-C', clone, 'log', '--format=%s').stdout == 'two\none\n'

@@ -661,3 +661,62 @@ int media_draft_set(struct tree *tree, const struct caller *caller, struct node 
     }
     return r;
 }
+
+/* ---- names ---- */
+
+void media_drafts_renamed(struct tree *tree, unsigned region, uint64_t folder, const char *name,
+                          uint64_t to_folder, const char *new_name)
+{
+    pthread_mutex_lock(&tree->lock);
+    for (struct list_entry *e = tree->media_drafts; e; e = e->next) {
+        struct media_draft *draft = draft_at(e);
+        if (is_at(draft, region, to_folder, new_name)) {
+            draft->nameless = true;
+        } else if (is_at(draft, region, folder, name)) {
+            draft->folder = to_folder;
+            snprintf(draft->name, sizeof draft->name, "%s", new_name);
+        }
+    }
+    pthread_mutex_unlock(&tree->lock);
+}
+
+void media_drafts_removed(struct tree *tree, unsigned region, uint64_t folder, const char *name)
+{
+    pthread_mutex_lock(&tree->lock);
+    for (struct list_entry *e = tree->media_drafts; e; e = e->next)
+        if (is_at(draft_at(e), region, folder, name))
+            draft_at(e)->nameless = true;
+    pthread_mutex_unlock(&tree->lock);
+}
+
+/* Whether a draft is of a file that is not there yet. */
+static bool is_new(struct node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    bool creates = node->media->creates;
+    pthread_mutex_unlock(&node->lock);
+    return creates;
+}
+
+int media_draft_publish_name(struct tree *tree, const struct caller *caller, unsigned region, uint64_t folder,
+                             const char *name)
+{
+    struct node *node = media_draft_find(tree, caller, region, folder, name, NULL);
+    int r = node && is_new(node) ? media_draft_commit(tree, caller, node, DRAFT_ATTRIBUTES) : 0;
+    node_unref(tree->nodes, node);
+    return r;
+}
+
+int media_draft_unlink(struct tree *tree, const struct caller *caller, unsigned region, uint64_t folder,
+                       const char *name)
+{
+    struct node *node = media_draft_find(tree, caller, region, folder, name, NULL);
+    int r = node && is_new(node) ? 0 : -ENOENT;
+    if (r == 0) {
+        pthread_mutex_lock(&tree->lock);
+        node->media->nameless = true;
+        pthread_mutex_unlock(&tree->lock);
+    }
+    node_unref(tree->nodes, node);
+    return r;
+}

@@ -69,3 +69,18 @@ int media_open_writing(struct tree *tree, const struct caller *caller, const str
 /* setattr of a published revision. */
 int media_setattr(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
                   bool by_handle, const struct change *change, struct stat *attr, int64_t *attr_ms);
+
+/*
+ * What happened to names, told to the drafts that are open under them: one was renamed (what was under the new
+ * one is no file any more), or removed.
+ */
+void media_drafts_renamed(struct tree *tree, unsigned region, uint64_t folder, const char *name,
+                          uint64_t to_folder, const char *new_name);
+void media_drafts_removed(struct tree *tree, unsigned region, uint64_t folder, const char *name);
+/* Publishes the process's own draft of a name that is to be renamed, where it is not there yet; 0 also when
+ * there is none. */
+int media_draft_publish_name(struct tree *tree, const struct caller *caller, unsigned region, uint64_t folder,
+                             const char *name);
+/* Takes the process's own draft of a file that is not there yet from its name; -ENOENT when there is none. */
+int media_draft_unlink(struct tree *tree, const struct caller *caller, unsigned region, uint64_t folder,
+                       const char *name);

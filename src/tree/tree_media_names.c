@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "media/names.h"
-#include "tree/tree_media.h"
+#include "tree/media_draft.h"
 
 bool is_media_folder(const struct tree *tree, uint64_t nodeid, struct place *place)
 {
@@ -59,6 +59,10 @@ int media_unlink(struct tree *tree, const struct caller *caller, const struct pl
     int r = check_name(tree, name);
     if (r == 0)
         r = media_remove_file(tree->media, &place, &caller->op, &f);
+    if (r == -ENOENT) /* its own, not published yet */
+        return media_draft_unlink(tree, caller, place.region, place.folder, name);
+    if (r == 0)
+        media_drafts_removed(tree, place.region, place.folder, name);
     return report_name(tree, &place, r, &f);
 }
 
@@ -72,9 +76,13 @@ int media_rename_name(struct tree *tree, const struct caller *caller, const stru
         r = -EINVAL; /* two names cannot change in one update */
     if (r == 0 && old.region != new.region)
         r = -EXDEV;
+    if (r == 0) /* what is being written under the name is renamed as a whole */
+        r = media_draft_publish_name(tree, caller, old.region, old.folder, name);
     if (r == 0)
         r = media_rename(tree->media, &old, &new, flags & RENAME_NOREPLACE, tree->config->timeout_ms,
                          &caller->op, &f);
+    if (r == 0)
+        media_drafts_renamed(tree, old.region, old.folder, name, new.folder, new_name);
     return report_name(tree, &old, r, &f);
 }
 
