@@ -178,6 +178,7 @@ def test_a_hole_behind_what_was_read(course):
     with open(path, 'r+b', buffering=0) as file:
         assert os.pread(file.fileno(), 10, CHUNK - 5) == data[CHUNK - 5:CHUNK + 5]
         file.truncate(CHUNK + 10)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # the daemon is to be asked
         assert os.pread(file.fileno(), 100, CHUNK) == data[CHUNK:CHUNK + 10]
         os.pwrite(file.fileno(), b'far', 5 * CHUNK)
         assert os.pread(file.fileno(), CHUNK, CHUNK + 10) == bytes(CHUNK)
