@@ -78,7 +78,8 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """Leaves the long tests out unless the command line selects them, by -m or by name."""
-    if config.getoption('-m') or config.getoption('-k') or any('::' in argument for argument in config.args):
+    if '-m' in config.invocation_params.args or config.getoption('-m') or config.getoption('-k') \
+            or any('::' in argument for argument in config.args):
         return
     long = [item for item in items if item.get_closest_marker('long')]
     if long:
