@@ -735,6 +735,8 @@ static int getattr_row(struct tree *tree, const struct caller *caller, const str
         *attr_ms = 0;
         return 0;
     }
+    if (r == -ENOENT && cannot_walk)
+        return r; /* a row that is gone, by a way that knows no name (a bind mount): no ESTALE for people */
     if (r == 0 || r == -ENOENT) {
         /* The kernel walks the path again, and only once: what it finds must do for reading and for writing.
          */

@@ -125,7 +125,7 @@ static int open_in_place(struct tree *tree, const struct caller *caller, const s
     struct node *node;
     int r = store_get(tree->store, &place->key, &caller->op, &document, NULL);
     if (r < 0)
-        return r == -ENOENT ? -ESTALE : r;
+        return r;
     r = draft_new(tree, caller, &place->key, document, &node);
     if (r < 0)
         return r;
