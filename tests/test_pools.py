@@ -251,8 +251,9 @@ def test_who_finds_the_line_full_is_told_at_once(busy):
     root, _, save, first, unlock = busy(timeout='60s', pool_waiters=1)
     second = save(2)
     assert wait_for(lambda: pool(root, 'waiting', 'emea-a') == 1, 10)
+    refused = pool(root, 'waits_refused_total', 'emea-a')
     assert save(3).result(30) == 'EIO'
-    assert pool(root, 'waits_refused_total', 'emea-a') == 1
+    assert pool(root, 'waits_refused_total', 'emea-a') > refused  # a question of the mount's own may be, too
     assert 'all 1 connections are busy and 1 operations wait already' in errors_of(root)[-1]['message']
     unlock()
     assert first.result(30) is None and second.result(30) is None

@@ -3,6 +3,7 @@
 import datetime
 import io
 import json
+import time
 import uuid
 from pathlib import Path
 
@@ -595,18 +596,19 @@ def test_changes_are_found_in_whatever_order_they_commit(connect):
     early, late, reader = connect('admin'), connect('admin'), connect('ro')
     late.connection.autocommit = False
     (snapshot, *nothing), = ask(reader, None)
-    assert nothing == [None] * 4
+    assert nothing == [None] * 5
     first = late.user()
     second = early.user()
     found = ask(reader, snapshot)
-    assert (1, 3, second.id, second.rev) in [row[1:] for row in found]
+    assert (1, 3, second.id, second.rev) in [row[1:5] for row in found]
+    assert all(abs(row[5] / 1e6 - time.time()) < 600 for row in found), 'when it changed, in microseconds'
     assert first.id not in [row[3] for row in found]
     snapshot = found[0][0]
     late.connection.commit()
     found = ask(reader, snapshot)
-    assert [row[1:] for row in found] == [(1, 3, first.id, first.rev)], 'it began before what was seen already'
+    assert [row[1:5] for row in found] == [(1, 3, first.id, first.rev)], 'it began before what was seen already'
     (_, *nothing), = ask(reader, found[0][0])
-    assert nothing == [None] * 4
+    assert nothing == [None] * 5
     late.connection.autocommit = True
     for row in (first, second):
         early.delete('users', row.id)

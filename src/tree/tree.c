@@ -729,17 +729,15 @@ static int getattr_row(struct tree *tree, const struct caller *caller, const str
     struct note note = notes_find(tree->notes, caller->tid, &place->key);
     bool cannot_walk = note.purpose == NOTE_WRITE && !note.looked;
     note_clear(tree->notes, &note);
-    if (r == 0 &&
-        (cannot_walk || caller->tid == 0)) { /* asked twice, no LOOKUP between: a reopen by descriptor */
+    /* asked twice, no LOOKUP between: a reopen by descriptor */
+    if (r == 0 && (cannot_walk || caller->tid == 0)) {
         attr_revision(tree, &place->key, &revision, attr);
         *attr_ms = 0;
         return 0;
     }
-    if (r == -ENOENT && cannot_walk)
-        return r; /* a row that is gone, by a way that knows no name (a bind mount): no ESTALE for people */
-    if (r == 0 || r == -ENOENT) {
-        /* The kernel walks the path again, and only once: what it finds must do for reading and for writing.
-         */
+    if (r == 0 ||
+        (r == -ENOENT && !cannot_walk)) { /* gone, by a way that knows no name: no ESTALE for people */
+        /* The kernel walks the path again, once: what it finds must do for reading and for writing. */
         notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
         return -ESTALE;
     }
