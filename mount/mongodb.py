@@ -201,6 +201,7 @@ class MongoServer:
     def freeze(self):
         for pid in process.find(self._program, self._owns):
             process.send(pid, signal.SIGSTOP, self._owns)
+            process.wait_until(lambda pid=pid: process.is_stopped_whole(pid), 1, 0.001)
 
     def thaw(self):
         for pid in process.find(self._program, self._owns):

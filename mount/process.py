@@ -137,6 +137,16 @@ def is_stopped(pid):
     return fields is not None and fields[0] == 'T'
 
 
+def is_stopped_whole(pid):
+    """Whether every thread of it is: SIGSTOP reaches them one after the other."""
+    try:
+        tasks = os.listdir(f'/proc/{pid}/task')
+    except OSError:
+        return True
+    states = [_stat(f'{pid}/task/{task}') for task in tasks]
+    return all(fields is None or fields[0] == 'T' for fields in states)
+
+
 def is_alive(pid):
     return start_time(pid) is not None
 

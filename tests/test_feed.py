@@ -96,8 +96,8 @@ def test_a_statement_that_changes_thousands_is_told(own_root, mnt, sql):
         "'feed' || id || '@example.org', 'feed' || id, 'A', 'B' FROM unnest(%s::bigint[]) id", (number, ids))
     try:
         folder = folder_of(own_root, 'users', 'oceania')
+        assert wait_for(lambda: len(os.listdir(folder)) >= len(ids), LATE + SLACK)
         before = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(folder)}
-        assert len(before) >= len(ids)
         time.sleep(1)
         sql('oceania', "UPDATE users SET last_name = 'C' WHERE region = %s AND id = ANY (%s)", (number, ids))
         paths = [folder / f'{row_id}.json' for row_id in ids]
