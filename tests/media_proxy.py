@@ -14,23 +14,9 @@ import threading
 import time
 
 import bson
+from mongo_wire import message as read_message
 
 OP_MSG = 2013
-
-
-def receive(sock, size):
-    data = b''
-    while len(data) < size:
-        more = sock.recv(size - len(data))
-        if not more:
-            raise ConnectionError
-        data += more
-    return data
-
-
-def message(sock):
-    header = receive(sock, 16)
-    return header + receive(sock, struct.unpack('<i', header[:4])[0] - 16)
 
 
 def parse(request):
@@ -121,12 +107,12 @@ class MediaProxy:
             for sock in (client, server):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while True:
-                request = message(client)
+                request = read_message(client)
                 parsed = parse(request)
                 rule = self._rule_of(parsed) if parsed else None
                 if not rule:
                     server.sendall(request)
-                    client.sendall(message(server))
+                    client.sendall(read_message(server))
                 elif not self._act(rule, request, client, server):
                     return
 
@@ -150,7 +136,7 @@ class MediaProxy:
                                        0, 0) + document)
             return True
         server.sendall(request)
-        answer = message(server)
+        answer = read_message(server)
         if rule.action == 'lose':  # done, but nobody learns of it
             return False
         if 'then' in more:

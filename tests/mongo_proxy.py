@@ -8,23 +8,9 @@ import threading
 import time
 
 import bson
+from mongo_wire import message as read_message
 
 OP_MSG = 2013
-
-
-def _receive(sock, size):
-    data = b''
-    while len(data) < size:
-        more = sock.recv(size - len(data))
-        if not more:
-            raise ConnectionError
-        data += more
-    return data
-
-
-def _message(sock):
-    header = _receive(sock, 16)
-    return header + _receive(sock, struct.unpack('<i', header[:4])[0] - 16)
 
 
 def command_of(message):
@@ -82,7 +68,7 @@ class MongoProxy:
     def _serve(self, client):
         with client, contextlib.suppress(OSError), socket.create_connection(self.target) as server:
             while True:
-                request = _message(client)
+                request = read_message(client)
                 name = command_of(request)
                 self.seen.append(name)
                 while self.frozen:
@@ -92,7 +78,7 @@ class MongoProxy:
                     continue
                 self.before.pop(name, lambda: None)()
                 server.sendall(request)
-                answer = _message(server)
+                answer = read_message(server)
                 if self.lose.get(name, 0) > 0:
                     self.lose[name] -= 1
                     return

@@ -16,6 +16,7 @@ import pymongo
 import pytest
 
 from cluster import SHARDS
+from mongo_wire import message as read_message
 
 REGIONS = [region for _, regions in SHARDS.values() for region in regions]
 PREFERENCES = json.loads((Path(__file__).resolve().parent.parent / 'sql/mongo/preferences.schema.json').read_text())
@@ -100,21 +101,6 @@ def test_preferences_are_checked(database, change):
 
 # ---- servers that lack something or say nothing
 
-def receive(sock, size):
-    data = b''
-    while len(data) < size:
-        more = sock.recv(size - len(data))
-        if not more:
-            raise ConnectionError
-        data += more
-    return data
-
-
-def message(sock):
-    header = receive(sock, 16)
-    return header + receive(sock, struct.unpack('<i', header[:4])[0] - 16)
-
-
 class Proxy:
     """In front of the real server: passes every message on, but answers what has a validator by an error itself."""
 
@@ -133,7 +119,7 @@ class Proxy:
     def _serve(self, client):
         with client, socket.create_connection(self.target) as server, contextlib.suppress(OSError):
             while True:
-                request = message(client)
+                request = read_message(client)
                 size, number, _, operation = struct.unpack('<iiii', request[:16])
                 if operation == 2013 and b'validationLevel' in request:
                     self.refused += 1
@@ -141,7 +127,7 @@ class Proxy:
                     client.sendall(struct.pack('<iiiiIb', 21 + len(body), 1, number, 2013, 0, 0) + body)
                 else:
                     server.sendall(request)
-                    client.sendall(message(server))
+                    client.sendall(read_message(server))
 
 
 @pytest.mark.parametrize('code', [59, 238])
