@@ -162,7 +162,7 @@ def given_mongodb():
 @pytest.fixture(scope='session')
 def cluster(run_directory, campusfs):
     cluster = Cluster(run_directory / 'shared', durable=False, program=campusfs, mongodb_uri=given_mongodb())
-    cluster.settings['log_level'] = 'info'
+    cluster.settings.update(log_level='info', media_sweep='0')  # one mount sweeps a region: the one that a test asks to
     try:
         cluster.create()
         prepare(cluster, seed=True)

@@ -104,7 +104,7 @@ def expire(bucket, course):
 
 
 def sweeping(new_mount, bucket, **settings):
-    """A mount that sweeps, all the time; the suite's other mounts do so every minute."""
+    """A mount that sweeps, all the time; the suite's other mounts do not, for the first that looks has the lease."""
     bucket.uploads.delete_one({'_id': 'sweep'})
     return new_mount(media_sweep='100ms', **settings)
 
