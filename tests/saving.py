@@ -1,6 +1,7 @@
 """What the tests of saving share: the traces that a save leaves, errors in words, other processes, polling."""
 
 import contextlib
+import ctypes
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from conftest import region_number
 TABLES = {'reviews': 'course_reviews', 'payment-methods': 'payment_methods', 'categories': 'course_categories'}
 NUMBERS = {'users': 1, 'courses': 2, 'enrollments': 3, 'reviews': 4, 'payment-methods': 5, 'transactions': 6,
            'invoices': 7, 'categories': 8}
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 SHARD_NUMBERS = {'north_america': 1, 'south_america': 1, 'europe': 2, 'africa': 2, 'asia': 3, 'oceania': 3}
 
 
@@ -93,6 +95,13 @@ def fails(code):
         assert error.errno == code, f'{os.strerror(error.errno)} instead of {os.strerror(code)}'
     else:
         raise AssertionError(f'succeeded instead of {os.strerror(code)}')
+
+
+def renameat2(source, target, flags):
+    """rename() with flags: RENAME_NOREPLACE, RENAME_EXCHANGE."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, os.fsencode(source), -100, os.fsencode(target), flags) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 # ---- other processes

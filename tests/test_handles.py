@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from saving import Actor, edited, eventually, fails, last_error, refused, sh, trace
+from saving import Actor, edited, eventually, fails, last_error, refused, set_by_sql, sh, trace
 
 
 def name_in(sql, row):
@@ -569,6 +569,33 @@ def test_reopened_from_a_path_handle_after_a_change(mnt, new_user, sql):
     finally:
         os.close(path)
     assert name_in(sql, row) == 'Changed'
+
+
+def test_a_path_handle_of_a_row_that_changes(mnt, new_user, sql):
+    """What has nothing open knows no name to look up again either: it shows the row as it is by now, then that it is gone."""
+    row = new_user()
+    path = os.open(row.path, os.O_PATH)
+    size = os.fstat(path).st_size
+    try:
+        for name in ('Somebody', 'Somebody else', 'Eve'):
+            set_by_sql(sql, row, first_name=name)
+            eventually(lambda: os.fstat(path).st_size == size + len(name) - len('Ada'), 60)
+            assert os.stat(f'/proc/self/fd/{path}').st_size == os.fstat(path).st_size == row.path.stat().st_size
+            assert os.fstat(path).st_ino == row.path.stat().st_ino
+        os.utime(f'/proc/self/fd/{path}', ns=(0, 1_600_000_000_000_001_000))
+        eventually(lambda: os.fstat(path).st_mtime_ns == 1_600_000_000_000_001_000, 60)
+        with open(row.path, 'r+') as file:  # a draft of its own, saved and closed
+            text = file.read().replace('Eve', 'Written')
+            file.seek(0)
+            file.write(text)
+        assert os.fstat(path).st_size == len(text) == row.path.stat().st_size
+        sql(row.region, 'DELETE FROM users WHERE id = %s', [row.id])
+        eventually(lambda: not row.path.exists(), 60)
+        for look in (lambda: os.fstat(path), lambda: os.stat(f'/proc/self/fd/{path}'), row.path.stat):
+            with fails(errno.ENOENT):
+                look()
+    finally:
+        os.close(path)
 
 
 def test_many_drafts_at_once(mnt, new_user, sql):

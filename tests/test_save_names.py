@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import Row
-from saving import (NUMBERS, SHARD_NUMBERS, Actor, edited, eventually, fails, last_error, parse, refused, sh, trace)
+from conftest import Row, region_number
+from saving import (NUMBERS, RENAME_NOREPLACE, SHARD_NUMBERS, Actor, edited, eventually, fails, last_error, parse,
+                    refused, renameat2, sh, trace)
 
 REGIONS = {'americas': 'north_america', 'emea': 'europe', 'apac': 'asia'}
 
@@ -166,6 +167,62 @@ def test_two_create_one_row(mnt, person, sql, row_at):
         one.close(first)
         two.close(second)
     assert trace(sql, row_at(path)).document['first_name'] == 'Second'
+
+
+MADE = f"SELECT put_users({region_number('europe')}::smallint, %s, %s::jsonb, NULL, NULL, false, gen_random_uuid(), 'somebody else')"
+
+
+def refused_as_taken(mnt, sql, row, text, made):
+    """The row is what somebody else made of it, and the text that came later is kept and explained."""
+    told = last_error(mnt, row)
+    assert (told['errno'], told['sqlstate']) == ('EEXIST', '23505') and 'already' in told['message']
+    assert refused(row).read_text() == text and trace(sql, row).document['first_name'] == made
+
+
+def test_a_row_that_somebody_made_since_it_was_opened_with_o_excl(mnt, person, sql, row_at):
+    """It did not exist when the file was opened, and the writer was promised to be the one who makes it."""
+    for equal in (False, True):
+        path = folder(mnt, 'users') / f'{next_id(mnt)}.json'
+        document, row = person(), row_at(path)
+        text = json.dumps(document)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.write(fd, text.encode())
+        sql('europe', MADE, (row.id, text if equal else json.dumps(person(first_name='First'))))
+        with fails(errno.EEXIST):
+            os.close(fd)
+        if not equal:
+            refused_as_taken(mnt, sql, row, text, 'First')
+
+
+def test_a_row_that_somebody_made_since_it_was_opened_is_replaced_without_o_excl(mnt, person, sql, row_at):
+    path = folder(mnt, 'users') / f'{next_id(mnt)}.json'
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, json.dumps(person()).encode())
+    sql('europe', MADE, (int(path.stem), json.dumps(person(first_name='First'))))
+    os.close(fd)
+    assert trace(sql, row_at(path)).document['first_name'] == 'Emmy'
+
+
+def test_a_row_that_somebody_makes_while_it_is_renamed_to(mnt, cluster, person, sql, row_at):
+    """RENAME_NOREPLACE looks first, and there is no such row: the other transaction is still open. It is committed before
+    the save can write."""
+    path = folder(mnt, 'users') / f'{next_id(mnt)}.json'
+    scratch, row, text = path.with_name('becomes.tmp'), row_at(path), json.dumps(person())
+    scratch.write_text(text)
+    other = cluster.connect('europe', options='-c search_path=campusfs,pg_catalog')
+    other.autocommit = False
+    other.cursor().execute(MADE, (row.id, json.dumps(person(first_name='First'))))
+    with ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(renameat2, scratch, path, RENAME_NOREPLACE)
+        eventually(lambda: sql('europe', "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                                         "AND usename = 'campusfs_rw'"), 60)
+        other.commit()
+        other.close()
+        with fails(errno.EEXIST):
+            saving.result(timeout=60)
+    refused_as_taken(mnt, sql, row, text, 'First')
+    assert scratch.read_text() == text
+    scratch.unlink()
 
 
 def test_a_new_file_is_its_makers_alone_until_it_is_a_row(mnt, person):

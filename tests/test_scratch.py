@@ -1,7 +1,7 @@
 """Scratch files: every other name in a collection is a file, link or folder of this mount alone, in memory, bounded;
 and .refused, where the texts lie that a commit refused."""
 
-import ctypes
+import ast
 import errno
 import hashlib
 import json
@@ -12,10 +12,12 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from saving import Actor, edited, eventually, fails, refused, sh, trace
+from saving import (RENAME_EXCHANGE, RENAME_NOREPLACE, Actor, edited, eventually, fails, refused, renameat2, sh,
+                    trace)
 
 AS_STRANGER = ['setpriv', '--reuid=4243', '--regid=4243', '--clear-groups', '--']
 AS_NEIGHBOUR = ['setpriv', '--reuid=4244', '--regid=4244', '--clear-groups', '--']
@@ -205,33 +207,27 @@ def test_a_file_from_a_folder_becomes_a_row(folder, new_user, sql):
     assert trace(sql, row) == after
 
 
-def rename2(source, target, flags):
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(source), -100, os.fsencode(target), flags) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
 def test_renames(folder, new_user):
     row = new_user()
     one, two = folder / 'one', folder / 'two'
     one.write_text('1')
     two.write_text('2')
     with fails(errno.EEXIST):
-        rename2(one, two, 1)  # RENAME_NOREPLACE
+        renameat2(one, two, RENAME_NOREPLACE)
     with fails(errno.EEXIST):
-        rename2(one, row.path, 1)
+        renameat2(one, row.path, RENAME_NOREPLACE)
     ino = one.stat().st_ino
-    rename2(one, two, 2)  # RENAME_EXCHANGE
+    renameat2(one, two, RENAME_EXCHANGE)
     assert one.read_text() == '2' and two.read_text() == '1' and two.stat().st_ino == ino
     with fails(errno.ENOENT):
-        rename2(one, folder / 'none', 2)
-    rename2(two, one, 2)
+        renameat2(one, folder / 'none', RENAME_EXCHANGE)
+    renameat2(two, one, RENAME_EXCHANGE)
     assert one.read_text() == '1' and two.read_text() == '2' and one.stat().st_ino == ino
     one.rename(two)
     assert two.read_text() == '1' and two.stat().st_ino == ino and not one.exists()
     with fails(errno.ENOENT):
         one.rename(two)
-    rename2(two, folder / 'three', 1)
+    renameat2(two, folder / 'three', RENAME_NOREPLACE)
     assert (folder / 'three').read_text() == '1'
     assert row.json()['first_name'] == 'Ada'
 
@@ -300,6 +296,49 @@ def test_bounded_in_number(mnt, new_mount, new_user, sql):
         scratch.unlink()
     sh('sed -i s/Ada/Eve/ "$1"', path)
     assert trace(sql, row).document['first_name'] == 'Eve'
+
+
+MILLION = '''
+import collections, os, sys
+outcome = collections.Counter()
+for n in range(1_000_000):
+    try:
+        os.close(os.open(f'{sys.argv[1]}/{n}', os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        outcome['made'] += 1
+    except OSError as error:
+        outcome[error.strerror] += 1
+print(dict(outcome))
+'''
+
+
+def resident_mib(mount):
+    status = Path(f'/proc/{mount.pid()}/status').read_text()
+    return int(status.split('VmRSS:')[1].split()[0]) / 1024
+
+
+@pytest.mark.long
+def test_a_million_scratch_files(mnt, new_mount, new_user, sql, sanitized):
+    """With the bounds of a mount that says nothing of them: the first hundred thousand, all others ENOSPC. What there are
+    can be listed, and rows be read and saved beside them; nothing is left of them."""
+    row, mount = new_user(), new_mount()
+    path = mount.directory / row.path.relative_to(mnt)
+    folder = path.with_name('many')
+    folder.mkdir()
+    assert path.read_bytes() == row.read()
+    before = resident_mib(mount)
+    made = subprocess.run([sys.executable, '-c', MILLION, folder], check=True, capture_output=True, text=True).stdout
+    assert ast.literal_eval(made) == {'made': 99_999, 'No space left on device': 900_001}
+    assert sanitized or resident_mib(mount) - before < 128
+    assert metric(mount.directory, 'campusfs_scratch_files') == 100_000
+    assert sh('ls -U "$1" | wc -l', folder).stdout.strip() == '99999' == sh('ls -lU "$1" | tail -n +2 | wc -l', folder).stdout.strip()
+    assert path.name in os.listdir(path.parent) and path.read_bytes() == row.read()
+    path.write_text(edited(row, first_name='Beside a million'))
+    assert trace(sql, row).document['first_name'] == 'Beside a million'
+    (folder / '4711').unlink()
+    (folder / 'room again').touch()
+    subprocess.run(['rm', '-r', folder], check=True)
+    eventually(lambda: metric(mount.directory, 'campusfs_scratch_files') == 0, 60)
+    assert sanitized or resident_mib(mount) - before < 128
 
 
 def test_nothing_is_left_of_many(mnt, new_mount):

@@ -411,6 +411,9 @@ RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     seen timestamptz := field_moment(p_doc, 'updated_at', '');
 BEGIN
+    IF p_base = '-infinity' THEN
+        PERFORM refuse('23505', 'id', format('there is %s already: it was made meanwhile', p_what));
+    END IF;
     IF p_content_at > greatest(seen, p_base) AND seen IS NOT NULL THEN
         PERFORM refuse('CF003', 'updated_at',
                        format('%s was changed at %s, after the version that this document is based on (%s)', p_what,
@@ -418,7 +421,8 @@ BEGIN
                        'Read it again and repeat the edit; a document without updated_at replaces what is there.');
     END IF;
 END $$;
-COMMENT ON FUNCTION check_conflict IS 'Refuses a document that is based on an older version of what people edit';
+COMMENT ON FUNCTION check_conflict IS 
+    'Refuses a document that is based on an older version of what people edit; p_base -infinity: on none, a new row';
 
 -- Ids -----------------------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,19 @@
 
 /* What stat() shows of a revision. */
 struct revision {
-    uint64_t rev;        /* the row's rev (docs/data-model.md) */
-    uint32_t generation; /* hash of rev, timeline and schema version: a revision number that repeats after a
-                            failover is told apart */
-    int64_t mtime_us;    /* updated_at, µs since the epoch */
-    int64_t content_us;  /* content_at */
-    size_t size;         /* bytes of the text */
+    uint64_t rev;     /* the row's rev (docs/data-model.md) */
+    uint32_t edition; /* hash of the timeline and of the SQL that renders documents: a rev that repeats after
+                         a failover or an upgrade is another revision */
+    int64_t mtime_us; /* updated_at, µs since the epoch */
+    int64_t content_us; /* content_at */
+    size_t size;        /* bytes of the text */
 };
+
+/* Tells a row's revisions apart: consecutive ones of an edition have consecutive marks. */
+static inline uint64_t revision_mark(const struct revision *revision)
+{
+    return revision->rev + revision->edition;
+}
 
 struct document {
     struct revision revision;

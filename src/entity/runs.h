@@ -15,7 +15,7 @@ struct run_row {
     int64_t id;
     uint64_t rev;
     int64_t mtime_us;
-    uint32_t generation;
+    uint32_t edition;
     uint32_t size; /* of a document, in bytes */
 };
 

@@ -125,9 +125,18 @@ struct freshness *store_fresh(const struct store *store, const struct shard *sha
     return store->fresh[shard_index(shard)];
 }
 
-static uint32_t generation(const struct store *store, const struct shard *shard, uint64_t rev)
+static uint32_t edition(const struct store *store, const struct shard *shard)
 {
-    return (uint32_t)map_hash_number(rev ^ store->schema ^ (uint64_t)shard_timeline(shard) << 48);
+    return (uint32_t)map_hash_number(store->schema ^ shard_timeline(shard));
+}
+
+uint64_t store_mark(const struct store *store, const struct row_key *key, uint64_t rev)
+{
+    struct revision revision = {.rev = rev};
+    const struct shard *shard = store_shard(store, key->collection, key->region);
+    if (rev && shard && !store_is_preferences(key->collection))
+        revision.edition = edition(store, shard);
+    return revision_mark(&revision);
 }
 
 /* The columns rev, updated_us, content_us, body stand side by side in every result. */
@@ -143,7 +152,7 @@ static int revision_of(const struct store *store, const struct shard *shard, con
         return fail_set(f, r == -EPROTO ? EIO : -r, "the shard %s sent no document", shard_name(shard));
     *revision = (struct revision){
         .rev = rev,
-        .generation = generation(store, shard, rev),
+        .edition = edition(store, shard),
         .mtime_us = pg_rows_i64(rows, i, column + UPDATED_US, 0),
         .content_us = pg_rows_i64(rows, i, column + CONTENT_US, 0),
         .size = text->len,
@@ -223,7 +232,7 @@ static struct page *page_remembered(struct store *store, struct freshness *fresh
     for (size_t i = 0; i < n; i++)
         page->rows[i] = (struct page_row){.id = rows[i].id,
                                           .revision = {.rev = rows[i].rev,
-                                                       .generation = rows[i].generation,
+                                                       .edition = rows[i].edition,
                                                        .mtime_us = rows[i].mtime_us,
                                                        .size = rows[i].size}};
     page->count = n;
@@ -244,7 +253,7 @@ static void remember_page(struct store *store, struct freshness *fresh, const st
         rows[i] = (struct run_row){.id = page->rows[i].id,
                                    .rev = revision->rev,
                                    .mtime_us = revision->mtime_us,
-                                   .generation = revision->generation,
+                                   .edition = revision->edition,
                                    .size = (uint32_t)revision->size};
     }
     runs_put(store->runs, key, rows, page->count);

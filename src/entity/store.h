@@ -53,6 +53,8 @@ int store_get(struct store *store, const struct row_key *key, const struct op *o
 
 /* What the cache remembers of a row, however old; asks nobody. False when nothing. */
 bool store_peek(struct store *store, const struct row_key *key, struct revision *revision);
+/* The mark (document.h) of a row's revision of which no more than the rev is known; 0 for 0. */
+uint64_t store_mark(const struct store *store, const struct row_key *key, uint64_t rev);
 
 /* One keyset page of a listing, ascending by id. */
 struct page_row {
@@ -97,6 +99,7 @@ struct put {
     int64_t at_us;      /* the time that the writer set, or STORE_TIME_NONE */
     int64_t base_us; /* content_at of the writer's own last save, or STORE_TIME_NONE, or STORE_TIME_FOREVER */
     bool must_exist; /* refuse with -ECANCELED, result->deleted, when the row is gone */
+    bool must_be_new;  /* refuse with -EEXIST when there is such a row; not of users' documents */
     const char *actor; /* for the change log, "uid=1000 pid=4711" */
 };
 

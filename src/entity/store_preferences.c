@@ -162,11 +162,8 @@ static int document_of(const struct preferences_doc *doc, struct document **out,
     struct document *document = r == 0 ? document_new(text.len) : NULL;
     if (!document)
         return fail_set(f, r == -EPROTO ? EIO : ENOMEM, "cannot lay out preferences");
-    document->revision = (struct revision){.rev = doc->rev,
-                                           .generation = (uint32_t)map_hash_number(doc->rev),
-                                           .mtime_us = doc->updated_us,
-                                           .content_us = doc->updated_us,
-                                           .size = text.len};
+    document->revision = (struct revision){
+        .rev = doc->rev, .mtime_us = doc->updated_us, .content_us = doc->updated_us, .size = text.len};
     memcpy(document->text, text.data, text.len);
     *out = document;
     return 0;

@@ -18,6 +18,8 @@ enum {
     IDS_A_SHARD = 1000,
 };
 
+#define TIME_NEVER (INT64_MIN + 1) /* base: of no row, which is to be new (check_conflict() in sql/) */
+
 DEFINE_CLEANUP(struct pg_rows, pg_rows_free)
 
 /* A time as a parameter: NULL for none. -EINVAL outside the years 1 to 9999. */
@@ -27,8 +29,8 @@ static int time_text(int64_t us, char out[TIME_TEXT], const char **param, struct
     if (us == STORE_TIME_NONE)
         return 0;
     *param = out;
-    if (us == STORE_TIME_FOREVER) {
-        snprintf(out, TIME_TEXT, "infinity");
+    if (us == STORE_TIME_FOREVER || us == TIME_NEVER) {
+        snprintf(out, TIME_TEXT, us == TIME_NEVER ? "-infinity" : "infinity");
         return 0;
     }
     int64_t fraction = us % 1000000;
@@ -136,7 +138,7 @@ static int put_row(struct store *store, struct shard *shard, const struct put *p
                             .statement = put->must_exist ? &collection->put_existing : &collection->put,
                             .id = put->key.id,
                             .at_us = put->at_us,
-                            .base_us = put->base_us};
+                            .base_us = put->must_be_new ? TIME_NEVER : put->base_us};
     return put_on(store, shard, &call, op, rows, f);
 }
 
@@ -149,8 +151,11 @@ static int put_everywhere(struct store *store, struct shard *authority, const st
         "SELECT outcome, id, rev, updated_us, content_us, body FROM preview_put_categories($1::smallint, "
         "$2::bigint, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8::text)",
         8};
-    struct put_call call = {
-        .put = put, .statement = &preview, .id = put->key.id, .at_us = put->at_us, .base_us = put->base_us};
+    struct put_call call = {.put = put,
+                            .statement = &preview,
+                            .id = put->key.id,
+                            .at_us = put->at_us,
+                            .base_us = put->must_be_new ? TIME_NEVER : put->base_us};
     struct pg_rows *trial CLEANUP(pg_rows_freep) = NULL;
     int r = put_on(store, authority, &call, op, &trial, f);
     if (r < 0)
@@ -224,6 +229,9 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
         result->deleted = true;
         return fail_set(f, ECANCELED, "the row was deleted since it was read");
     }
+    if (put->must_be_new && rows && pg_rows_count(rows) == 1 &&
+        strcmp(pg_rows_text(rows, 0, PUT_OUTCOME), "unchanged") == 0)
+        return fail_set(f, EEXIST, "there is an equal row already: it was made meanwhile");
     struct row_key changed = put->key;
     if (rows && pg_rows_count(rows) == 1)
         changed.id = pg_rows_i64(rows, 0, PUT_ID, 0);

@@ -60,7 +60,7 @@ struct shard *cluster_shard_of_region(struct cluster *cluster, unsigned region);
 unsigned shard_number(const struct shard *shard);
 const char *shard_name(const struct shard *shard);
 size_t shard_index(const struct shard *shard);
-/* The newest timeline seen on any node; part of a revision's generation. */
+/* The newest timeline seen on any node; part of a revision's edition. */
 uint32_t shard_timeline(const struct shard *shard);
 
 /* A read, retried on another node until the deadline. *rows is the caller's. */

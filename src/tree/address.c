@@ -1,7 +1,7 @@
 #include "tree/address.h"
 
 enum { COLLECTION_SHIFT = 60, REGION_SHIFT = 54, ID_SHIFT = 16 };
-enum { DELETED = 0x8000, DELETED_SHIFT = 11, DELETED_REVS = 1 << DELETED_SHIFT }; /* in the lowest bits */
+enum { DELETED = 0x8000, DELETED_SHIFT = 11, DELETED_MARKS = 1 << DELETED_SHIFT }; /* in the lowest bits */
 enum { MEDIA_FILES = 14, MEDIA = 15 }; /* in the place of a collection */
 #define ID_MASK ((UINT64_C(1) << 38) - 1)
 #define MEDIA_MASK ((UINT64_C(1) << REGION_SHIFT) - 1)
@@ -12,9 +12,9 @@ static uint64_t pack(unsigned collection, unsigned region, uint64_t id, unsigned
            (id & ID_MASK) << ID_SHIFT | (low & 0xffff);
 }
 
-uint64_t address_revision(const struct row_key *key, uint64_t rev)
+uint64_t address_revision(const struct row_key *key, uint64_t mark)
 {
-    return pack(key->collection, key->region, (uint64_t)key->id, (unsigned)(rev & 0xffff));
+    return pack(key->collection, key->region, (uint64_t)key->id, (unsigned)(mark & 0xffff));
 }
 
 uint64_t address_row(const struct row_key *key)
@@ -22,10 +22,10 @@ uint64_t address_row(const struct row_key *key)
     return address_revision(key, 0);
 }
 
-uint64_t address_deleted(const struct row_key *key, uint64_t rev)
+uint64_t address_deleted(const struct row_key *key, uint64_t mark)
 {
     return pack(0, key->region, (uint64_t)key->id,
-                DELETED | (unsigned)key->collection << DELETED_SHIFT | (unsigned)(rev % DELETED_REVS));
+                DELETED | (unsigned)key->collection << DELETED_SHIFT | (unsigned)(mark % DELETED_MARKS));
 }
 
 uint64_t address_place(enum place_kind kind, unsigned collection, unsigned region)
@@ -54,6 +54,11 @@ uint64_t address_media_file(unsigned region, uint64_t node)
     return pack_media(MEDIA_FILES, region, node);
 }
 
+bool address_is_revision(const struct place *place, uint64_t mark)
+{
+    return (mark & 0xffff) == place->mark;
+}
+
 bool address_parse(uint64_t nodeid, struct place *place)
 {
     unsigned collection = (unsigned)(nodeid >> COLLECTION_SHIFT), low = (unsigned)(nodeid & 0xffff);
@@ -68,14 +73,14 @@ bool address_parse(uint64_t nodeid, struct place *place)
         place->kind = PLACE_ROW;
         place->key.collection = (uint8_t)collection;
         place->key.id = (int64_t)id;
-        place->rev = (uint16_t)low;
+        place->mark = (uint16_t)low;
         return collection_numbered(collection) != NULL;
     }
     if (low & DELETED) {
         place->kind = PLACE_DELETED_ROW;
         place->key.collection = (uint8_t)(low >> DELETED_SHIFT & 0xf);
         place->key.id = (int64_t)id;
-        place->rev = (uint16_t)(low % DELETED_REVS);
+        place->mark = (uint16_t)(low % DELETED_MARKS);
         return collection_numbered(place->key.collection) != NULL;
     }
     if (low < PLACE_ROOT || low > PLACE_NODE)

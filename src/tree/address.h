@@ -1,7 +1,7 @@
 /*
  * Inode numbers. A row's is its address, so that a million rows need no table: collection (4 bits), region
- * (6), id (38), and in the lowest 16 bits those of its rev. What the kernel holds (the nodeid) is thus one
- * revision of one row; st_ino and d_ino have zeros there and never change.
+ * (6), id (38), and in the lowest 16 bits those of its revision's mark (entity/document.h). What the kernel
+ * holds (the nodeid) is thus one revision of one row; st_ino and d_ino have zeros there and never change.
  *
  * Collection 0 is for what is no row: the fixed places (below) and the nodes of tree/node.h.
  *
@@ -37,17 +37,17 @@ enum place_kind {
 
 struct place {
     enum place_kind kind;
-    struct row_key key; /* collection and region where the kind has them; id and rev for a row */
-    uint16_t rev;       /* the lowest 16 bits; of a deleted row 11 */
+    struct row_key key; /* collection and region where the kind has them; id and mark for a row */
+    uint16_t mark;      /* the lowest 16 bits; of a deleted row 11 */
     uint64_t number;    /* of a node, and of media */
 };
 
-/* The nodeid of a revision, and the st_ino of its row. */
-uint64_t address_revision(const struct row_key *key, uint64_t rev);
+/* The nodeid of a revision, by its mark, and the st_ino of its row. */
+uint64_t address_revision(const struct row_key *key, uint64_t mark);
 uint64_t address_row(const struct row_key *key);
-/* The nodeid of a deleted row, its st_ino with a rev of 0. They lie beside the fixed places: collection 0,
- * and in the lowest 16 bits a 1, the collection and 11 of rev. */
-uint64_t address_deleted(const struct row_key *key, uint64_t rev);
+/* The nodeid of a deleted row, its st_ino with a mark of 0. They lie beside the fixed places: collection
+ * 0, and in the lowest 16 bits a 1, the collection and 11 of the mark. */
+uint64_t address_deleted(const struct row_key *key, uint64_t mark);
 /* The nodeid (and st_ino) of a fixed place. */
 uint64_t address_place(enum place_kind kind, unsigned collection, unsigned region);
 /* The nodeid of a node: 1 <= number < 2^38. */
@@ -56,6 +56,9 @@ uint64_t address_node(uint64_t number);
 /* The numbers of media: of a folder and, as st_ino, of a file; and of a revision of a file. */
 uint64_t address_media(unsigned region, uint64_t ino);
 uint64_t address_media_file(unsigned region, uint64_t node);
+
+/* Whether the place is that revision of its row. */
+bool address_is_revision(const struct place *place, uint64_t mark);
 
 /* What a nodeid stands for; false for a number that is none of ours. */
 bool address_parse(uint64_t nodeid, struct place *place);

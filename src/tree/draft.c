@@ -46,10 +46,11 @@ void folder_changed_at(struct tree *tree, const struct row_key *key, int64_t us)
 
 static void row_outdated(struct tree *tree, const struct row_key *key, uint64_t former_rev)
 {
-    if (former_rev != 0)
-        tree->invalidate(tree->invalidate_arg, address_revision(key, former_rev));
-    told_outdated(tree->told, key, former_rev); /* if it is another one */
-    told_outdated(tree->told_deleted, key, 0);  /* a row again, or one that was deleted anew */
+    uint64_t former = store_mark(tree->store, key, former_rev);
+    if (former != 0)
+        tree->invalidate(tree->invalidate_arg, address_revision(key, former));
+    told_outdated(tree->told, key, former);    /* if it is another one */
+    told_outdated(tree->told_deleted, key, 0); /* a row again, or one that was deleted anew */
 }
 
 void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_rev)
@@ -91,7 +92,9 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
                       .at_us = save->at_us,
                       .base_us = base,
                       .actor = actor,
-                      .must_exist = save->base_rev != 0};
+                      .must_exist = save->base_rev != 0,
+                      .must_be_new =
+                          save->must_be_new && !collection_numbered(save->key.collection)->of_users};
     r = store_put(tree->store, &put, &caller->op, result, f);
     if (r == -ECANCELED && result->deleted &&
         memory_has_deleted(tree->memory, &save->key, process, save->born)) {
@@ -308,6 +311,7 @@ static int commit_copy(struct tree *tree, const struct caller *caller, struct no
                         .born = draft->born,
                         .base_rev = draft->base_rev,
                         .checked = draft->checked == version,
+                        .must_be_new = draft->creates && draft->exclusive,
                         .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
     struct put_result result = {0};
     bool was_refused = draft->refused != 0;

@@ -26,8 +26,9 @@ enum node_kind { NODE_FILE, NODE_LINK, NODE_FOLDER, NODE_TEXT };
 
 /* How a node's content becomes a row. */
 struct draft {
-    bool active;  /* the node is a draft */
-    bool creates; /* there is no such row yet; key.id 0 = under the next id */
+    bool active;    /* the node is a draft */
+    bool creates;   /* there is no such row yet; key.id 0 = under the next id */
+    bool exclusive; /* and may not be by then: it was opened with O_EXCL */
     struct row_key key;
     uint64_t base_rev; /* the revision it was copied from or became last; 0 = none */
     int64_t saved_us;  /* content_at of its own last commit; STORE_TIME_NONE before */
@@ -71,7 +72,8 @@ struct node {
     uint64_t created;   /* in the order of saves */
     struct process maker;
     struct draft draft;
-    struct media_draft *media; /* constant, owned: what it is written to; NULL but for media (media_draft.h) */
+    struct media_draft
+        *media; /* constant, owned: what it is written to; NULL but for media (media_draft.h) */
 };
 
 struct nodes;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 
 #include "base/cleanup.h"
@@ -91,4 +92,27 @@ bool process_equal(struct process a, struct process b)
 bool process_is_same(struct process a, struct process b)
 {
     return a.tgid != 0 && process_equal(a, b);
+}
+
+bool thread_asks_by_descriptor(pid_t tid)
+{
+    char path[64], text[256];
+    long number;
+    unsigned long long arg[4];
+    snprintf(path, sizeof path, "/proc/%d/syscall", (int)tid);
+    if (tid <= 0 || read_small(path, text, sizeof text) <= 0 ||
+        sscanf(text, "%ld %llx %llx %llx %llx", &number, &arg[0], &arg[1], &arg[2], &arg[3]) != 5)
+        return false;
+    switch (number) {
+    case SYS_fstat:
+        return true;
+#ifdef SYS_newfstatat /* 64-bit systems */
+    case SYS_newfstatat:
+        return arg[3] & AT_EMPTY_PATH;
+#endif
+    case SYS_statx:
+        return arg[2] & AT_EMPTY_PATH;
+    default:
+        return false;
+    }
 }

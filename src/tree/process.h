@@ -20,3 +20,10 @@ struct process process_of_thread(pid_t tid);
 bool process_equal(struct process a, struct process b);
 /* True only when both are known and the same. */
 bool process_is_same(struct process a, struct process b);
+
+/*
+ * Whether the thread, which waits for our answer, asks for the attributes of a descriptor (fstat() and its
+ * kin), so that the kernel has no name to look up again. False where that cannot be seen: another pid
+ * namespace, another user's process, a request of io_uring.
+ */
+bool thread_asks_by_descriptor(pid_t tid);

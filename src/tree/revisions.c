@@ -3,6 +3,17 @@
  */
 #include "tree/tree_internal.h"
 
+static bool revision_equal(const struct map_entry *entry, const void *nodeid)
+{
+    return MAP_ELEMENT(entry, struct open_revision, entry)->nodeid == *(const uint64_t *)nodeid;
+}
+
+struct open_revision *revision_find(struct tree *tree, uint64_t nodeid)
+{
+    struct map_entry *entry = map_find(&tree->revisions, map_hash_number(nodeid), revision_equal, &nodeid);
+    return entry ? MAP_ELEMENT(entry, struct open_revision, entry) : NULL;
+}
+
 int revision_opened(struct tree *tree, uint64_t nodeid, struct document *document)
 {
     int r = 0;

@@ -15,11 +15,11 @@ struct chunk {
     struct chunk *newer; /* made after this one */
     uint64_t key;
     uint64_t present[CHUNK_ROWS / WORD];
-    uint16_t revs[CHUNK_ROWS];
+    uint16_t marks[CHUNK_ROWS];
 };
 
 struct told {
-    void (*outdated)(void *arg, const struct row_key *key, uint64_t rev);
+    void (*outdated)(void *arg, const struct row_key *key, uint64_t mark);
     void *arg;
     size_t max;
     pthread_mutex_t lock; /* guards what follows; innermost */
@@ -52,8 +52,8 @@ static struct row_key row_of(uint64_t chunk, unsigned index)
                             .id = number * ID_STEP + (int64_t)(chunk >> 20 & 0x3ff)};
 }
 
-struct told *told_new(size_t chunks_max, void (*outdated)(void *arg, const struct row_key *key, uint64_t rev),
-                      void *arg)
+struct told *told_new(size_t chunks_max,
+                      void (*outdated)(void *arg, const struct row_key *key, uint64_t mark), void *arg)
 {
     struct told *told = calloc(1, sizeof *told);
     if (!told)
@@ -94,7 +94,7 @@ static void chunk_outdated(const struct told *told, const struct chunk *chunk)
         if (!(chunk->present[i / WORD] & bit_of(i)))
             continue;
         struct row_key key = row_of(chunk->key, i);
-        told->outdated(told->arg, &key, chunk->revs[i]);
+        told->outdated(told->arg, &key, chunk->marks[i]);
     }
 }
 
@@ -119,7 +119,7 @@ static struct chunk *chunk_new(struct told *told, uint64_t key, struct chunk **g
     return chunk;
 }
 
-int told_add(struct told *told, const struct row_key *key, uint64_t rev)
+int told_add(struct told *told, const struct row_key *key, uint64_t mark)
 {
     struct chunk *gone CLEANUP(freep) = NULL;
     uint64_t wanted = chunk_key(key);
@@ -130,7 +130,7 @@ int told_add(struct told *told, const struct row_key *key, uint64_t rev)
         chunk = chunk_new(told, wanted, &gone);
     if (chunk) {
         chunk->present[index / WORD] |= bit_of(index);
-        chunk->revs[index] = (uint16_t)(rev & 0xffff);
+        chunk->marks[index] = (uint16_t)(mark & 0xffff);
     }
     pthread_mutex_unlock(&told->lock);
     if (gone)
@@ -138,7 +138,7 @@ int told_add(struct told *told, const struct row_key *key, uint64_t rev)
     return chunk ? 0 : -ENOMEM;
 }
 
-static void row_outdated(struct told *told, const struct row_key *key, uint64_t rev)
+static void row_outdated(struct told *told, const struct row_key *key, uint64_t mark)
 {
     unsigned index = chunk_index(key);
     bool outdated = false;
@@ -146,8 +146,8 @@ static void row_outdated(struct told *told, const struct row_key *key, uint64_t 
     pthread_mutex_lock(&told->lock);
     struct chunk *chunk = chunk_find(told, chunk_key(key));
     if (chunk && chunk->present[index / WORD] & bit_of(index) &&
-        (rev == 0 || chunk->revs[index] != (rev & 0xffff))) {
-        former = chunk->revs[index];
+        (mark == 0 || chunk->marks[index] != (mark & 0xffff))) {
+        former = chunk->marks[index];
         outdated = true;
     }
     pthread_mutex_unlock(&told->lock);
@@ -170,10 +170,10 @@ static uint64_t *chunks_of(struct told *told, const struct row_key *key, size_t 
     return keys;
 }
 
-void told_outdated(struct told *told, const struct row_key *key, uint64_t rev)
+void told_outdated(struct told *told, const struct row_key *key, uint64_t mark)
 {
     if (key->id) {
-        row_outdated(told, key, rev);
+        row_outdated(told, key, mark);
         return;
     }
     size_t n;

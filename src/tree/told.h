@@ -15,15 +15,16 @@
 struct told;
 
 /* At most that many chunks of 568 bytes, each for 256 rows whose ids are 1000 apart, as sequences give them.
- * NULL when memory is out. `outdated` is called with a row and the lowest 16 bits of the revision told. */
-struct told *told_new(size_t chunks_max, void (*outdated)(void *arg, const struct row_key *key, uint64_t rev),
-                      void *arg);
+ * NULL when memory is out. `outdated` is called with a row and the lowest 16 bits of the mark told. */
+struct told *told_new(size_t chunks_max,
+                      void (*outdated)(void *arg, const struct row_key *key, uint64_t mark), void *arg);
 void told_free(struct told *told);
 
-/* The kernel is about to be told of that revision. -ENOMEM: it may not believe it. */
-int told_add(struct told *told, const struct row_key *key, uint64_t rev);
+/* The kernel is about to be told of the revision of that mark (entity/document.h). -ENOMEM: it may not
+ * believe it. */
+int told_add(struct told *told, const struct row_key *key, uint64_t mark);
 /*
- * Calls `outdated` for the revision last told of a row, unless that is `rev` (0 = not known): the kernel has
+ * Calls `outdated` for the revision last told of a row, unless that is `mark` (0 = not known): the kernel has
  * been told of it already. Id 0: for every row of the collection (0 = of any) and region.
  */
-void told_outdated(struct told *told, const struct row_key *key, uint64_t rev);
+void told_outdated(struct told *told, const struct row_key *key, uint64_t mark);

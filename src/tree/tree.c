@@ -12,12 +12,11 @@
 #include "tree/media_draft.h"
 
 enum {
-    FIXED_MS = 3600 * 1000, /* names that cannot change while the mount lasts */
-    CHANGED_WAIT_MS = 500,  /* a folder's time is not worth more: the last known one is shown then */
-    ENTRY_BYTES = 4096,     /* st_size of a folder */
-    LOCKS_MAX = 65536,      /* locks held and waited for */
-    TOLD_CHUNKS = 16384,    /* 9 MiB, four million rows */
-    DRAFT_ATTR_MS = 1000,   /* of one that nobody has opened yet: nothing but its opener changes it */
+    CHANGED_WAIT_MS = 500, /* a folder's time is not worth more: the last known one is shown then */
+    ENTRY_BYTES = 4096,    /* st_size of a folder */
+    LOCKS_MAX = 65536,     /* locks held and waited for */
+    TOLD_CHUNKS = 16384,   /* 9 MiB, four million rows */
+    DRAFT_ATTR_MS = 1000,  /* of one that nobody has opened yet: nothing but its opener changes it */
 };
 
 /* Fixed places have no time of their own; the same one over remounts lets backups see that nothing changed.
@@ -31,16 +30,16 @@ struct process caller_process(const struct caller *caller)
 
 /* Opening and closing */
 
-static void tell_of_row(void *arg, const struct row_key *key, uint64_t rev)
+static void tell_of_row(void *arg, const struct row_key *key, uint64_t mark)
 {
     struct tree *tree = arg;
-    tree->invalidate(tree->invalidate_arg, address_revision(key, rev));
+    tree->invalidate(tree->invalidate_arg, address_revision(key, mark));
 }
 
-static void tell_of_deleted(void *arg, const struct row_key *key, uint64_t rev)
+static void tell_of_deleted(void *arg, const struct row_key *key, uint64_t mark)
 {
     struct tree *tree = arg;
-    tree->invalidate(tree->invalidate_arg, address_deleted(key, rev));
+    tree->invalidate(tree->invalidate_arg, address_deleted(key, mark));
 }
 
 static void folders_changed(struct tree *tree, unsigned collection, unsigned region)
@@ -66,7 +65,7 @@ static void told_of_changes(void *arg, const struct row_change *changes, size_t 
         const struct row_key *key = &changes[i].key;
         int64_t us = changes[i].changed_us ? changes[i].changed_us : INT64_MAX;
         int64_t *at = &latest[key->collection][key->region];
-        told_outdated(tree->told, key, changes[i].rev);
+        told_outdated(tree->told, key, store_mark(tree->store, key, changes[i].rev));
         told_outdated(tree->told_deleted, key, 0);
         users_documents_changed(tree, key);
         *at = us > *at ? us : *at;
@@ -242,11 +241,11 @@ void attr_node(struct node *node, struct stat *attr)
     pthread_mutex_unlock(&node->lock);
 }
 
-/* How long the kernel may believe a revision. Noted first: a change that is told from now on finds it. */
-static int64_t believed_ms(struct tree *tree, const struct row_key *key, const struct revision *revision,
-                           uint64_t epoch)
+/* Noted first: a change that is told from now on finds it. */
+int64_t believed_ms(struct tree *tree, const struct row_key *key, const struct revision *revision,
+                    uint64_t epoch)
 {
-    if (told_add(tree->told, key, revision->rev) < 0)
+    if (told_add(tree->told, key, revision_mark(revision)) < 0)
         return 0;
     return store_believed_ms(tree->store, key, revision->rev, epoch);
 }
@@ -254,8 +253,9 @@ static int64_t believed_ms(struct tree *tree, const struct row_key *key, const s
 void entry_revision(struct tree *tree, const struct row_key *key, const struct revision *revision,
                     uint64_t epoch, struct entry *entry)
 {
+    uint64_t mark = revision_mark(revision);
     *entry =
-        (struct entry){.nodeid = address_revision(key, revision->rev), .generation = revision->generation};
+        (struct entry){.nodeid = address_revision(key, mark), .generation = (uint32_t)map_hash_number(mark)};
     entry->name_ms = entry->attr_ms = believed_ms(tree, key, revision, epoch);
     if (memory_is_away_for_somebody(tree->memory, key))
         entry->name_ms = 0; /* who moved it away is answered otherwise */
@@ -398,8 +398,7 @@ int mistaken_name(struct tree *tree, const struct row_key *folder, const char *n
     return r;
 }
 
-/* Whether an error of a read is worth words: the reader sees only an errno. */
-static int report_read(struct tree *tree, const struct row_key *key, int r, const struct fail *f)
+int report_read(struct tree *tree, const struct row_key *key, int r, const struct fail *f)
 {
     if (r == 0 || r == -ENOENT || r == -ESTALE || r == -EINTR || r == -ENAMETOOLONG || !f->err)
         return r;
@@ -657,128 +656,6 @@ bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place)
     bool folder = node && node->kind == NODE_FOLDER;
     node_unref(tree->nodes, node);
     return folder;
-}
-
-/* getattr */
-
-static bool revision_equal(const struct map_entry *entry, const void *nodeid)
-{
-    return MAP_ELEMENT(entry, struct open_revision, entry)->nodeid == *(const uint64_t *)nodeid;
-}
-
-struct open_revision *revision_find(struct tree *tree, uint64_t nodeid)
-{
-    struct map_entry *entry = map_find(&tree->revisions, map_hash_number(nodeid), revision_equal, &nodeid);
-    return entry ? MAP_ELEMENT(entry, struct open_revision, entry) : NULL;
-}
-
-/* An outdated revision is still answered while somebody has it open. */
-static bool getattr_open(struct tree *tree, const struct place *place, uint64_t nodeid, struct stat *attr)
-{
-    pthread_mutex_lock(&tree->lock);
-    struct open_revision *open = revision_find(tree, nodeid);
-    if (open) {
-        struct revision revision = open->document->revision;
-        revision.mtime_us = open->mtime_us;
-        attr_revision(tree, &place->key, &revision, attr);
-    }
-    pthread_mutex_unlock(&tree->lock);
-    return open != NULL;
-}
-
-/* And so is the one that this thread's LOOKUP was told a moment ago. */
-static bool getattr_told(struct tree *tree, const struct caller *caller, const struct place *place,
-                         struct stat *attr)
-{
-    struct note note = notes_find(tree->notes, caller->tid, &place->key);
-    bool told = note.document && (note.document->revision.rev & 0xffff) == place->rev;
-    if (told)
-        attr_revision(tree, &place->key, &note.document->revision, attr);
-    note_clear(tree->notes, &note);
-    return told;
-}
-
-/*
- * What the kernel asks before it reads from an open file (stat() and fstat() come without a handle): the
- * snapshot's, and no server is asked. It is believed only while nothing newer is known, so that the next
- * stat() finds that.
- */
-static void getattr_handle(struct tree *tree, const struct place *place, const struct document *document,
-                           struct stat *attr, int64_t *attr_ms)
-{
-    struct revision known;
-    attr_revision(tree, &place->key, &document->revision, attr);
-    bool newest = store_peek(tree->store, &place->key, &known) && known.rev == document->revision.rev;
-    *attr_ms = newest ? believed_ms(tree, &place->key, &document->revision, 0) : 0;
-}
-
-static int getattr_row(struct tree *tree, const struct caller *caller, const struct place *place,
-                       uint64_t nodeid, struct stat *attr, int64_t *attr_ms)
-{
-    struct revision revision;
-    struct fail f = {0};
-    int r = store_stat(tree->store, &place->key, &caller->op, &revision, &f);
-    *attr_ms = 0;
-    if (r == 0 && (revision.rev & 0xffff) == place->rev) {
-        attr_revision(tree, &place->key, &revision, attr);
-        *attr_ms = believed_ms(tree, &place->key, &revision, 0);
-        return 0;
-    }
-    if (getattr_open(tree, place, nodeid, attr) || getattr_told(tree, caller, place, attr))
-        return 0;
-    struct note note = notes_find(tree->notes, caller->tid, &place->key);
-    bool cannot_walk = note.purpose == NOTE_WRITE && !note.looked;
-    note_clear(tree->notes, &note);
-    /* asked twice, no LOOKUP between: a reopen by descriptor */
-    if (r == 0 && (cannot_walk || caller->tid == 0)) {
-        attr_revision(tree, &place->key, &revision, attr);
-        *attr_ms = 0;
-        return 0;
-    }
-    if (r == 0 ||
-        (r == -ENOENT && !cannot_walk)) { /* gone, by a way that knows no name: no ESTALE for people */
-        /* The kernel walks the path again, once: what it finds must do for reading and for writing. */
-        notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
-        return -ESTALE;
-    }
-    return report_read(tree, &place->key, r, &f);
-}
-
-int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid, const struct handle *handle,
-                 struct stat *attr, int64_t *attr_ms)
-{
-    struct place place;
-    struct entry entry;
-    if (!address_parse(nodeid, &place))
-        return -ESTALE;
-    if (place.kind == PLACE_ROW && handle && handle_document(handle)) {
-        getattr_handle(tree, &place, handle_document(handle), attr, attr_ms);
-        return 0;
-    }
-    if (place.kind == PLACE_ROW)
-        return getattr_row(tree, caller, &place, nodeid, attr, attr_ms);
-    if (tree->media && (place.kind == PLACE_MEDIA_FOLDER || place.kind == PLACE_MEDIA_FILE))
-        return media_getattr(tree, caller, &place, nodeid, attr, attr_ms);
-    if (place.kind == PLACE_DELETED_ROW)
-        return deleted_getattr(tree, caller, &place, handle ? handle_document(handle) : NULL, attr, attr_ms);
-    if (place.kind == PLACE_NODE) {
-        struct node *node = node_get(tree->nodes, nodeid);
-        if (!node)
-            return -ESTALE;
-        pthread_mutex_lock(&node->lock);
-        bool spent = node->draft.spent;
-        pthread_mutex_unlock(&node->lock);
-        attr_node(node, attr);
-        if (spent && node->media)
-            media_draft_outdated(tree, caller, node);
-        *attr_ms = node == tree->readme ? FIXED_MS : 0;
-        node_unref(tree->nodes, node);
-        return spent ? -ESTALE : 0;
-    }
-    entry_place(tree, caller, place.kind, place.key.collection, place.key.region, &entry);
-    *attr = entry.attr;
-    *attr_ms = entry.attr_ms;
-    return 0;
 }
 
 void tree_statfs(struct tree *tree, uint64_t *bytes, uint64_t *bytes_free, uint64_t *files,

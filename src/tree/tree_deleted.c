@@ -20,8 +20,9 @@ static void attr_deleted(const struct tree *tree, const struct row_key *key, con
 void entry_deleted(const struct tree *tree, const struct row_key *key, const struct revision *revision,
                    struct entry *entry)
 {
+    uint64_t mark = revision_mark(revision);
     *entry =
-        (struct entry){.nodeid = address_deleted(key, revision->rev), .generation = revision->generation};
+        (struct entry){.nodeid = address_deleted(key, mark), .generation = (uint32_t)map_hash_number(mark)};
     attr_deleted(tree, key, revision, &entry->attr);
 }
 
@@ -29,7 +30,7 @@ void entry_deleted_listed(const struct tree *tree, const struct row_key *key, co
                           struct entry *entry)
 {
     entry_deleted(tree, key, revision, entry);
-    if (told_add(tree->told_deleted, key, revision->rev) == 0)
+    if (told_add(tree->told_deleted, key, revision_mark(revision)) == 0)
         entry->name_ms = entry->attr_ms = tree->kernel_ms;
 }
 
@@ -73,7 +74,8 @@ int deleted_open(struct tree *tree, const struct caller *caller, const struct pl
     int r = find_deleted(tree, caller, &place->key, &document);
     if (r < 0)
         return r == -ENOENT ? -ESTALE : r;
-    if (address_deleted(&place->key, document->revision.rev) != address_deleted(&place->key, place->rev))
+    if (address_deleted(&place->key, revision_mark(&document->revision)) !=
+        address_deleted(&place->key, place->mark))
         return -ESTALE; /* deleted a second time */
     *out = STEAL(document);
     return 0;
@@ -83,7 +85,7 @@ int deleted_open(struct tree *tree, const struct caller *caller, const struct pl
 static struct document *open_document(struct tree *tree, const struct place *place)
 {
     pthread_mutex_lock(&tree->lock);
-    struct open_revision *open = revision_find(tree, address_deleted(&place->key, place->rev));
+    struct open_revision *open = revision_find(tree, address_deleted(&place->key, place->mark));
     struct document *document = open ? document_ref(open->document) : NULL;
     pthread_mutex_unlock(&tree->lock);
     return document;

@@ -151,7 +151,7 @@ static int open_for_reading(struct tree *tree, const struct caller *caller, cons
 {
     struct document *document CLEANUP(document_unrefp) = NULL;
     struct note note = notes_take(tree->notes, caller->tid, &place->key);
-    if (note.document && (note.document->revision.rev & 0xffff) == place->rev)
+    if (note.document && address_is_revision(place, revision_mark(&note.document->revision)))
         document = document_ref(note.document);
     bool came_back = note.purpose != NOTE_NONE && !note.looked;
     note_clear(tree->notes, &note);
@@ -164,7 +164,7 @@ static int open_for_reading(struct tree *tree, const struct caller *caller, cons
             report_add(tree->report, path, &f);
         return r;
     }
-    if (r == 0 && (document->revision.rev & 0xffff) == place->rev)
+    if (r == 0 && address_is_revision(place, revision_mark(&document->revision)))
         return open_revision(tree, caller, place, nodeid, document, handle, hints);
     if (came_back || caller->tid == 0) {
         /* No way to look the name up again (a reopen through a descriptor): what was opened once, if it is
@@ -396,8 +396,10 @@ static int create_row(struct tree *tree, const struct caller *caller, const stru
         node_unref(tree->nodes, node);
         return r;
     }
-    if (!document)
+    if (!document) {
+        node->draft.exclusive = flags & O_EXCL;
         draft_set_pending(tree, node, true);
+    }
     *out = node;
     return 0;
 }
@@ -556,8 +558,8 @@ int tree_write(struct tree *tree, const struct caller *caller, struct handle *ha
     return r;
 }
 
-int tree_allocate(struct tree *tree, const struct caller *caller, struct handle *handle, int mode, off_t offset,
-                  off_t len)
+int tree_allocate(struct tree *tree, const struct caller *caller, struct handle *handle, int mode,
+                  off_t offset, off_t len)
 {
     struct node *node = handle->node;
     return node && node->media ? media_draft_allocate(tree, caller, node, mode, offset, len) : -EOPNOTSUPP;

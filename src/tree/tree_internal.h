@@ -21,6 +21,9 @@ struct access {
     mode_t file_mode;
 };
 
+/* How long the kernel may believe names that cannot change while the mount lasts. */
+enum { FIXED_MS = 3600 * 1000 };
+
 /* Of media, where a file says nothing of its own: no collection has this number. */
 enum { ACCESS_MEDIA = 0 };
 
@@ -100,6 +103,11 @@ void attr_node(struct node *node, struct stat *attr);
 /* `epoch`: of the page it was listed in, 0 = none. */
 void entry_revision(struct tree *tree, const struct row_key *key, const struct revision *revision,
                     uint64_t epoch, struct entry *entry);
+/* How long the kernel may believe a revision that it is about to be told of. */
+int64_t believed_ms(struct tree *tree, const struct row_key *key, const struct revision *revision,
+                    uint64_t epoch);
+/* Returns `r`; an error of a read that is worth words is reported, since the reader sees only an errno. */
+int report_read(struct tree *tree, const struct row_key *key, int r, const struct fail *f);
 /* Also counts the node as looked up. */
 void entry_node(struct tree *tree, struct node *node, struct entry *entry);
 /* A fixed place; never fails: what a shard that is away would say is left out. */
@@ -109,8 +117,8 @@ const struct config_region *region_named(const struct tree *tree, const char *na
 const struct config_region *region_numbered(const struct tree *tree, unsigned number);
 /* Whether a nodeid is a folder in which scratch files may lie; its place in *place. */
 bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place);
-struct open_revision *revision_find(struct tree *tree, uint64_t nodeid); /* under tree->lock */
-/* revisions.c: counts a handle of a revision; -ENOMEM. */
+/* revisions.c: the first under tree->lock; the second counts a handle of a revision; -ENOMEM. */
+struct open_revision *revision_find(struct tree *tree, uint64_t nodeid);
 int revision_opened(struct tree *tree, uint64_t nodeid, struct document *document);
 void revision_closed(struct tree *tree, uint64_t nodeid);
 bool revision_is_open(struct tree *tree, uint64_t nodeid);
@@ -121,8 +129,8 @@ int64_t us_of_timespec(struct timespec time);
 /* "regions/europe/users/1001.json"; a row of id 0 is new.json. */
 void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size);
 
-/* What a name in a collection's folder means (tree/name.h); one of users' documents has no new.json, .next-id nor
- * .deleted: its files are named after the users. */
+/* What a name in a collection's folder means (tree/name.h); one of users' documents has no new.json, .next-id
+ * nor .deleted: its files are named after the users. */
 enum name_kind name_in(unsigned collection, const char *name, int64_t *id);
 /* Says in words that a name looks like a row's and is none; -EINVAL. */
 int mistaken_name(struct tree *tree, const struct row_key *folder, const char *name);
@@ -146,6 +154,7 @@ struct save {
     uint64_t base_rev; /* the revision it was copied from, 0 = none; where there is one, the row must still be
                           there */
     bool checked;      /* by json_check() */
+    bool must_be_new;  /* -EEXIST when there is such a row by then */
 };
 /* Checks and commits one document: one transaction. *result as of store_put(). *f says why not; nothing is
  * reported. */

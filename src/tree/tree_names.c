@@ -222,7 +222,7 @@ static void becomes_draft(struct tree *tree, struct node *node, const struct row
 }
 
 static int save_node(struct tree *tree, const struct caller *caller, struct node *node,
-                     const struct target *from, const struct target *to)
+                     const struct target *from, const struct target *to, unsigned flags)
 {
     struct buf text CLEANUP(buf_clear) = {0};
     struct put_result result = {0};
@@ -233,6 +233,7 @@ static int save_node(struct tree *tree, const struct caller *caller, struct node
     struct save save = {.key = to->key,
                         .saved_us = STORE_TIME_NONE,
                         .born = node->created,
+                        .must_be_new = flags & RENAME_NOREPLACE,
                         .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
     pthread_mutex_unlock(&node->lock);
     if (r < 0)
@@ -271,7 +272,7 @@ static int rename_onto_row(struct tree *tree, const struct caller *caller, const
     struct node *node = scratch_find(tree->scratch, from->folder, from->name);
     if (!node)
         return -ENOENT;
-    int r = save_node(tree, caller, node, from, to);
+    int r = save_node(tree, caller, node, from, to, flags);
     if (r == 0) {
         scratch_remove(tree->scratch, from->folder, from->name, node);
         if (from->place.kind == PLACE_REFUSED)
@@ -366,7 +367,7 @@ static int exchange_row(struct tree *tree, const struct caller *caller, const st
     struct node *node = scratch_find(tree->scratch, scratch->folder, scratch->name);
     r = node ? charge(tree, copy) : -ENOENT;
     if (r == 0)
-        r = save_node(tree, caller, node, scratch, row);
+        r = save_node(tree, caller, node, scratch, row, 0);
     if (r == 0) /* committed: a name that is gone meanwhile has lost nothing that anybody still sees */
         scratch_replace(tree->scratch, scratch->folder, scratch->name, node, copy);
     node_unref(tree->nodes, node);
