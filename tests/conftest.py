@@ -281,7 +281,8 @@ def region_number(region):
 
 @pytest.fixture(scope='session')
 def unique():
-    return lambda: uuid.uuid4().hex[:12]
+    letters = str.maketrans('0123456789abcdef', 'bcdfghjklmnpqrst')  # no vowel: it holds none of the words that tests edit
+    return lambda: uuid.uuid4().hex[:12].translate(letters)
 
 
 @pytest.fixture(scope='session')
@@ -489,21 +490,25 @@ class LogWatch:
         self.directory = directory
         self.read = {}
 
-    def files(self):
-        patterns = ('*/log/mount-*.log', '*/log/campusfs.log', 'sanitizer/report*')
-        return [path for pattern in patterns for path in self.directory.glob(pattern)]
+    def grown(self):
+        """Those with more than was read, as strings: a run leaves hundreds of them, and each test looks twice."""
+        logs = [entry for cluster in os.scandir(self.directory) if os.path.isdir(f'{cluster.path}/log')
+                for entry in os.scandir(f'{cluster.path}/log')
+                if entry.name == 'campusfs.log' or entry.name.startswith('mount-')]
+        reports = [entry for entry in os.scandir(f'{self.directory}/sanitizer') if entry.name.startswith('report')]
+        return [entry.path for entry in logs + reports if entry.stat().st_size > self.read.get(entry.path, 0)]
 
     def suspicious(self):
         """The new lines that no healthy daemon writes, with the lines of a report after them."""
         found = []
-        for path in self.files():
+        for path in self.grown():
             with open(path, 'rb') as file:
                 file.seek(self.read.get(path, 0))
                 text = file.read()
             end = text.rfind(b'\n') + 1
             self.read[path] = self.read.get(path, 0) + end
             lines = text[:end].decode('utf-8', 'replace').splitlines()
-            if path.parent.name == 'sanitizer':
+            if os.path.basename(os.path.dirname(path)) == 'sanitizer':
                 found += ['\n'.join(lines)] if lines else []
             else:
                 found += [line for line in lines if SUSPICIOUS.search(line)]
