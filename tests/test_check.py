@@ -243,7 +243,7 @@ def prepare_part(own, shard, transfer, source=2):
 def test_a_part_whose_move_never_was(own):
     transfer = str(uuid.uuid4())
     prepare_part(own, 'apac', transfer)
-    assert wait_for(lambda: messages(own, 'transfers')[0], 10)
+    assert wait_for(lambda: messages(own, 'transfers')[0], 30)
     (message,), _ = messages(own, 'transfers', '--repair')
     assert message.startswith(f'transfer {transfer}: its part on shard apac has been prepared for ')
     assert message.endswith('rolled back, as decided')
@@ -264,7 +264,7 @@ def test_a_user_who_has_left_arrives(own):
     person, transfer = Person(own, 'europe'), str(uuid.uuid4())
     login = person.login('europe')
     transfer_out(own, person, transfer)
-    assert person.regions() == [] and wait_for(lambda: messages(own, 'transfers')[0], 10)
+    assert person.regions() == [] and wait_for(lambda: messages(own, 'transfers')[0], 30)
     assert person.regions() == [], 'without --repair nothing is changed'
     (message,), _ = messages(own, 'transfers', '--repair')
     assert message.startswith(f'transfer {transfer}: user {person.id} left shard emea ')
@@ -292,7 +292,7 @@ def test_a_move_that_a_failover_took_back(own):
     ask(own, 'asia', 'DELETE FROM payment_methods WHERE user_id = %s', (person.id,))
     ask(own, 'asia', 'DELETE FROM users WHERE id = %s', (person.id,))
     ask(own, 'asia', 'DELETE FROM request_log WHERE request_id = %s', (transfer,))
-    assert wait_for(lambda: messages(own, 'transfers')[0], 10)
+    assert wait_for(lambda: messages(own, 'transfers')[0], 30)
     (message,), (repaired,) = messages(own, 'transfers', '--repair')
     assert 'a failover took the move back on shard number 3' in message and repaired
     assert person.regions() == ['asia'] and region_number('asia') == 5

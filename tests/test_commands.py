@@ -402,7 +402,7 @@ def test_health_of_frozen_servers_keeps_its_deadline(ready):
         ready.nodes[node].freeze()
     start = time.monotonic()
     code, report = health(ready, '--timeout', '0.4')
-    assert code == REFUSED and time.monotonic() - start < 2, 'three frozen ones take no longer than one'
+    assert code == REFUSED and time.monotonic() - start < 5, 'three frozen ones take no longer than one'
     assert all('no answer' in nodes_of(report)[node]['error'] for node in ('emea-b', 'apac-b', 'americas-b'))
     ready.nodes['emea-a'].freeze()
     assert health(ready, '--timeout', '0.4')[0] == DOWN
@@ -430,7 +430,7 @@ def test_health_of_a_lagging_replica(ready):
 def test_primary_is_found_by_its_role(ready):
     ready.primary('americas').kill()
     ready.nodes['americas-b'].promote()
-    assert process.wait_until(lambda: nodes_of(health(ready)[1])['americas-b']['role'] == 'primary', 10)
+    assert process.wait_until(lambda: nodes_of(health(ready)[1])['americas-b']['role'] == 'primary', 30)
     admin(ready, ready.nodes['americas-b'], "UPDATE schema_version SET code_hash = 'of an older program'")
     report = json.loads(ready.run('init', '--json').stdout)
     assert report['shards'][0]['node'] == 'americas-b' and report['shards'][0]['files'] > 0

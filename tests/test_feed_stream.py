@@ -15,7 +15,7 @@ from conftest import prepare, region_number
 from mount_tools import errno_of, feed_of, feed_states, folder_of, metrics, run, wait_for
 from replication_proxy import ReplicationProxy
 
-SEEN = 2.0    # seconds: a change made elsewhere is seen by then, on a busy machine
+SEEN = 5.0    # seconds: a change made elsewhere is seen by then, on a busy machine
 SETTLED = 20  # until a feed has become what it can be
 
 # What only those connections ask that watch a node, and new ones: what it is, and whose schema it has.
@@ -134,7 +134,7 @@ def test_an_unchanged_tree_needs_no_query(own, execute, streaming):
         return not asked
     asked = []
     look()
-    assert wait_for(looked_unasked, 20), f'a busy machine may make a stream late, not all the time: {asked}'
+    assert wait_for(looked_unasked, 30), f'a busy machine may make a stream late, not all the time: {asked}'
 
 
 def test_what_we_saved_is_not_read_again(own, execute, streaming):
@@ -147,11 +147,11 @@ def test_what_we_saved_is_not_read_again(own, execute, streaming):
         document['updated_at'] = json.loads(path.read_bytes())['updated_at']
         events = metrics(streaming)['campusfs_feed_transactions_total{shard="emea"}']
         path.write_text(json.dumps(document))
-        assert wait_for(lambda: metrics(streaming)['campusfs_feed_transactions_total{shard="emea"}'] > events, 10)
+        assert wait_for(lambda: metrics(streaming)['campusfs_feed_transactions_total{shard="emea"}'] > events, 30)
         before = statements(own, execute)
         assert document['first_name'] in path.read_text()
         return not statements(own, execute) - before
-    assert wait_for(saved_unasked, 20)
+    assert wait_for(saved_unasked, 30)
 
 
 def test_a_listing_shows_what_was_committed_before_it(execute, streaming):
@@ -208,7 +208,7 @@ def test_a_dead_mount_holds_no_wal(execute, mount_own):
     before = set(slots(execute))
     assert before
     mount.kill()
-    assert wait_for(lambda: not before & set(slots(execute)), 10)
+    assert wait_for(lambda: not before & set(slots(execute)), 30)
 
 
 def test_a_stream_that_was_ended_comes_back(execute, streaming):
@@ -230,7 +230,7 @@ def test_a_silent_stream_is_not_believed(own, execute, streaming):
     ours, = walsenders(execute)
     os.kill(ours, signal.SIGSTOP)
     try:
-        assert wait_for(lambda: feed_of(streaming, 'emea')['state'] == 'polling', 5)  # long before it is given up
+        assert wait_for(lambda: feed_of(streaming, 'emea')['state'] == 'polling', 30)  # long before it is given up
         for _ in range(3):
             assert wait_for(change(execute, path), SEEN)
     finally:
@@ -246,7 +246,7 @@ def test_other_shards_do_not_notice(own, execute, streaming):
     for node in own.nodes_of('asia'):
         node.freeze()
     try:
-        assert wait_for(lambda: metrics(streaming)['campusfs_feed_up{shard="apac"}'] == 0, 10)
+        assert wait_for(lambda: metrics(streaming)['campusfs_feed_up{shard="apac"}'] == 0, 30)
         for _ in range(3):
             assert wait_for(change(execute, path), SEEN)
             assert is_streaming(streaming, 'emea')
@@ -352,7 +352,7 @@ def test_a_transaction_of_very_many_changes(execute, streaming):
     seen = change(execute, path)
     execute('europe', "INSERT INTO change_log (collection, region, row_id, operation, rev, actor) SELECT 1, %s, n, "
             "'update', nextval('rev_seq'), 'test' FROM generate_series(1, 200000) n", (region_number('europe'),))
-    assert wait_for(seen, 10)
+    assert wait_for(seen, 30)
     assert wait_for(lambda: is_streaming(streaming, 'emea'), SETTLED)
     assert wait_for(change(execute, path), SEEN)
 
@@ -415,7 +415,7 @@ def test_a_stream_that_makes_no_sense_is_given_up(execute, proxied, how):
     proxy.mangle = MANGLED[how]
     assert wait_for(change(execute, path), SEEN)
     assert proxy.mangled.is_set()
-    assert wait_for(lambda: losses(root) > before, 10)
+    assert wait_for(lambda: losses(root) > before, 30)
     assert wait_for(change(execute, path), SEEN)
     if how == 'cut':
         assert wait_for(lambda: is_streaming(root, 'emea'), SETTLED)
@@ -441,7 +441,7 @@ def test_the_new_primary_streams(own, execute, mount_own):
     old, new = own.primary('europe'), own.replica('europe')
     old.kill()
     new.promote()
-    assert wait_for(change(execute, path, new), 10)
+    assert wait_for(change(execute, path, new), 30)
     assert wait_for(lambda: is_streaming(root, 'emea'), SETTLED)
     assert walsenders(execute, new)
     for _ in range(3):

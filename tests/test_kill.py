@@ -129,7 +129,7 @@ def kill_again_and_again(times, new_mount, new_user, sql, unique, tmp_path):
         before = [len(writer.told()[1]) for writer in writers]
         for writer in writers:
             writer.go()
-        eventually(lambda: all(len(w.told()[1]) > n for w, n in zip(writers, before)), 20)
+        eventually(lambda: all(len(w.told()[1]) > n for w, n in zip(writers, before)), 30)
         time.sleep(chance.uniform(0, 0.05))
         mount.kill()
         errors = {writer.error() for writer in writers}

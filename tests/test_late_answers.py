@@ -86,4 +86,4 @@ def test_a_slow_answer_does_not_bury_a_newer_one(behind_proxy, new_user, unique,
     finally:
         proxy.release()
         reader.join()
-    assert wait_for(lambda: news.encode() in path.read_bytes(), 2)
+    assert wait_for(lambda: news.encode() in path.read_bytes(), 30)

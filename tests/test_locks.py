@@ -70,7 +70,7 @@ def test_between_two_programs(new_user, opened, kind, held, wanted, both):
     how = fcntl.LOCK_EX if wanted == 'write' else fcntl.LOCK_SH
     with Holder(path, kind, held):
         assert locked(fd, kind, how) == (None if both else 'EAGAIN')
-    assert wait_for(lambda: locked(fd, kind, how) is None, 5)
+    assert wait_for(lambda: locked(fd, kind, how) is None, 30)
 
 
 @pytest.mark.parametrize('kind', ['flock', 'fcntl'])
@@ -79,7 +79,7 @@ def test_whatever_the_revision(new_user, opened, sql, kind):
     fd = opened(row.path, os.O_RDONLY)
     assert locked(fd, kind, fcntl.LOCK_SH) is None
     sql(row.region, "UPDATE users SET first_name = 'Moved' WHERE id = %s", (row.id,))
-    assert wait_for(lambda: b'Moved' in row.read(), 5)
+    assert wait_for(lambda: b'Moved' in row.read(), 30)
     with pytest.raises(subprocess.TimeoutExpired):
         subprocess.run([sys.executable, '-c', HOLDER, row.path, kind, 'write'], stdin=subprocess.DEVNULL, timeout=1,
                        check=False)
@@ -153,7 +153,7 @@ def test_a_wait_ends_by_a_signal(new_user, opened, kind, signum):
         waiting.stdin.close()
         waiting.stdout.close()
     fd = opened(path)
-    assert wait_for(lambda: locked(fd, kind) is None, 5)  # nobody was left in line to get it
+    assert wait_for(lambda: locked(fd, kind) is None, 30)  # nobody was left in line to get it
 
 
 @pytest.mark.parametrize('kind', ['flock', 'fcntl'])
@@ -165,7 +165,7 @@ def test_a_killed_holder_leaves_nothing(new_user, opened, kind, how):
         holder.process.kill()
         holder.process.wait(5)
     fd = opened(path)
-    assert wait_for(lambda: locked(fd, kind) is None, 5)
+    assert wait_for(lambda: locked(fd, kind) is None, 30)
 
 
 def test_fcntl_locks_go_with_any_close(new_user, opened):
@@ -251,7 +251,7 @@ def test_scratch_files_are_locked_too(mnt, new_user, opened):
         fd = opened(path)
         with Holder(path, 'flock', 'write'):
             assert locked(fd, 'flock') == 'EAGAIN'
-        assert wait_for(lambda: locked(fd, 'flock') is None, 5)
+        assert wait_for(lambda: locked(fd, 'flock') is None, 30)
     finally:
         path.unlink()
 
@@ -264,6 +264,6 @@ def test_a_mount_ends_with_somebody_waiting(new_mount, new_user, mnt):
         waiting = Holder(path, 'flock', 'write')
         time.sleep(0.3)
         os.kill(mount.pid(), signal.SIGTERM)
-        assert wait_for(lambda: mount.pid() is None, 5)
+        assert wait_for(lambda: mount.pid() is None, 30)
         waiting.process.kill()
         waiting.process.communicate(timeout=5)

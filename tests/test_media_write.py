@@ -102,7 +102,7 @@ def test_nothing_is_seen_before_the_close(course):
         assert path.read_bytes() == data, 'but the writer sees its own'
         assert subprocess.run(['ls', course.folder], capture_output=True, text=True).stdout == ''
         assert errno_of(os.open, path, os.O_CREAT | os.O_EXCL | os.O_WRONLY) == 'EEXIST'
-        assert process.wait_until(lambda: len(uploads_of(course)) == 1, 10), 'it is journalled'
+        assert process.wait_until(lambda: len(uploads_of(course)) == 1, 30), 'it is journalled'
         entry, = uploads_of(course)
         assert entry['path'] == f'{course.id}/film.bin' and re.fullmatch(r'.+:\d+', entry['owner'])
     assert subprocess.run(['cat', path], capture_output=True).stdout == data
@@ -347,14 +347,14 @@ def test_given_up_uploads_leave_nothing(course, new_mount):
                                'f.write(bytes(6 << 20)); print(flush=True); time.sleep(600)', folder / 'a'],
                               stdout=subprocess.PIPE)
     writer.stdout.readline()
-    assert process.wait_until(lambda: uploads_of(course), 10)
+    assert process.wait_until(lambda: uploads_of(course), 30)
     entry, = uploads_of(course)
     writer.kill()
     writer.wait()
     # A killed process's file is closed, and so published: as on a disk, where what was written stays.
-    assert process.wait_until(lambda: revisions(course, 'a'), 10)
+    assert process.wait_until(lambda: revisions(course, 'a'), 30)
     assert revisions(course, 'a')[0]['length'] == 6 << 20
-    assert process.wait_until(lambda: not uploads_of(course), 10)
+    assert process.wait_until(lambda: not uploads_of(course), 30)
 
 
 # ---- names and courses

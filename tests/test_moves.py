@@ -220,7 +220,7 @@ def test_other_mounts_and_both_feeds_see_it(own, root, mounted):
     assert person.path(other, 'europe').exists() and not person.path(other, 'asia').exists()
     list(person.path(other, 'asia').parent.iterdir())
     person.move(root, 'europe', 'asia')
-    assert wait_for(lambda: person.path(other, 'asia').exists() and not person.path(other, 'europe').exists(), 5)
+    assert wait_for(lambda: person.path(other, 'asia').exists() and not person.path(other, 'europe').exists(), 30)
     for where, operation in (('europe', 'delete'), ('asia', 'insert')):
         assert ask(own, where, 'SELECT DISTINCT collection FROM change_log WHERE row_id IN (%s, %s) AND region = %s '
                    'AND operation = %s ORDER BY 1', (person.id, person.methods[0], region_number(where), operation)
@@ -367,7 +367,7 @@ def decided(own, mount, break_it):
         assert held.is_waited_for() and len(prepared(own, 'apac')) == 1
         break_it()
         held.let_go()
-        assert wait_for(lambda: not ask(own, 'europe', 'SELECT 1 FROM users WHERE id = %s', (person.id,)), 10)
+        assert wait_for(lambda: not ask(own, 'europe', 'SELECT 1 FROM users WHERE id = %s', (person.id,)), 30)
         mover.join()
     assert mover.errno == 'EIO' and mover.seconds < TIMEOUT + 1
     error, = errors_of(mount.directory, f'regions/europe/users/{person.id}.json')
@@ -390,7 +390,7 @@ def test_the_target_dies_behind_the_decision(own, mounted):
     assert person.regions() == [] and len(prepared(own, 'apac')) == 1
     root = mounted().directory
     assert arrived(own, person, login) and nothing_left(own)
-    assert wait_for(person.path(root, 'asia').exists, 5)
+    assert wait_for(person.path(root, 'asia').exists, 30)
 
 
 @pytest.mark.long
@@ -400,7 +400,7 @@ def test_a_mount_finishes_what_it_could_not(own, mounted):
     person, login = decided(own, mount, own.primary('apac').freeze)
     own.thaw()
     assert arrived(own, person, login) and nothing_left(own)
-    assert wait_for(person.path(mount.directory, 'asia').exists, 5)
+    assert wait_for(person.path(mount.directory, 'asia').exists, 30)
 
 
 def test_a_server_lost_the_prepared_part(own, mounted):
@@ -426,7 +426,7 @@ def test_a_failover_that_has_the_prepared_part(new_cluster):
 
     def fail_over():
         (lsn,), = ask(cluster, 'apac', 'SELECT pg_current_wal_flush_lsn()::text')
-        assert wait_for(lambda: ask(cluster, new.name, 'SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn', (lsn,))[0][0], 10)
+        assert wait_for(lambda: ask(cluster, new.name, 'SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn', (lsn,))[0][0], 30)
         old.kill()
     person, login = decided(cluster, mount, fail_over)
     new.promote()
@@ -460,7 +460,7 @@ def test_a_forgotten_part_is_in_the_metrics(own, mounted):
     try:
         root = mounted().directory
         sample = 'campusfs_prepared_transactions{shard="%s"}'
-        assert wait_for(lambda: metrics(root).get(sample % 'apac') == 1, 10)
+        assert wait_for(lambda: metrics(root).get(sample % 'apac') == 1, 30)
         assert metrics(root)['campusfs_prepared_transaction_age_seconds{shard="apac"}'] >= 0
         done = own.run('health', '--json', check=False)
         said = {shard['name']: shard['prepared'] for shard in json.loads(done.stdout)['shards']}
@@ -486,7 +486,7 @@ def test_many_at_once_there_and_back(own, root, mounted):
 
     def go(person, mount):
         for source, target in (('europe', 'asia'), ('asia', 'north_america'), ('north_america', 'europe')):
-            assert wait_for(lambda: errno_of(person.move, mount, source, target) is None, 10)
+            assert wait_for(lambda: errno_of(person.move, mount, source, target) is None, 30)
     watcher = threading.Thread(target=watch)
     movers = [threading.Thread(target=go, args=(person, (root, other)[n % 2])) for n, person in enumerate(people)]
     for thread in [watcher, *movers]:

@@ -368,7 +368,7 @@ def test_a_row_that_is_moved_to_a_scratch_name_stays(new_user, scratch, untouche
     with untouched_after():
         assert run('mv', user.path, scratch).returncode == 0
         assert json.loads(scratch.read_bytes()) == user.document
-    assert wait_for(lambda: run('cat', user.path).stdout == scratch.read_bytes(), 2)
+    assert wait_for(lambda: run('cat', user.path).stdout == scratch.read_bytes(), 30)
     assert user.id in ids_in(user.path.parent)
 
 

@@ -362,7 +362,7 @@ def test_an_interrupted_read_ends_on_its_server_too(shard, extra_mount):
         assert wait_for(count, PATIENCE)
         reader.send_signal(signal.SIGINT)
         assert reader.wait(PATIENCE) == -signal.SIGINT
-        assert wait_for(lambda: count() == 0, 10)
+        assert wait_for(lambda: count() == 0, 30)
         holder.rollback()
 
 

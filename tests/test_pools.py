@@ -37,7 +37,7 @@ class Role:
     def wait_replayed(self, shard):
         (lsn,), = self.sql(shard, 'SELECT pg_current_wal_flush_lsn()::text')
         node = self.cluster.replica(shard).name
-        assert wait_for(lambda: self.sql(node, 'SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn', (lsn,))[0][0], 10)
+        assert wait_for(lambda: self.sql(node, 'SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn', (lsn,))[0][0], 30)
 
     def write_passfile(self, password):
         write_private(self.passfile, f'*:*:*:{self.name}:{password}\n')
@@ -113,11 +113,11 @@ def test_a_minimum_is_kept_open_and_comes_back(role, mnt):
     root = role.mount(pool_min=3, pool_size=4).directory
     watched = 3 + 1
     for node in NODES:
-        assert wait_for(lambda node=node: len(role.connections(node)) == watched, 10), role.connections(node)
+        assert wait_for(lambda node=node: len(role.connections(node)) == watched, 30), role.connections(node)
         assert pool(root, 'open', node) == 3 and pool(root, 'max', node) == 4
     before = set(role.connections('emea-b'))
     role.terminate('emea-b')
-    assert wait_for(lambda: len(set(role.connections('emea-b')) - before) == watched, 10)
+    assert wait_for(lambda: len(set(role.connections('emea-b')) - before) == watched, 30)
     assert pool(root, 'closed_total', 'emea-b', reason='broken') >= 3
 
 
@@ -127,25 +127,25 @@ def test_idle_connections_are_closed_but_for_the_minimum(role, mnt, users):
     opened = pool(root, 'opened_total', 'emea-b')
     assert read_all(paths) == []
     assert pool(root, 'opened_total', 'emea-b') > opened, 'readers in parallel need more than one'
-    assert wait_for(lambda: pool(root, 'open', 'emea-b') == 1, 10)
+    assert wait_for(lambda: pool(root, 'open', 'emea-b') == 1, 30)
     assert pool(root, 'closed_total', 'emea-b', reason='idle') > 0
-    assert wait_for(lambda: len(role.connections('emea-b')) == 2, 5), 'with the one that watches'
+    assert wait_for(lambda: len(role.connections('emea-b')) == 2, 30), 'with the one that watches'
 
 
 def test_old_connections_are_replaced_without_a_word(role, mnt, users):
     root = role.mount(pool_min=2, pool_lifetime='600ms').directory
     paths = paths_below(root, mnt, users)
-    assert wait_for(lambda: len(role.connections('emea-b')) >= 3, 10)
+    assert wait_for(lambda: len(role.connections('emea-b')) >= 3, 30)
     before = set(role.connections('emea-b'))
     codes = []
 
     def replaced():
         codes.extend(read_all(paths, 4, 1))
         return len(before & set(role.connections('emea-b'))) == 1  # the watcher's stays
-    assert wait_for(replaced, 15)
+    assert wait_for(replaced, 30)
     assert codes == []
     assert pool(root, 'closed_total', 'emea-b', reason='lifetime') >= 2
-    assert wait_for(lambda: pool(root, 'open', 'emea-b') >= 2, 5)
+    assert wait_for(lambda: pool(root, 'open', 'emea-b') >= 2, 30)
 
 
 def test_statements_are_prepared_once_a_connection(role, mnt, users):
@@ -210,7 +210,7 @@ def busy(cluster, sql, role, mnt, users):
             stack.callback(lock.close)
             first = save(0)
             waiting = "SELECT pid FROM pg_stat_activity WHERE usename = %s AND wait_event_type = 'Lock'"
-            assert wait_for(lambda: len(sql('emea-a', waiting, (role.name,))) == 1, 10)
+            assert wait_for(lambda: len(sql('emea-a', waiting, (role.name,))) == 1, 30)
             assert pool(root, 'busy', 'emea-a') == 1
             return root, paths, save, first, lock.close
         yield make
@@ -223,7 +223,7 @@ def test_the_line_is_served_in_its_order(busy):
     saves = []
     for place, n in enumerate(order, 1):
         saves.append(save(n))
-        assert wait_for(lambda place=place: pool(root, 'waiting', 'emea-a') == place, 10)
+        assert wait_for(lambda place=place: pool(root, 'waiting', 'emea-a') == place, 30)
     unlock()
     assert [save.result(30) for save in (first, *saves)] == [None] * 9
     times = {n: json.loads(paths[n].read_bytes())['updated_at'] for n in order}
@@ -250,7 +250,7 @@ def test_who_waits_too_long_is_told_so(busy, cluster):
 def test_who_finds_the_line_full_is_told_at_once(busy):
     root, _, save, first, unlock = busy(timeout='60s', pool_waiters=1)
     second = save(2)
-    assert wait_for(lambda: pool(root, 'waiting', 'emea-a') == 1, 10)
+    assert wait_for(lambda: pool(root, 'waiting', 'emea-a') == 1, 30)
     refused = pool(root, 'waits_refused_total', 'emea-a')
     assert save(3).result(30) == 'EIO'
     assert pool(root, 'waits_refused_total', 'emea-a') > refused  # a question of the mount's own may be, too
@@ -278,7 +278,7 @@ def test_connections_ended_one_by_one_are_no_readers_business(role, mnt, users):
                 node = random.choice(NODES)
                 if pids := role.connections(node):
                     role.terminate(node, [random.choice(pids)])
-                    assert wait_for(lambda: set(pids) - set(role.connections(node)), 5)
+                    assert wait_for(lambda: set(pids) - set(role.connections(node)), 30)
         finally:
             stop.set()
         assert reading.result(30) == []
@@ -299,7 +299,7 @@ def test_a_pool_does_with_the_connections_that_the_server_has(role, mnt, users):
     assert 'out of use' not in mount.log_file.read_text(), 'a full server is no failure'
     assert health_of(root, 'emea-a')['error'] is None or 'too many connections' in health_of(root, 'emea-a')['error']
     role.limit(-1)
-    assert wait_for(lambda: read_all(paths, 16, 2) == [] and
+    assert wait_for(lambda: read_all(paths, 16, 30) == [] and
                     sum(pool(root, 'open', node) for node in NODES) > 4, 10), 'it grows again'
 
 
@@ -318,15 +318,15 @@ def test_a_server_without_a_connection_to_spare_is_passed_over_until_it_has(role
                     connection = stack.enter_context(contextlib.closing(role.connect('emea-b')))
                     taken.append(connection.info.backend_pid)
             return set(role.connections('emea-b')) == set(taken)
-        assert wait_for(take_all, 10)
-        assert wait_for(lambda: 'too many connections for role' in (health_of(root, 'emea-b')['error'] or ''), 10)
+        assert wait_for(take_all, 30)
+        assert wait_for(lambda: 'too many connections for role' in (health_of(root, 'emea-b')['error'] or ''), 30)
         for _ in range(5):
             assert errno_of(path.read_bytes) is None
         assert health_of(root, 'emea-a')['error'] is None
         wait_for(lambda: mount.log_file.read_text().count('emea-b') > 20, 1)
         told = [line for line in mount.log_file.read_text().splitlines() if 'emea-b' in line and ' out of use' in line]
         assert 1 <= len(told) <= 3, 'it is told once, not at every try'
-    assert wait_for(lambda: health_of(root, 'emea-b')['error'] is None, 10)
+    assert wait_for(lambda: health_of(root, 'emea-b')['error'] is None, 30)
     assert errno_of(path.read_bytes) is None
 
 
@@ -334,7 +334,7 @@ def test_a_password_that_changes_under_a_mount_is_read_anew(role, mnt, users):
     mount = role.mount(pool_min=2)
     root = mount.directory
     path = paths_below(root, mnt, users)[0]
-    assert wait_for(lambda: len(role.connections('emea-b')) == 3, 10)
+    assert wait_for(lambda: len(role.connections('emea-b')) == 3, 30)
     other = uuid.uuid4().hex
     for shard in SHARDS:
         role.sql(shard, f"ALTER ROLE {role.name} PASSWORD '{other}'")
@@ -343,11 +343,11 @@ def test_a_password_that_changes_under_a_mount_is_read_anew(role, mnt, users):
     for node in NODES:
         role.terminate(node)
     for node in NODES:
-        assert wait_for(lambda node=node: 'password authentication failed' in (health_of(root, node)['error'] or ''), 10)
+        assert wait_for(lambda node=node: 'password authentication failed' in (health_of(root, node)['error'] or ''), 30)
     assert errno_of(path.read_bytes) in ('EIO', 'EACCES')
     role.write_passfile(other)
     for node in NODES:
-        assert wait_for(lambda node=node: health_of(root, node)['error'] is None, 10)
+        assert wait_for(lambda node=node: health_of(root, node)['error'] is None, 30)
     assert errno_of(path.read_bytes) is None
     assert errno_of(os.close, begin_save(path)) is None
     assert role.password not in mount.log_file.read_text() and other not in mount.log_file.read_text()

@@ -258,7 +258,7 @@ def test_a_stopped_server(behind, proxy):
     report = health(behind)
     assert report['status'] == 'degraded' and not report['mongodb']['reachable'] and report['mongodb']['error']
     proxy.start()
-    eventually(lambda: errno_of(behind.text) is None, 20)
+    eventually(lambda: errno_of(behind.text) is None, 30)
     assert behind.text() == text
 
 
@@ -272,7 +272,7 @@ def test_a_frozen_server(behind, proxy):
         behind.path.write_text('{"theme": "light"}')
     assert 'in time' in errors(behind.root)[-1]['message'] or 'timeout' in errors(behind.root)[-1]['message']
     proxy.frozen = False
-    eventually(lambda: errno_of(behind.text) is None, 20)
+    eventually(lambda: errno_of(behind.text) is None, 30)
     behind.save(theme='system')
     assert behind.stored()['theme'] == 'system'
 

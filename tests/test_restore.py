@@ -193,7 +193,7 @@ def test_round_trip(platform):
     check_fresh_ids(platform)
     (user,), = platform.sql('europe', 'SELECT user_id FROM authenticate_user(%s, %s)', (EMAIL, PASSWORD))
     moved = platform.root / f'regions/europe/users/{user}.json'
-    assert process.wait_until(lambda: '"last_login_at": null' not in moved.read_text(), 3)
+    assert process.wait_until(lambda: '"last_login_at": null' not in moved.read_text(), 30)
     assert platform.restore().returncode == DONE
     assert '"last_login_at": null' in moved.read_text()
 
@@ -284,10 +284,10 @@ def test_an_interrupted_restore_goes_on(whole, whom):
     for shard in SHARDS:
         whole.sql(shard, 'TRUNCATE invoices, course_reviews')
     reviews = whole.root / 'regions/europe/reviews'
-    assert process.wait_until(lambda: os.listdir(reviews) == [], 3)
+    assert process.wait_until(lambda: os.listdir(reviews) == [], 30)
     runner = subprocess.Popen([RESTORE, whole.backup, whole.root], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                               text=True, start_new_session=True)
-    assert process.wait_until(lambda: len(os.listdir(reviews)) > 3, 20)
+    assert process.wait_until(lambda: len(os.listdir(reviews)) > 3, 30)
     if whom == 'group':
         os.killpg(runner.pid, signal.SIGINT)  # as a terminal does
     else:

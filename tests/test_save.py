@@ -240,7 +240,7 @@ def test_a_time_set_through_a_readers_descriptor(new_mount, mnt, new_user, sql, 
         text = os.pread(fd, 4096, 0)
         if changed:
             set_by_sql(sql, row, first_name='Meanwhile')
-            assert eventually(lambda: b'Meanwhile' in path.read_bytes(), 5)
+            assert eventually(lambda: b'Meanwhile' in path.read_bytes(), 30)
         before = trace(sql, row)
         os.utime(fd, ns=(0, 1_500_000_000_123_456_000))
         after = trace(sql, row)

@@ -354,7 +354,7 @@ def test_erase_user_locks_courses_in_one_order(connect, call, new_user, new_cour
         erasure = threading.Thread(target=run, args=(eraser, 'erase_user', [user], {}))
         erasure.start()
         pids = (eraser.info.backend_pid, holder.info.backend_pid)
-        assert process.wait_until(lambda: sql(REGION, 'SELECT %s = ANY (pg_blocking_pids(%s))', pids[::-1])[0][0], 10)
+        assert process.wait_until(lambda: sql(REGION, 'SELECT %s = ANY (pg_blocking_pids(%s))', pids[::-1])[0][0], 30)
         cursor.execute(lock, (second,))
         cursor.execute('COMMIT')
     erasure.join()

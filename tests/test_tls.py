@@ -241,10 +241,10 @@ def test_a_certificate_that_is_renewed_under_a_mount_is_taken(secure):
         health = mount.directory / '.campusfs/health.json'
         secure.serve(secure.expired)
         try:
-            assert wait_for(lambda: 'certificate verify failed' in health.read_text(), 15)
+            assert wait_for(lambda: 'certificate verify failed' in health.read_text(), 30)
         finally:
             secure.serve(secure.authority.sign('renewed', 'db.example.org', host='localhost'))
-        assert wait_for(lambda: json.loads(health.read_text())['status'] == 'ok', 15)
+        assert wait_for(lambda: json.loads(health.read_text())['status'] == 'ok', 30)
         assert errno_of(lambda: list(users.iterdir())) is None
         assert mount.log_file.read_text().count('in use again') <= 5
 
