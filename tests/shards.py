@@ -56,9 +56,9 @@ def save(path, name):
 class Saving(threading.Thread):
     """A save on its way: .done, and then .errno, None when it was good. Its document is read beforehand."""
 
-    def __init__(self, path, name):
+    def __init__(self, path, name, text=None):
         super().__init__(daemon=True)
-        document = json.loads(path.read_bytes())
+        document = json.loads(text or path.read_bytes())
         document.pop('updated_at')
         self.text = json.dumps({**document, 'first_name': name})
         self.path, self.errno = path, 'not done'

@@ -61,6 +61,7 @@ int conn_next_result(struct conn *conn, const struct op *op, PGresult **out)
 int conn_fail_wait(struct conn *conn, int r, struct fail *f)
 {
     conn->broken = true;
+    conn->abandoned = r == -EINTR || r == -ETIMEDOUT;
     if (r == -EINTR)
         return fail_set(f, EINTR, "node %s: interrupted", conn->node);
     if (r == -ETIMEDOUT)
@@ -341,6 +342,7 @@ int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg
 /* ---- role ---- */
 
 static const struct pg_statement role_statement = {"node_role", NULL, 0};
+static const struct pg_statement session_statement = {"session", NULL, 0};
 
 /* Columns of sql/queries/node_role.sql. */
 enum role_column {
@@ -380,21 +382,41 @@ static struct conn_role read_role(const struct pg_rows *rows)
     };
 }
 
-int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role, struct fail *f)
+/* The first step is the question of the role. */
+static int ask(struct conn *conn, struct conn_step *steps, size_t n, const struct op *op, struct fail *f)
 {
-    struct conn_step step = {.statement = &role_statement, .commit = true};
     int64_t begun = clock_now_us(), connect_us = conn->role.connect_us;
-    enum conn_outcome outcome = conn_run(conn, &step, 1, op, f);
-    if (outcome == CONN_DONE && pg_rows_count(step.rows) == 1) {
-        conn->role = read_role(step.rows);
+    enum conn_outcome outcome = conn_run(conn, steps, n, op, f);
+    if (outcome == CONN_DONE && pg_rows_count(steps[0].rows) == 1) {
+        conn->role = read_role(steps[0].rows);
         conn->role.connect_us = connect_us;
         conn->role.answer_us = clock_now_us() - begun;
-        *role = conn->role;
     }
-    pg_rows_free(step.rows);
+    pg_rows_free(steps[0].rows);
     if (outcome == CONN_DONE)
         return 0;
     return f && f->err ? -f->err : -EIO;
+}
+
+int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role, struct fail *f)
+{
+    struct conn_step step = {.statement = &role_statement, .commit = true};
+    int r = ask(conn, &step, 1, op, f);
+    if (r == 0)
+        *role = conn->role;
+    return r;
+}
+
+int conn_introduce(struct conn *conn, const struct op *op, struct fail *f)
+{
+    struct conn_step steps[] = {{.statement = &role_statement},
+                                {.statement = &session_statement, .commit = true}};
+    int r = ask(conn, steps, 2, op, f);
+    if (r == 0 && pg_rows_count(steps[1].rows) == 1)
+        conn->session = (struct conn_session){(int)pg_rows_i64(steps[1].rows, 0, 0, 0),
+                                              pg_rows_i64(steps[1].rows, 0, 1, 0)};
+    pg_rows_free(steps[1].rows);
+    return r;
 }
 
 const struct conn_role *conn_role(const struct conn *conn)

@@ -1,8 +1,9 @@
 /*
  * One connection to one PostgreSQL server. libpq is never left to wait by itself: every wait is a poll() of
  * ours with the deadline and the interrupt of the operation, so that a frozen server or a lost network costs
- * the deadline and no more. (PQcancel would block; instead the socket is closed, and the server, which looks
- * for that every second, and its statement_timeout end what it was doing.)
+ * the deadline and no more. What the server was doing then is ended over another connection, conn_cancel():
+ * PQcancel would block, and it does not encrypt. (Were there none, the server would find the closed socket,
+ * for which it looks every second, or its statement_timeout would end it.)
  *
  * The session is pinned at connect: search_path, time zone, formats, time limits, so that no setting of a
  * server, database or role changes what the statements mean.
@@ -58,6 +59,14 @@ struct conn_role {
     int64_t answer_us;  /* and this answer */
     int64_t asked;      /* clock_now_ms() of the answer */
 };
+
+/* One session on its server. */
+struct conn_session {
+    int pid;         /* 0 = not known */
+    int64_t started; /* by the server's clock, microseconds since 1970: a process id comes back */
+};
+
+enum { CONN_CANCEL_MAX = 32 };
 
 /* How a conn_run() ended. */
 enum conn_outcome {
@@ -127,6 +136,18 @@ void conn_note_lsn(struct conn *conn, uint64_t lsn);
  * or said something that is no notice, or when its role is no longer the one asked.
  */
 bool conn_usable(struct conn *conn);
+
+/*
+ * Whether a statement was left under way on it, by a deadline or an interrupt; *out says whose. It may be
+ * running still when the connection has been closed.
+ */
+bool conn_abandoned(const struct conn *conn, struct conn_session *out);
+/*
+ * Ends, by way of another connection to the same server, what at most CONN_CANCEL_MAX sessions are doing; one
+ * that has written anything is left alone. *ended: how many were found at it. Errors as conn_exec().
+ */
+int conn_cancel(struct conn *by, const struct conn_session *sessions, size_t n, const struct op *op,
+                unsigned *ended, struct fail *f);
 
 /* The node's name. */
 const char *conn_node(const struct conn *conn);

@@ -17,11 +17,16 @@ struct conn {
     size_t ncounted; /* of these have been told of by conn_count_prepared() */
     int64_t opened;  /* clock_now_ms() */
     struct conn_role role;
+    struct conn_session session;
     bool broken;      /* can only be closed */
+    bool abandoned;   /* its statement was not waited for to the end */
     bool unconfirmed; /* a commit was answered that no synchronous standby has confirmed */
 };
 
 DEFINE_CLEANUP(struct conn, conn_close)
+
+/* Asks the role, and which session this is. Errors of conn_ask_role(). */
+int conn_introduce(struct conn *conn, const struct op *op, struct fail *f);
 
 /* A connection to the server, its session pinned, and not yet in pipeline mode. Errors of conn_open(). */
 int conn_connect(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f);

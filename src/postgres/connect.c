@@ -206,13 +206,12 @@ int conn_connect(const struct conn_target *target, const struct op *op, struct c
 int conn_open(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f)
 {
     CLEANUP(conn_closep) struct conn *conn = NULL;
-    struct conn_role role;
     int r = conn_connect(target, op, &conn, f);
     if (r < 0)
         return r;
     if (!PQenterPipelineMode(conn->pg))
         return connect_failed(conn, EIO, NULL, f);
-    r = conn_ask_role(conn, op, &role, f);
+    r = conn_introduce(conn, op, f);
     if (r == 0)
         *out = STEAL(conn);
     return r;

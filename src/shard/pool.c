@@ -256,11 +256,23 @@ int pool_take(struct pool *pool, const struct op *op, struct conn **out, struct 
     }
 }
 
+/* With the lock. */
+static void note_abandoned(struct pool *pool, const struct conn *conn)
+{
+    struct conn_session session;
+    if (pool->nabandoned == CONN_CANCEL_MAX || !conn_abandoned(conn, &session))
+        return;
+    pool->abandoned[pool->nabandoned++] = session;
+    pool->woken = true;
+    pthread_cond_broadcast(&pool->changed);
+}
+
 void pool_give(struct pool *pool, struct conn *conn)
 {
     bool usable = conn_usable(conn);
     int64_t now = clock_now_ms();
     pthread_mutex_lock(&pool->lock);
+    note_abandoned(pool, conn);
     pool->count.prepared += conn_count_prepared(conn);
     enum pool_closed reason = pool_judge(pool, conn, usable, now);
     if (reason == POOL_REASONS) {
@@ -279,6 +291,23 @@ void pool_give(struct pool *pool, struct conn *conn)
 }
 
 /* ---- for the watcher, and whoever asks ---- */
+
+size_t pool_steal_abandoned(struct pool *pool, struct conn_session out[CONN_CANCEL_MAX])
+{
+    pthread_mutex_lock(&pool->lock);
+    size_t n = pool->nabandoned;
+    memcpy(out, pool->abandoned, n * sizeof *out);
+    pool->nabandoned = 0;
+    pthread_mutex_unlock(&pool->lock);
+    return n;
+}
+
+void pool_count_cancelled(struct pool *pool, unsigned n)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->count.cancelled += n;
+    pthread_mutex_unlock(&pool->lock);
+}
 
 void pool_wait(struct pool *pool, int64_t ms)
 {

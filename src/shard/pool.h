@@ -54,12 +54,13 @@ struct pool_stats {
     /* Since the mount began: */
     uint64_t opened, open_failed;
     uint64_t closed[POOL_REASONS];
-    uint64_t takes;    /* connections asked for */
-    uint64_t waits;    /* of these stood in line, */
-    uint64_t wait_us;  /* so long in all, */
-    uint64_t timeouts; /* and got none in time */
-    uint64_t refused;  /* found the line full */
-    uint64_t prepared; /* statements, counted when a connection is given back */
+    uint64_t takes;     /* connections asked for */
+    uint64_t waits;     /* of these stood in line, */
+    uint64_t wait_us;   /* so long in all, */
+    uint64_t timeouts;  /* and got none in time */
+    uint64_t refused;   /* found the line full */
+    uint64_t cancelled; /* statements that were ended on the server, their callers gone */
+    uint64_t prepared;  /* statements, counted when a connection is given back */
 };
 
 /*
@@ -93,6 +94,13 @@ int pool_mend(struct pool *pool, struct fail *f);
 void pool_renew(struct pool *pool);
 /* Closes what is too old or too long unused, and opens what is missing. May take a connect_timeout. */
 void pool_tend(struct pool *pool);
+
+/*
+ * The sessions whose connections were given back in the middle of a statement, at most CONN_CANCEL_MAX of
+ * them, each once: the server goes on until it is told. For the watcher, who is woken for each.
+ */
+size_t pool_steal_abandoned(struct pool *pool, struct conn_session out[CONN_CANCEL_MAX]);
+void pool_count_cancelled(struct pool *pool, unsigned n);
 
 /* Sleeps until the pool fails, pool_wake() is called, or the time is over. For the watcher. */
 void pool_wait(struct pool *pool, int64_t ms);

@@ -22,6 +22,7 @@ static const struct family families[] = {
     {"campusfs_pool_waits_total", "counter", LONG, offsetof(struct pool_stats, waits)},
     {"campusfs_pool_wait_timeouts_total", "counter", LONG, offsetof(struct pool_stats, timeouts)},
     {"campusfs_pool_waits_refused_total", "counter", LONG, offsetof(struct pool_stats, refused)},
+    {"campusfs_pool_cancelled_total", "counter", LONG, offsetof(struct pool_stats, cancelled)},
     {"campusfs_pool_prepared_total", "counter", LONG, offsetof(struct pool_stats, prepared)},
 };
 

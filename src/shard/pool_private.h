@@ -35,7 +35,9 @@ struct pool {
     int64_t reloaded;   /* and those that were made before */
     int64_t open_after; /* while the server has no room: nobody tries to connect before */
     unsigned crowded;   /* how often in a row it had none */
-    unsigned seed;      /* of the jitter */
+    struct conn_session abandoned[CONN_CANCEL_MAX]; /* more are left to their server */
+    size_t nabandoned;
+    unsigned seed; /* of the jitter */
     bool woken;
     pthread_cond_t changed;  /* failed or woken, for the watcher */
     struct pool_stats count; /* what is counted since the beginning */

@@ -2,7 +2,7 @@
  * A thread a node, so that a frozen one delays no other. It asks its node, on a connection of its own, for
  * role, position and lag: about twice a second, and at once when woken. A node that does not answer is taken
  * out of use, which ends what operations have under way there; one that is out of use is tried again at
- * growing, jittered intervals.
+ * growing, jittered intervals. It also ends, on the server, what operations have left there.
  */
 #include "base/cleanup.h"
 #include "shard/schema.h"
@@ -129,6 +129,21 @@ static void look_at_schema(struct watch *watch)
         node_note_schema(node, version);
 }
 
+/* What callers have left under way, interrupted or out of time, is ended on the server. */
+static void cancel_abandoned(struct node *node)
+{
+    struct conn_session sessions[CONN_CANCEL_MAX];
+    unsigned ended = 0;
+    size_t n = node->monitor ? pool_steal_abandoned(node->pool, sessions) : 0;
+    if (n == 0)
+        return;
+    struct op op = op_within(ANSWER_MS);
+    op.interrupted = watch_interrupted;
+    op.arg = node;
+    conn_cancel(node->monitor, sessions, n, &op, &ended, NULL);
+    pool_count_cancelled(node->pool, ended);
+}
+
 static void visit(struct watch *watch)
 {
     struct node *node = watch->node;
@@ -147,6 +162,7 @@ static void visit(struct watch *watch)
         else
             put_off(watch);
     } else {
+        cancel_abandoned(node);
         look_at_schema(watch);
         pool_tend(node->pool);
     }
