@@ -1,5 +1,5 @@
 """A TCP proxy before one PostgreSQL server that knows the replication stream: it can cut it in the middle of a message,
-say messages twice, and change them. Ordinary connections pass as they are."""
+say messages twice, and change them, or what is asked of the server. Ordinary connections pass as they are."""
 
 import contextlib
 import socket
@@ -9,11 +9,12 @@ import threading
 
 class ReplicationProxy:
     """Listens on .port. What `mangle` (None, or a function of a CopyData message's bytes) returns is sent instead of
-    it, and b'' cuts the connection behind the first half of the message."""
+    it, and b'' cuts the connection behind the first half of the message. `ask` is a function of the bytes that go to the
+    server on such a connection, as they come."""
 
     def __init__(self, port, host='127.0.0.1'):
         self.target = (host, port)
-        self.mangle = None
+        self.mangle = self.ask = None
         self.mangled = threading.Event()
         self._listener = socket.create_server((host, 0))
         self.port = self._listener.getsockname()[1]
@@ -43,8 +44,9 @@ class ReplicationProxy:
                 client.sendall(b'N')
                 first = client.recv(65536)
             server.sendall(first)
-            back = self._pass_messages if b'replication\0' in first else self._pass_bytes
-            threading.Thread(target=self._pass_bytes, args=(client, server), daemon=True).start()
+            stream = b'replication\0' in first
+            back = self._pass_messages if stream else self._pass_bytes
+            threading.Thread(target=self._pass_asked if stream else self._pass_bytes, args=(client, server), daemon=True).start()
             back(server, client)
         _end(client, server)
 
@@ -53,6 +55,12 @@ class ReplicationProxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
+        _end(source, sink)
+
+    def _pass_asked(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(self.ask(data) if self.ask else data)
         _end(source, sink)
 
     def _pass_messages(self, source, sink):

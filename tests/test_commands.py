@@ -307,7 +307,8 @@ def test_newer_and_older_schema_and_a_stranger(ready):
     assert done.returncode == REFUSED and with_newer in done.stderr
     assert f'shard emea: node emea-a: {with_newer}: install a newer campusfs' in mount_refused(ready)
     code, report = health(ready)
-    assert code == DOWN and report['shards'][1]['status'] == 'down' and with_newer in nodes_of(report)['emea-a']['error']
+    assert code == REFUSED and report['shards'][1]['status'] == 'degraded', 'mounts that there are go on reading'
+    assert with_newer in nodes_of(report)['emea-a']['error'] and nodes_of(report)['emea-a']['state'] == 'primary'
     assert nodes_of(report)['emea-a']['schema_version'] == SCHEMA + 1
 
     admin(ready, 'emea', f'UPDATE schema_version SET version = {SCHEMA - 1}')

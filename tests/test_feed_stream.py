@@ -19,7 +19,7 @@ SEEN = 5.0    # seconds: a change made elsewhere is seen by then, on a busy mach
 SETTLED = 20  # until a feed has become what it can be
 
 # What only those connections ask that watch a node, and new ones: what it is, and whose schema it has.
-WATCHING = ['%pg_is_in_recovery%', '-- What a node is%', '%campusfs.schema_version%']
+WATCHING = ['%pg_is_in_recovery%', '-- What a node is%', '-- Which session%', '%campusfs.schema_version%']
 
 
 @pytest.fixture(scope='module')
@@ -315,6 +315,26 @@ def test_a_mount_that_may_not_stream_asks(own, execute, mount_own, obstacle):
         assert wait_for(change(execute, path), SEEN)
 
 
+def test_an_upgrade_shows_all_documents_as_they_look_now(own, execute, mount_own):
+    """No row changes when `campusfs init` brings another view: what has been read under the old one is forgotten."""
+    (now,), = execute('europe', "SELECT pg_get_viewdef('doc_users'::regclass)")
+    former = now.replace('u.first_name,', "'Former ' || u.first_name AS first_name,", 1)
+    assert former != now
+    execute('europe', f"CREATE OR REPLACE VIEW doc_users AS {former} UPDATE schema_version SET code_hash = 'a former one'")
+    roots = [mount_own(feed=feed).directory for feed in ('auto', 'poll')]
+    for root, state in zip(roots, ('streaming', 'polling')):
+        assert wait_for(lambda root=root, state=state: feed_states(root) == {state}, SETTLED)
+    before = {path: (os.stat(path).st_size, path.read_bytes()) for path in map(a_user, roots)}
+    assert all(b'Former ' in text for _, text in before.values())
+    assert 'functions and views brought up to date' in own.run('init').stdout
+
+    def shown(path):
+        text = path.read_bytes()
+        return b'Former ' not in text and os.stat(path).st_size == len(text) == before[path][0] - len('Former ')
+    for path in before:
+        assert wait_for(lambda path=path: shown(path), SEEN), path.read_bytes()
+
+
 def test_a_forgotten_transaction_keeps_no_mount_waiting(own, execute, mount_own):
     """A slot is made when all that is open has ended; until then the shard is asked."""
     with contextlib.closing(own.connect('europe')) as connection:
@@ -420,6 +440,29 @@ def test_a_stream_that_makes_no_sense_is_given_up(execute, proxied, how):
     if how == 'cut':
         assert wait_for(lambda: is_streaming(root, 'emea'), SETTLED)
         assert wait_for(change(execute, path), SEEN)
+
+
+def test_a_slot_name_that_is_taken_is_not_taken(execute, proxied):
+    """Names are drawn; one that somebody else has is drawn once more, at once, and his slot stays his."""
+    proxy, root = proxied
+    taken = 'campusfs_' + 16 * 'f'
+    execute('europe', 'SELECT pg_create_physical_replication_slot(%s)', (taken,))
+    asked = []
+
+    def take(data):
+        if not asked and data.startswith(b'Q') and b'CREATE_REPLICATION_SLOT' in data:
+            asked.append(data)
+            data = re.sub(rb'"campusfs_\w{16}"', f'"{taken}"'.encode(), data)
+        return data
+    try:
+        proxy.ask = take
+        for pid in walsenders(execute):
+            execute('europe', 'SELECT pg_terminate_backend(%s)', (pid,))
+        assert wait_for(lambda: asked and is_streaming(root, 'emea'), SETTLED), feed_of(root, 'emea')
+        assert execute('europe', 'SELECT active FROM pg_replication_slots WHERE slot_name = %s', (taken,)) == [(False,)]
+        assert wait_for(change(execute, a_user(root)), SEEN)
+    finally:
+        execute('europe', 'SELECT pg_drop_replication_slot(%s)', (taken,))
 
 
 def test_a_change_that_is_told_twice_is_the_same_change(execute, proxied):

@@ -286,6 +286,7 @@ def test_under_a_newer_schema_saves_are_refused_and_reads_go_on(shard):
         assert error['errno'] == 'EROFS' and 'its schema is newer, version ' in error['message']
         told = [node['error'] for part in mount_health(shard)['shards'] for node in part['nodes'] if node['name'] == primary.name]
         assert 'its schema is newer' in told[0]
+        assert mount_health(shard)['status'] == 'degraded', 'reads go on'
     finally:
         admin(shard, primary, f'DELETE FROM campusfs.schema_version WHERE entry = (SELECT entry {newest})')
     assert process.wait_until(lambda: not refused(), 15, 0.1)

@@ -113,6 +113,23 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION log_documents IS 'AFTER INSERT, UPDATE, DELETE or TRUNCATE of documents: the change log';
 
+CREATE OR REPLACE FUNCTION log_upgrade() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+DECLARE
+    here CONSTANT smallint[] := ARRAY(SELECT number FROM regions WHERE is_local);
+BEGIN
+    IF EXISTS (SELECT FROM schema_version OFFSET 1) THEN -- before the first entry nobody has read anything
+        PERFORM log_bulk(number, CASE table_name WHEN 'course_categories' THEN ARRAY[0::smallint] ELSE here END)
+        FROM collections;
+        PERFORM log_bulk(credentials_number(), here);
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION log_upgrade IS
+    'AFTER INSERT of what init has applied: any document may look otherwise now, though no row has changed';
+CREATE OR REPLACE TRIGGER log_upgrade AFTER INSERT ON schema_version
+FOR EACH STATEMENT EXECUTE FUNCTION log_upgrade();
+
 CREATE OR REPLACE FUNCTION check_claims(p_collection smallint, p_ids bigint[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE

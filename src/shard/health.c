@@ -20,6 +20,7 @@ struct probe {
     bool reachable;
     struct conn_role role;
     unsigned schema;
+    bool newer; /* its schema is newer than this program: read as ever, not written to */
     int64_t prepared, prepared_ms; /* transactions, and the oldest one's age; -1 = not known */
     struct fail why;               /* err 0 = nothing is wrong */
     /* What follows, once all have been heard. */
@@ -62,6 +63,7 @@ static void probe_node(void *arg, size_t index)
         return;
     struct fail ignored = {.err = 0};
     schema_read(conn, p->op, &p->schema, &shard, &ignored);
+    p->newer = p->why.err == EPROTO && p->schema > schema_expected();
     p->reachable = conn_ask_role(conn, p->op, &p->role, &p->why) == 0;
     if (p->reachable && !p->role.standby) /* a standby does not show them */
         ask_prepared(p, conn);
@@ -84,7 +86,7 @@ struct ward {
 static void note_facts(struct probe *p)
 {
     p->facts.known = p->reachable;
-    p->facts.err = p->why.err;
+    p->facts.err = p->newer ? 0 : p->why.err;
     p->facts.standby = p->role.standby;
     p->facts.synchronous = p->role.synchronous;
     p->facts.timeline = p->role.timeline;
