@@ -252,10 +252,13 @@ class Cluster:
                 self.say(f'{keep.name} has been promoted: {node.name} becomes its replica, with its data')
                 self.rejoin(node, keep)
 
-    def add_replica(self, shard, letter):
-        """One more standby of a shard, streaming; it is in the configuration that write_config() writes from now on."""
+    def add_replica(self, shard, letter, directory=None):
+        """One more standby of a shard, streaming; it is in the configuration that write_config() writes from now on.
+        With `directory` its data lie there, in a folder of its name."""
         self._add_node(f'{shard}-{letter}', shard, free_port())
         node = self.nodes[f'{shard}-{letter}']
+        if directory is not None:
+            node.data_directory = Path(directory) / node.name
         node.clone(self.primary(shard), self._replication_passfile)
         node.start()
         self._wait_streaming(shard)
@@ -285,6 +288,12 @@ class Cluster:
         self._create_slot(primary, node.slot)
         node.follow(primary, self._replication_passfile)
         node.start()
+
+    def repoint(self, node, primary):
+        """Has a standby, running or not, follow another primary: one that was promoted with no less than it has."""
+        self._create_slot(primary, node.slot)
+        node.follow(primary, self._replication_passfile)
+        node.reload()
 
     def _create_slot(self, primary, slot):
         connection = self.connect(primary, database='postgres')
