@@ -23,6 +23,7 @@ enum {
     STALL_MS = 10000,         /* without a word a stream is given up */
     RETRY_MS = 100,           /* after a loss; doubles */
     RETRY_MAX_MS = 5000,      /* and no longer */
+    STEADY_MS = 1000,         /* a stream that has lasted so long is begun again at once */
     REFUSED_MS = 30000,       /* where the server does not allow it */
     CATCH_UP_MS = 100,        /* who waits for the present waits no longer */
     CATCH_UP_PAUSE_US = 1000, /* a server that is asked at once again gets to nothing else */
@@ -60,6 +61,7 @@ struct follow {
     int64_t heard_at, ask_at; /* clock_now_ms() */
     int64_t sign_at_us;       /* clock_now_us() when another sign of life is asked for, 0 = need not be */
     bool counts;              /* as last seen */
+    bool began;               /* the last attempt came to a stream */
     char logged[256];         /* the reason that was logged last; "" = that it streams */
     unsigned seed;
 };
@@ -359,7 +361,8 @@ static int begin_stream(struct follow *follow, struct fail *f)
 static void attempt(struct follow *follow, struct fail *f)
 {
     follow->timeline = shard_timeline(follow->shard);
-    if (begin_stream(follow, f) == 0) {
+    follow->began = begin_stream(follow, f) == 0;
+    if (follow->began) {
         run_stream(follow, f);
         say_not_streaming(follow, f);
         catch_up_end(follow);
@@ -401,7 +404,8 @@ static void *follow_main(void *arg)
         int64_t begun = clock_now_ms();
         struct fail why = {.err = 0};
         attempt(follow, &why);
-        if (clock_now_ms() - begun > RETRY_MAX_MS)
+        /* Without a primary there is nothing to spare: the next one is to be found as soon as it is there. */
+        if (why.err == EROFS || (follow->began && clock_now_ms() - begun > STEADY_MS))
             retry = RETRY_MS;
         pause_between(follow, is_refused(&why) ? REFUSED_MS : retry);
         retry = retry * 2 < RETRY_MAX_MS ? retry * 2 : RETRY_MAX_MS;
