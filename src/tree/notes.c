@@ -9,6 +9,7 @@ enum { SETS = 256, WAYS = 4, NOTE_MS = 1000 };
 struct slot {
     pid_t tid; /* 0: free */
     int64_t until;
+    int64_t told; /* when LOOKUP answered last; what it told a reader is good for NOTE_MS */
     struct note note;
 };
 
@@ -60,6 +61,17 @@ void notes_free(struct notes *notes)
     free(notes);
 }
 
+/*
+ * Under the lock. The kernel may walk on through a LOOKUP that another thread has under way: what this one
+ * came for is remembered for as long as that may take.
+ */
+static void answered(struct notes *notes, struct slot *slot)
+{
+    slot->note.looked = true;
+    slot->told = clock_now_ms();
+    slot->until = slot->told + notes->life_ms;
+}
+
 /* Under the lock: the thread's slot, and what is overdue in its set is freed. */
 static struct slot *find(struct notes *notes, pid_t tid)
 {
@@ -102,6 +114,10 @@ void notes_leave(struct notes *notes, pid_t tid, const struct row_key *key, enum
 static struct note copy_of(struct notes *notes, const struct slot *slot)
 {
     struct note note = slot->note;
+    if (clock_now_ms() - slot->told > NOTE_MS) {
+        note.document = NULL;
+        note.media = NULL;
+    }
     if (note.node)
         node_ref(notes->nodes, note.node);
     document_ref(note.document);
@@ -141,8 +157,7 @@ void notes_answered(struct notes *notes, pid_t tid, const struct row_key *key, s
     pthread_mutex_lock(&notes->lock);
     struct slot *slot = find(notes, tid);
     if (slot && same_row(&slot->note.key, key)) {
-        slot->note.looked = true;
-        slot->until = clock_now_ms() + NOTE_MS; /* OPEN follows at once */
+        answered(notes, slot);
         if (node && slot->note.node != node) {
             node_ref(notes->nodes, node);
             node_unref(notes->nodes, slot->note.node);
@@ -164,8 +179,7 @@ void notes_answered_media(struct notes *notes, pid_t tid, const struct row_key *
     pthread_mutex_lock(&notes->lock);
     struct slot *slot = find(notes, tid);
     if (slot && same_row(&slot->note.key, key)) {
-        slot->note.looked = true;
-        slot->until = clock_now_ms() + NOTE_MS;
+        answered(notes, slot);
         media_revision_ref(revision);
         media_revision_unref(slot->note.media);
         slot->note.media = revision;
