@@ -1,0 +1,105 @@
+"""A ledger of what writers were told, through every fault: on three nodes of which one standby is synchronous, through two
+mounts.
+
+After each fault, when it is mended: no acknowledged save is lost, none is made twice, refused ones are nowhere, one node
+takes writes, no mount showed less than it had saved or shown, no call outlived its deadline, nothing fails any more,
+both mounts show what is there, and have no more descriptors, threads and connections than before.
+
+A failure prints the seed and the schedule so far, and how to do it again:
+    LEDGER_SEED=7 LEDGER_FAULTS=kill-rewind+pause,commit tests/run --fast tests/test_ledger.py -k chosen
+LEDGER_FAULTS is a list of the names in ledger_faults.py, with + two at once, or a number: so many of the seed's own.
+The faults are the same then, the moments at which they meet the writers are not.
+A hundred: tests/run --fast -m long tests/test_ledger.py
+"""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from ledger import Broken
+from ledger_faults import FAULTS, LeftOut, run_fault, schedule
+from ledger_world import World
+
+TEN = ('commit-answer', 'daemon', 'kill-as-is', 'pause', 'terminate', 'freeze-standby', 'cut', 'kill-standby', 'lock', 'restart')
+
+
+def percentile(values, percent):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else float('nan')
+
+
+def figures(world, done, seconds):
+    books = world.books
+    return (f'ledger, seed {world.seed}: {len(done)} faults in {seconds:.0f} s; {books.operations} operations, {books.saved} '
+            f'saved, {books.refused} refused, {books.unknown} unknown, {books.not_read} reads failed; longest call '
+            f'{books.longest[0]:.2f} s ({books.longest[1]}); SQL commit to both mounts p50 '
+            f'{1000 * percentile(books.seen, 50):.1f} ms, p99 {1000 * percentile(books.seen, 99):.1f} ms; healed to all seen '
+            f'p50 {1000 * percentile(books.healed, 50):.0f} ms, p99 {1000 * percentile(books.healed, 99):.0f} ms')
+
+
+def run_ledger(cluster, seed, entries, disk=None):
+    begun, done = time.monotonic(), []
+    world = World(cluster, seed, disk)
+    try:
+        world.check()
+        for index, entry in enumerate(entries):
+            try:
+                run_fault(world, entry, index)
+            except LeftOut as why:
+                print(f'{index}: {entry} left out: {why}')
+                continue
+            finally:
+                done.append(f'{entry} ({"; ".join(world.details)})')
+            world.check()
+            print(f'{index}: {done[-1]}: {time.monotonic() - begun:.1f} s', flush=True)
+        world.check_end()
+    except Exception as error:
+        again = f'LEDGER_SEED={seed} LEDGER_FAULTS={",".join(entries[:len(done)])}'
+        said = '\n  '.join(done)
+        raise AssertionError(f'{error}\nby then:\n  {said}\nagain: {again} tests/run --fast tests/test_ledger.py '
+                             f'-k chosen\n{figures(world, done, time.monotonic() - begun)}') from error
+    finally:
+        world.close()
+    print(figures(world, done, time.monotonic() - begun))
+
+
+@pytest.fixture
+def disk(run_directory):
+    """A small disk of its own, None where none can be mounted."""
+    folder = run_directory / 'ledger-disk'
+    folder.mkdir()
+    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=400m,mode=755', 'tmpfs', folder], capture_output=True,
+                             check=False).returncode == 0
+    if mounted:
+        subprocess.run(['chown', 'postgres:', folder], check=True)
+    yield folder if mounted else None
+    if mounted:
+        subprocess.run(['umount', '-l', folder], check=True)
+
+
+def test_ten_faults(breakable):
+    breakable.start()
+    run_ledger(breakable, 130, TEN)
+
+
+def chosen(default):
+    seed, faults = os.environ.get('LEDGER_SEED', '5'), os.environ.get('LEDGER_FAULTS', default)
+    entries = schedule(seed, int(faults)) if faults.isdigit() else faults.split(',')
+    unknown = {name for entry in entries for name in entry.split('+')} - FAULTS.keys()
+    assert not unknown, f'{unknown}: there are {", ".join(FAULTS)}'
+    return seed, entries
+
+
+@pytest.mark.long
+def test_a_hundred_faults(breakable, disk):
+    breakable.start()
+    run_ledger(breakable, *chosen('100'), disk)
+
+
+@pytest.mark.long
+@pytest.mark.skipif('LEDGER_FAULTS' not in os.environ, reason='LEDGER_FAULTS says which')
+def test_chosen_faults(breakable, disk):
+    breakable.start()
+    run_ledger(breakable, *chosen('10'), disk)
