@@ -57,7 +57,7 @@ def test_what_mkdir_and_rmdir_refuse(course, mnt):
     assert errno_of(os.mkdir, course.folder / 'full') == 'EEXIST'
     assert errno_of(os.mkdir, course.folder / 'file') == 'EEXIST'
     assert errno_of(os.mkdir, course.folder / 'file/x') == 'ENOTDIR'
-    assert errno_of(os.mkdir, course.folder / '.meta') == 'EPERM'
+    assert errno_of(os.mkdir, course.folder / '.meta') == 'EEXIST'
     assert errno_of(os.mkdir, course.folder / ('n' * 256)) == 'ENAMETOOLONG'
     assert errno_of(os.mkdir, os.fsencode(course.folder) + b'/\xff\xfe') == 'EILSEQ'
     assert errno_of(os.rmdir, course.folder / 'full') == 'ENOTEMPTY'
@@ -192,7 +192,7 @@ def test_what_rename_refuses(course, mnt):
     assert errno_of(os.rename, folder / 'empty', folder / 'file') == 'ENOTDIR'
     assert errno_of(os.rename, folder / 'full', folder / 'full/inner') == 'EINVAL'
     assert errno_of(os.rename, folder / 'none', folder / 'other') == 'ENOENT'
-    assert errno_of(os.rename, folder / 'file', folder / '.meta') == 'EPERM'
+    assert errno_of(os.rename, folder / 'file', folder / '.meta') == 'EISDIR'
     assert errno_of(os.rename, folder, folder.parent / '1') == 'EPERM'
     assert errno_of(os.rename, folder / 'file', mnt / 'regions/europe/users/file') == 'EXDEV'
     assert errno_of(os.rename, folder / 'file', mnt / f'regions/africa/media/{course.id}') in ('EXDEV', 'ENOENT')

@@ -23,7 +23,7 @@ struct row_key {
 #define ROW_ID_END (INT64_C(1) << 38)
 
 struct collection {
-    unsigned number;    /* 1..13 (14, 15: media), part of inode numbers: never renumbered */
+    unsigned number;    /* 1..11 (12 to 15: media), part of inode numbers: never renumbered */
     const char *folder; /* its name in the tree */
     const char *suffix; /* its name in SQL: doc_<suffix>, put_<suffix>, delete_<suffix>; NULL = not in SQL */
     bool global;        /* the same on every shard; the first configured shard is the authority */

@@ -104,6 +104,10 @@ int media_index_usage(struct media_index *index, int64_t course, const struct op
 int media_index_place(struct media_index *index, uint64_t node, uint64_t *folder,
                       char name[MEDIA_NAME_MAX + 1]);
 
+/* The same of a file's ino. */
+int media_index_place_of(struct media_index *index, uint64_t ino, uint64_t *folder,
+                         char name[MEDIA_NAME_MAX + 1]);
+
 /* What is not shown, and why (static words). `take` is called under the lock and must not call back. The
  * number is returned; -errno when the index is not known. */
 int64_t media_index_left_out(struct media_index *index, const struct op *op,
@@ -128,8 +132,11 @@ void media_index_marked(struct media_index *index, const char *path, const struc
 /* A name was added to or taken from a folder here and now: its time. */
 void media_index_touched(struct media_index *index, uint64_t folder);
 
-/* All revisions that a file has, the newest first, each a reference; free() the list. -ENOENT. */
-int media_index_revisions(struct media_index *index, uint64_t node, struct media_revision ***list, size_t *n);
+/* All revisions that a file has; media_revisions_clear(). -ENOENT. */
+int media_index_revisions(struct media_index *index, uint64_t node, struct media_revisions *out);
+/* The file that has that ino, its folder and its name there; -ESTALE when there is none any more. */
+int media_index_file_of(struct media_index *index, uint64_t ino, const struct op *op, struct media_info *info,
+                        uint64_t *folder, char name[MEDIA_NAME_MAX + 1], struct fail *f);
 
 /* How many courses have something, as was known last; waits only where nothing was ever read, and 0 then when
  * the op's time is over. */

@@ -41,7 +41,7 @@ static bson_t *projection(void)
     return BCON_NEW("projection", "{", "filename", BCON_INT32(1), "length", BCON_INT32(1), "chunkSize",
                     BCON_INT32(1), "uploadDate", BCON_INT32(1), "metadata.mtime", BCON_INT32(1),
                     "metadata.mode", BCON_INT32(1), "metadata.owner", BCON_INT32(1), "metadata.sha256",
-                    BCON_INT32(1), "}");
+                    BCON_INT32(1), "metadata.revision", BCON_INT32(1), "}");
 }
 
 /* ---- what is read, and what of it is taken ---- */

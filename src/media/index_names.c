@@ -246,6 +246,24 @@ int media_index_file(struct media_index *index, uint64_t node, const struct op *
     return r;
 }
 
+int media_index_file_of(struct media_index *index, uint64_t ino, const struct op *op, struct media_info *info,
+                        uint64_t *folder, char name[MEDIA_NAME_MAX + 1], struct fail *f)
+{
+    int r = index_lock_fresh(index, op, f);
+    if (r < 0)
+        return r;
+    struct entry *entry = index_find_ino(index, ino);
+    if (!entry || !entry->has_node) {
+        r = -ESTALE;
+    } else {
+        describe(entry, info);
+        *folder = entry->parent->ino;
+        memcpy(name, entry->name, entry->len + 1);
+    }
+    index_unlock(index);
+    return r;
+}
+
 static int64_t bytes_in(const struct entry *entry)
 {
     if (!entry->folder)
@@ -339,17 +357,31 @@ int media_index_path(struct media_index *index, uint64_t folder, const char *nam
     return 0;
 }
 
+static int place_of(const struct entry *entry, uint64_t *folder, char name[MEDIA_NAME_MAX + 1])
+{
+    if (!entry || !entry->has_node)
+        return -ESTALE;
+    *folder = entry->parent->ino;
+    memcpy(name, entry->name, entry->len + 1);
+    return 0;
+}
+
 int media_index_place(struct media_index *index, uint64_t node, uint64_t *folder,
                       char name[MEDIA_NAME_MAX + 1])
 {
     index_lock(index);
-    const struct entry *entry = index_find_node(index, node);
-    if (entry) {
-        *folder = entry->parent->ino;
-        memcpy(name, entry->name, entry->len + 1);
-    }
+    int r = place_of(index_find_node(index, node), folder, name);
     index_unlock(index);
-    return entry ? 0 : -ESTALE;
+    return r;
+}
+
+int media_index_place_of(struct media_index *index, uint64_t ino, uint64_t *folder,
+                         char name[MEDIA_NAME_MAX + 1])
+{
+    index_lock(index);
+    int r = place_of(index_find_ino(index, ino), folder, name);
+    index_unlock(index);
+    return r;
 }
 
 int64_t media_index_left_out(struct media_index *index, const struct op *op,
@@ -373,20 +405,20 @@ int64_t media_index_left_out(struct media_index *index, const struct op *op,
     return n;
 }
 
-int media_index_revisions(struct media_index *index, uint64_t node, struct media_revision ***out, size_t *n)
+int media_index_revisions(struct media_index *index, uint64_t node, struct media_revisions *out)
 {
-    size_t count = 0;
+    size_t count = 0, n = 0;
     index_lock(index);
     const struct entry *entry = index_find_node(index, node);
     for (const struct known *k = entry ? entry->newest : NULL; k; k = k->older)
         count++;
     struct media_revision **list = count ? malloc(count * sizeof(struct media_revision *)) : NULL;
-    *n = 0;
     for (const struct known *k = list ? entry->newest : NULL; k; k = k->older)
-        list[(*n)++] = media_revision_ref(k->revision);
+        list[n++] = media_revision_ref(k->revision);
     index_unlock(index);
-    *out = list;
-    return list ? 0 : count ? -ENOMEM : -ENOENT;
+    if (!list)
+        return count ? -ENOMEM : -ENOENT;
+    return media_revisions_make(list, n, out);
 }
 
 /* ---- being told ---- */

@@ -242,24 +242,17 @@ int media_set_folder(struct media *media, unsigned region, uint64_t ino,
 
 /* ---- files ---- */
 
-static void free_list(struct media_revision **list, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        media_revision_unref(list[i]);
-    free(list);
-}
-
 /* Takes away revisions that the list has, from `first` on, the oldest first: their chunks go later. */
-static int remove_revisions(struct names *n, struct media_revision **list, size_t count, size_t first)
+static int remove_revisions(struct names *n, const struct media_revisions *of, size_t first)
 {
     int r = 0;
-    for (size_t i = first; r == 0 && i < count; i++)
-        r = bucket_retire(n->mongo, n->region, list[i], n->op, n->f);
-    for (size_t i = count; r == 0 && i-- > first;) {
-        CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(list[i], "_id");
+    for (size_t i = first; r == 0 && i < of->n; i++)
+        r = bucket_retire(n->mongo, n->region, of->list[i], n->op, n->f);
+    for (size_t i = of->n; r == 0 && i-- > first;) {
+        CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(of->list[i], "_id");
         r = bucket_delete(n->mongo, n->region, "files", filter, NULL, n->op, n->f);
         if (r == 0)
-            media_index_removed(n->index, list[i]);
+            media_index_removed(n->index, of->list[i]);
     }
     return r;
 }
@@ -269,20 +262,18 @@ int media_remove_file(struct media *media, const struct media_place *place, cons
 {
     struct names n;
     struct media_info info = {0};
-    struct media_revision **list = NULL;
-    size_t count = 0;
+    CLEANUP(media_revisions_clear) struct media_revisions all = {0};
     int r = names_begin(&n, media, place->region, op, f);
     r = r < 0 ? r : media_index_lookup(n.index, place->folder, place->name, op, &info, f);
     if (r == 0 && info.folder)
         r = -EISDIR;
     if (r == 0)
-        r = media_index_revisions(n.index, info.node, &list, &count);
+        r = media_index_revisions(n.index, info.node, &all);
     media_info_clear(&info);
     r = r < 0 ? r : names_keep_folder(&n, place->folder);
-    r = r < 0 ? r : remove_revisions(&n, list, count, 0);
+    r = r < 0 ? r : remove_revisions(&n, &all, 0);
     if (r == 0)
         media_index_touched(n.index, place->folder);
-    free_list(list, count);
     return r;
 }
 
@@ -340,27 +331,24 @@ static int read_again(struct names *n, const struct media_revision *revision, st
 static int rename_file(struct names *n, const struct media_place *from, const struct media_place *to,
                        const struct media_info *source, const struct media_info *target)
 {
-    struct media_revision **old = NULL, **replaced = NULL;
+    CLEANUP(media_revisions_clear) struct media_revisions old = {0}, replaced = {0};
     struct media_revision *renamed CLEANUP(media_revision_unrefp) = NULL;
-    size_t nold = 0, nreplaced = 0;
     char path[MEDIA_FILENAME_MAX + 1];
     int r = names_path(n, to, path);
-    r = r < 0 ? r : media_index_revisions(n->index, source->node, &old, &nold);
+    r = r < 0 ? r : media_index_revisions(n->index, source->node, &old);
     if (r == 0 && target)
-        r = media_index_revisions(n->index, target->node, &replaced, &nreplaced);
+        r = media_index_revisions(n->index, target->node, &replaced);
     if (r == 0 && from->folder != to->folder)
         r = names_keep_folder(n, from->folder);
-    r = r < 0 ? r : remove_revisions(n, old, nold, 1);
-    for (size_t i = 0; r == 0 && i < nreplaced; i++)
-        r = bucket_retire(n->mongo, n->region, replaced[i], n->op, n->f);
+    r = r < 0 ? r : remove_revisions(n, &old, 1);
+    for (size_t i = 0; r == 0 && i < replaced.n; i++)
+        r = bucket_retire(n->mongo, n->region, replaced.list[i], n->op, n->f);
     r = r < 0 ? r : set_filename(n, source->revision, path, target ? target->revision : NULL);
     r = r < 0 ? r : read_again(n, source->revision, &renamed);
     if (r == 0) {
         media_index_put(n->index, renamed);
-        r = remove_revisions(n, replaced, nreplaced, 0);
+        r = remove_revisions(n, &replaced, 0);
     }
-    free_list(old, nold);
-    free_list(replaced, nreplaced);
     return r;
 }
 

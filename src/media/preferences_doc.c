@@ -6,11 +6,11 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/json.h"
 #include "base/map.h"
 #include "base/sql.h"
+#include "base/utc.h"
 #include "media/json_schema.h"
 
 enum {
@@ -63,55 +63,6 @@ int preferences_doc_prepare(struct fail *f)
     if (model.result < 0 && f && f->err == 0)
         *f = model.fail;
     return model.result;
-}
-
-/* Times */
-
-static int time_text(int64_t us, char out[40])
-{
-    int64_t fraction = us % 1000000;
-    time_t seconds = (time_t)(us / 1000000);
-    struct tm tm;
-    if (fraction < 0) {
-        fraction += 1000000;
-        seconds--;
-    }
-    if (!gmtime_r(&seconds, &tm) || tm.tm_year + 1900 < 1 || tm.tm_year + 1900 > 9999)
-        return -ERANGE;
-    snprintf(out, 40, "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-             tm.tm_hour, tm.tm_min, tm.tm_sec, (int)fraction);
-    return 0;
-}
-
-/* "2026-11-22T15:48:30.123456Z", also with a blank for the T, fewer digits, and +01:00 for the Z. */
-static int time_parse(const char *text, int64_t *us)
-{
-    struct tm tm = {0};
-    int n = 0, hours, minutes;
-    char sign[2];
-    if (sscanf(text, "%4d-%2d-%2d%*1[T ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
-               &tm.tm_min, &tm.tm_sec, &n) != 6 ||
-        n != 19)
-        return -EINVAL;
-    int64_t fraction = 0, scale = 1000000;
-    const char *rest = text + n;
-    if (*rest == '.')
-        for (rest++; *rest >= '0' && *rest <= '9' && scale > 1; rest++)
-            fraction += (*rest - '0') * (scale /= 10);
-    int64_t offset = 0;
-    if (sscanf(rest, "%1[+-]%2d:%2d%n", sign, &hours, &minutes, &n) == 3 && rest[n] == '\0')
-        offset = (*sign == '-' ? -60 : 60) * (hours * 60 + minutes);
-    else if (strcmp(rest, "Z") != 0)
-        return -EINVAL;
-    struct tm given = tm;
-    tm.tm_year -= 1900;
-    tm.tm_mon -= 1;
-    int64_t seconds = timegm(&tm);
-    if (given.tm_year < 1 || tm.tm_mon + 1 != given.tm_mon || tm.tm_mday != given.tm_mday ||
-        tm.tm_hour != given.tm_hour || tm.tm_min != given.tm_min || tm.tm_sec != given.tm_sec)
-        return -EINVAL; /* the 30th of February */
-    *us = (seconds - offset) * 1000000 + fraction;
-    return 0;
 }
 
 /* BSON as JSON text */
@@ -264,13 +215,13 @@ static int add_object(struct buf *out, const struct json_schema *schema, const b
 /* {user_id, the fields, updated_at}; without the time and with plain numbers to be compared. */
 static int render(const bson_t *document, int64_t user_id, int64_t updated_us, bool plain, struct buf *out)
 {
-    char when[40];
+    char when[UTC_TEXT];
     bool first = false;
     int r = buf_printf(out, "{\"user_id\":%lld", (long long)user_id);
     if (r == 0)
         r = add_object(out, model.schema, document, model.defaults, plain, &first);
     if (r == 0 && !plain)
-        r = time_text(updated_us, when) == 0 ? buf_printf(out, ",\"updated_at\":\"%s\"", when) : -EIO;
+        r = utc_text(updated_us, when) == 0 ? buf_printf(out, ",\"updated_at\":\"%s\"", when) : -EIO;
     return r < 0 ? r : buf_add_char(out, '}');
 }
 
@@ -437,7 +388,7 @@ static int take_user_id(const json_t *value, int64_t user_id, struct fail *f)
 static int take_updated_at(const json_t *value, int64_t *us, struct fail *f)
 {
     *us = PREFERENCES_TIME_NONE;
-    if (!value || (json_is_string(value) && time_parse(json_string_value(value), us) == 0))
+    if (!value || (json_is_string(value) && utc_parse(json_string_value(value), us) == 0))
         return 0;
     if (f && f->err == 0)
         snprintf(f->column, sizeof f->column, "updated_at");

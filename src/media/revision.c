@@ -10,6 +10,8 @@
 #include "media/document.h"
 #include "media/mongo_client.h"
 
+#define NUMBER_MAX (INT64_C(1) << 40) /* of a revision: others count on from it */
+
 bool media_number(const bson_iter_t *at, int64_t *out)
 {
     double value;
@@ -123,6 +125,9 @@ static void parse_metadata(struct media_revision *r, const bson_t *metadata)
     }
     if (media_field(metadata, "mode", &at) && media_number(&at, &number) && number >= 0)
         r->mode = (int32_t)(number & 07777);
+    if (media_field(metadata, "revision", &at) && media_number(&at, &number) && number > 0 &&
+        number <= NUMBER_MAX)
+        r->number = number;
     if (media_field(metadata, "owner", &at))
         parse_owner(r, &at);
     if (media_field(metadata, "sha256", &at))
@@ -271,6 +276,28 @@ size_t media_revision_chunk_len(const struct media_revision *r, int64_t n)
 {
     int64_t left = r->length - n * r->chunk_size;
     return (size_t)(left < r->chunk_size ? left : r->chunk_size);
+}
+
+int media_revisions_make(struct media_revision **list, size_t n, struct media_revisions *out)
+{
+    *out = (struct media_revisions){list, malloc(n * sizeof(*out->numbers) + 1), n};
+    if (!out->numbers) {
+        media_revisions_clear(out);
+        return -ENOMEM;
+    }
+    int64_t last = 0;
+    for (size_t i = n; i-- > 0;)
+        out->numbers[i] = last = list[i]->number > last ? list[i]->number : last + 1;
+    return 0;
+}
+
+void media_revisions_clear(struct media_revisions *revisions)
+{
+    for (size_t i = 0; i < revisions->n; i++)
+        media_revision_unref(revisions->list[i]);
+    free(revisions->list);
+    free(revisions->numbers);
+    *revisions = (struct media_revisions){0};
 }
 
 /* ---- details ---- */

@@ -7,8 +7,9 @@
  * metadata may be absent or anything. A document that contradicts itself is no error of parsing: the revision
  * says in `broken` what is wrong with it, is shown with what size it has, and cannot be opened.
  *
- * Ours, in `metadata`: schema, courseId, title, contentType, durationMs, language, mtime (ns since the epoch,
- * int64; a BSON date is understood, too), mode, owner {uid, gid}, sha256 (of the content, 64 hex digits).
+ * Ours, in `metadata`: schema, courseId, title, contentType, durationMs, language, revision, mtime (ns since
+ * the epoch, int64; a BSON date is understood, too), mode, owner {uid, gid}, sha256 (of the content, 64 hex
+ * digits).
  *
  * References are counted atomically; all else is constant after parsing, so any thread may read it.
  */
@@ -42,6 +43,7 @@ struct media_revision {
     int64_t mtime_ns;      /* since the epoch: the metadata's, else the upload's */
     int32_t mode;          /* permission bits, -1 = none given */
     int64_t uid, gid;      /* of the owner, -1 = none given */
+    int64_t number;        /* that people know it by among the revisions of its file; 0 = none given */
     bool has_sha256;
     uint8_t sha256[32];
     const char *broken; /* static words; NULL for a file that can be read */
@@ -63,6 +65,20 @@ void media_revision_id_text(const struct media_revision *revision, char *out, si
 /* The number of chunks, and the bytes that chunk n has. */
 int64_t media_revision_chunks(const struct media_revision *revision);
 size_t media_revision_chunk_len(const struct media_revision *revision, int64_t n);
+
+/*
+ * All revisions of a file, the newest first. The number that people know one by is the one kept with it,
+ * where that is larger than the number of the one before; else it is the next: so numbers stay when older
+ * revisions go. Zero-initialised is empty.
+ */
+struct media_revisions {
+    struct media_revision **list; /* owned, each a reference */
+    int64_t *numbers;             /* owned */
+    size_t n;
+};
+/* Takes over a list with its references; -ENOMEM, and it is freed. */
+int media_revisions_make(struct media_revision **list, size_t n, struct media_revisions *out);
+void media_revisions_clear(struct media_revisions *revisions);
 
 /* What else our metadata may say of a file. Zero-initialised is empty; cleared by media_details_clear(). */
 struct media_details {

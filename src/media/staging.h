@@ -72,13 +72,14 @@ int staged_sync(struct staged *staged, const struct op *op, struct fail *f);
 struct staged_meta {
     const char *filename; /* may differ from the one it began with */
     int64_t course_id;
-    const char *content_type; /* NULL = none */
+    int64_t number; /* that people know the revision by (media_revisions) */
     int64_t mtime_ns;
     mode_t mode;
     uid_t uid;
     gid_t gid;
     /* The revision that this one replaces, which need not be the base; NULL = none. Its metadata are kept, but
-     * for what follows from the content; it is retired. */
+     * for what follows from the content; it is retired. The content type follows from the first bytes, unless
+     * somebody chose one (contentTypeGiven). */
     const struct media_revision *previous;
 };
 /*

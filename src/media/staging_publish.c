@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "media/chunks.h"
+#include "media/content_type.h"
 #include "media/document.h"
 #include "media/staging_private.h"
 
@@ -21,6 +22,8 @@ struct publication {
     int64_t chunks;
     size_t tail; /* bytes of the last chunk, 0 = it is whole */
     char sha256[65];
+    bson_t
+        *inherited; /* owned: the metadata of the revision that is replaced, as they were read; NULL = none */
 };
 
 static struct op step_of(const struct publication *p)
@@ -170,46 +173,94 @@ static int verify(struct publication *p, const bson_t *id)
 
 /* ---- the files document ---- */
 
+/* The first bytes of the new revision: how many of CONTENT_TYPE_BYTES; 0 where they cannot be had. */
+static size_t read_head(struct publication *p, uint8_t *out)
+{
+    struct staged *s = p->s;
+    size_t len = staged_chunk_len(s, 0);
+    struct op step = step_of(p);
+    len = len < CONTENT_TYPE_BYTES ? len : CONTENT_TYPE_BYTES;
+    pthread_mutex_lock(&s->lock);
+    struct buffer *buffer = staged_slot(s, 0);
+    if (buffer)
+        memcpy(out, buffer_data(buffer), len);
+    pthread_mutex_unlock(&s->lock);
+    return buffer || staged_load(s, 0, out, len, &step, NULL) == 0 ? len : 0;
+}
+
+/* A type that cannot be found out fails no upload. */
+static void append_content_type(struct publication *p, bson_t *metadata)
+{
+    char type[CONTENT_TYPE_MAX + 1];
+    uint8_t *head = malloc(CONTENT_TYPE_BYTES);
+    if (head && content_type_of(head, read_head(p, head), type))
+        BSON_APPEND_UTF8(metadata, "contentType", type);
+    free(head);
+}
+
 /* Fields of the metadata that follow from the content or are given anew. */
 static bool is_given_anew(const char *key)
 {
-    static const char *const keys[] = {"schema", "courseId", "contentType", "durationMs",
-                                       "mtime",  "mode",     "owner",       "sha256"};
+    static const char *const keys[] = {"schema", "courseId", "durationMs", "mtime",
+                                       "mode",   "owner",    "sha256",     "revision"};
     for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
         if (strcmp(key, keys[i]) == 0)
             return true;
     return false;
 }
 
-/* The rest of the metadata of the revision that is replaced: title, language, what other programs put there.
- */
-static int inherit(struct publication *p, bson_t *metadata)
+/* Whether somebody chose the content type, whatever the bytes are. */
+static bool has_given_type(const bson_t *metadata)
+{
+    bson_iter_t at;
+    return media_field(metadata, "contentTypeGiven", &at) && BSON_ITER_HOLDS_BOOL(&at) &&
+           bson_iter_bool(&at) && media_field(metadata, "contentType", &at) && BSON_ITER_HOLDS_UTF8(&at);
+}
+
+/* The metadata of the revision that is replaced, as the database has them now; NULL for none. */
+static int read_previous(struct publication *p, bson_t **out)
 {
     CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(p->meta->previous, "_id");
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     struct op step = step_of(p);
-    bson_iter_t at, inner;
+    bson_iter_t at;
+    const uint8_t *data;
+    uint32_t len;
+    *out = NULL;
     int r =
         bucket_find_one(p->s->staging->mongo, p->s->region, "files", filter, NULL, &document, &step, p->f);
-    if (r == 0 && media_field(document, "metadata", &at) && BSON_ITER_HOLDS_DOCUMENT(&at) &&
-        bson_iter_recurse(&at, &inner))
-        while (bson_iter_next(&inner))
-            if (!is_given_anew(bson_iter_key(&inner)))
-                bson_append_iter(metadata, NULL, -1, &inner);
+    if (r == 0 && media_field(document, "metadata", &at) && BSON_ITER_HOLDS_DOCUMENT(&at)) {
+        bson_iter_document(&at, &len, &data);
+        *out = bson_new_from_data(data, len);
+    }
     return r;
 }
 
-static int make_metadata(struct publication *p, bson_t *metadata)
+/* Title, language, what other programs put there. */
+static void inherit(const bson_t *previous, bool given_type, bson_t *metadata)
+{
+    bson_iter_t at;
+    if (!previous || !bson_iter_init(&at, previous))
+        return;
+    while (bson_iter_next(&at)) {
+        const char *key = bson_iter_key(&at);
+        bool type = strcmp(key, "contentType") == 0 || strcmp(key, "contentTypeGiven") == 0;
+        if (!is_given_anew(key) && (given_type || !type))
+            bson_append_iter(metadata, NULL, -1, &at);
+    }
+}
+
+static void make_metadata(struct publication *p, bson_t *metadata)
 {
     const struct staged_meta *meta = p->meta;
+    bool given_type = p->inherited && has_given_type(p->inherited);
     bson_t owner;
-    int r = meta->previous ? inherit(p, metadata) : 0;
-    if (r < 0)
-        return r;
+    inherit(p->inherited, given_type, metadata);
     BSON_APPEND_INT32(metadata, "schema", GRIDFS_SCHEMA);
     BSON_APPEND_INT64(metadata, "courseId", meta->course_id);
-    if (meta->content_type)
-        BSON_APPEND_UTF8(metadata, "contentType", meta->content_type);
+    if (!given_type)
+        append_content_type(p, metadata);
+    BSON_APPEND_INT64(metadata, "revision", meta->number);
     BSON_APPEND_INT64(metadata, "mtime", meta->mtime_ns);
     BSON_APPEND_INT32(metadata, "mode", (int32_t)(meta->mode & 07777));
     BSON_APPEND_DOCUMENT_BEGIN(metadata, "owner", &owner);
@@ -217,7 +268,6 @@ static int make_metadata(struct publication *p, bson_t *metadata)
     BSON_APPEND_INT64(&owner, "gid", meta->gid);
     bson_append_document_end(metadata, &owner);
     BSON_APPEND_UTF8(metadata, "sha256", p->sha256);
-    return 0;
 }
 
 /* The newest of its name, whatever other clocks say. */
@@ -230,12 +280,43 @@ static int64_t upload_date(const struct staged_meta *meta)
 static int make_document(struct publication *p, bson_t **out)
 {
     CLEANUP(bson_destroyp) bson_t *metadata = bson_new();
-    int r = make_metadata(p, metadata);
-    if (r == 0)
-        *out = BCON_NEW("_id", BCON_OID(&p->s->id), "length", BCON_INT64(p->s->length), "chunkSize",
-                        BCON_INT32(GRIDFS_CHUNK), "uploadDate", BCON_DATE_TIME(upload_date(p->meta)),
-                        "filename", BCON_UTF8(p->meta->filename), "metadata", BCON_DOCUMENT(metadata));
-    return r;
+    int r = p->meta->previous ? read_previous(p, &p->inherited) : 0;
+    if (r < 0)
+        return r;
+    make_metadata(p, metadata);
+    *out = BCON_NEW("_id", BCON_OID(&p->s->id), "length", BCON_INT64(p->s->length), "chunkSize",
+                    BCON_INT32(GRIDFS_CHUNK), "uploadDate", BCON_DATE_TIME(upload_date(p->meta)), "filename",
+                    BCON_UTF8(p->meta->filename), "metadata", BCON_DOCUMENT(metadata));
+    return 0;
+}
+
+/*
+ * What was saved of the former revision (media/meta.h) between being read and the switch is the new one's,
+ * too, unless something has been saved of that already. Who saves looks for a new revision afterwards: so one
+ * of the two sees the other. The file is published, whatever becomes of this.
+ */
+static void catch_up(struct publication *p, const bson_t *id)
+{
+    CLEANUP(bson_destroyp) bson_t *now = NULL;
+    bson_iter_t was_at, at;
+    bool had = media_field(p->inherited, "updatedAt", &was_at);
+    if (read_previous(p, &now) < 0 || !media_field(now, "updatedAt", &at) ||
+        (had && bson_iter_type(&was_at) == bson_iter_type(&at) &&
+         bson_iter_date_time(&was_at) == bson_iter_date_time(&at)))
+        return;
+    CLEANUP(bson_destroyp) bson_t *filter = bson_copy(id);
+    CLEANUP(bson_destroyp) bson_t *metadata = bson_new();
+    if (had)
+        media_where(filter, "metadata.updatedAt", &was_at);
+    else
+        BCON_APPEND(filter, "metadata.updatedAt", "{", "$exists", BCON_BOOL(false), "}");
+    bson_t *before = p->inherited;
+    p->inherited = now;
+    make_metadata(p, metadata);
+    p->inherited = before;
+    CLEANUP(bson_destroyp) bson_t *update = BCON_NEW("$set", "{", "metadata", BCON_DOCUMENT(metadata), "}");
+    struct op step = step_of(p);
+    bucket_update(p->s->staging->mongo, p->s->region, "files", filter, update, false, NULL, "", &step, NULL);
 }
 
 /* ---- all of it ---- */
@@ -278,6 +359,10 @@ static int switch_over(struct publication *p, struct media_revision **published)
                           &step, p->f);
     if (r < 0)
         return r;
+    if (p->meta->previous) {
+        CLEANUP(bson_destroyp) bson_t *id = staged_id(s);
+        catch_up(p, id);
+    }
     if (s->journalled) { /* an entry that stays is dropped by the sweep, which finds the files document */
         CLEANUP(bson_destroyp) bson_t *id = staged_id(s);
         bucket_forget(mongo, s->region, id, &step, NULL);
@@ -321,6 +406,7 @@ int staged_publish(struct staged *s, const struct staged_meta *meta, const struc
                             .chunks = (s->length + GRIDFS_CHUNK - 1) / GRIDFS_CHUNK,
                             .tail = (size_t)(s->length % GRIDFS_CHUNK)};
     r = publish(&p, published);
+    bson_destroy(p.inherited);
     staged_leave(s);
     return r;
 }

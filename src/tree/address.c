@@ -2,7 +2,12 @@
 
 enum { COLLECTION_SHIFT = 60, REGION_SHIFT = 54, ID_SHIFT = 16 };
 enum { DELETED = 0x8000, DELETED_SHIFT = 11, DELETED_MARKS = 1 << DELETED_SHIFT }; /* in the lowest bits */
-enum { MEDIA_FILES = 14, MEDIA = 15 }; /* in the place of a collection */
+enum {
+    META_REVISIONS = 12,
+    META = 13,
+    MEDIA_FILES = 14,
+    MEDIA = COLLECTION_MEDIA
+}; /* in the place of a collection */
 #define ID_MASK ((UINT64_C(1) << 38) - 1)
 #define MEDIA_MASK ((UINT64_C(1) << REGION_SHIFT) - 1)
 
@@ -17,8 +22,16 @@ uint64_t address_revision(const struct row_key *key, uint64_t mark)
     return pack(key->collection, key->region, (uint64_t)key->id, (unsigned)(mark & 0xffff));
 }
 
+static uint64_t pack_media(unsigned kind, unsigned region, uint64_t number)
+{
+    return (uint64_t)kind << COLLECTION_SHIFT | (uint64_t)(region & 0x3f) << REGION_SHIFT |
+           (number & MEDIA_MASK);
+}
+
 uint64_t address_row(const struct row_key *key)
 {
+    if (key->collection == COLLECTION_MEDIA)
+        return address_meta(key->region, (uint64_t)key->id);
     return address_revision(key, 0);
 }
 
@@ -38,12 +51,6 @@ uint64_t address_node(uint64_t number)
     return pack(0, 0, number, PLACE_NODE);
 }
 
-static uint64_t pack_media(unsigned kind, unsigned region, uint64_t number)
-{
-    return (uint64_t)kind << COLLECTION_SHIFT | (uint64_t)(region & 0x3f) << REGION_SHIFT |
-           (number & MEDIA_MASK);
-}
-
 uint64_t address_media(unsigned region, uint64_t ino)
 {
     return pack_media(MEDIA, region, ino);
@@ -59,13 +66,25 @@ bool address_is_revision(const struct place *place, uint64_t mark)
     return (mark & 0xffff) == place->mark;
 }
 
+uint64_t address_meta(unsigned region, uint64_t ino)
+{
+    return pack_media(META, region, ino);
+}
+
+uint64_t address_meta_revisions(unsigned region, uint64_t ino)
+{
+    return pack_media(META_REVISIONS, region, ino);
+}
+
 bool address_parse(uint64_t nodeid, struct place *place)
 {
     unsigned collection = (unsigned)(nodeid >> COLLECTION_SHIFT), low = (unsigned)(nodeid & 0xffff);
     uint64_t id = nodeid >> ID_SHIFT & ID_MASK;
     *place = (struct place){.key.region = (uint8_t)(nodeid >> REGION_SHIFT & 0x3f)};
-    if (collection == MEDIA || collection == MEDIA_FILES) {
-        place->kind = collection == MEDIA ? PLACE_MEDIA_FOLDER : PLACE_MEDIA_FILE;
+    if (collection >= META_REVISIONS) {
+        static const enum place_kind kinds[] = {PLACE_META_REVISIONS, PLACE_META, PLACE_MEDIA_FILE,
+                                                PLACE_MEDIA_FOLDER};
+        place->kind = kinds[collection - META_REVISIONS];
         place->number = nodeid & MEDIA_MASK;
         return true;
     }

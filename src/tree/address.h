@@ -7,7 +7,9 @@
  *
  * Collections 14 and 15 are media (media/index.h), with a region and 54 bits: 15 and an `ino` is the nodeid
  * and st_ino of a folder, and the st_ino of a file; 14 and a `node` is the nodeid of one revision of one
- * file.
+ * file. 13 is what is known of a file beside its bytes (tree/tree_meta.h): with a folder's ino the nodeid and
+ * st_ino of its .meta, with a file's the st_ino of its document there; 12 with a file's ino is the folder of
+ * its older revisions.
  */
 #pragma once
 
@@ -20,19 +22,21 @@ enum place_kind {
     PLACE_ROOT = 1, /* FUSE_ROOT_ID */
     PLACE_README,
     PLACE_REGIONS,
-    PLACE_REGION,       /* region */
-    PLACE_COLLECTION,   /* collection, region (0 for a global one) */
-    PLACE_CONTROL,      /* .campusfs */
-    PLACE_REFUSED,      /* collection, region: its .refused */
-    PLACE_NEXT_ID,      /* collection, region: its .next-id */
-    PLACE_DELETED,      /* collection, region: its .deleted */
-    PLACE_MEDIA,        /* region: its media */
-    PLACE_REPORTS,      /* .campusfs/reports */
-    PLACE_NODE,         /* a node, by number */
-    PLACE_ROW,          /* a revision of a row */
-    PLACE_DELETED_ROW,  /* a row in .deleted */
-    PLACE_MEDIA_FOLDER, /* a folder of media, by ino; region */
-    PLACE_MEDIA_FILE,   /* a revision of a file of media, by node; region */
+    PLACE_REGION,         /* region */
+    PLACE_COLLECTION,     /* collection, region (0 for a global one) */
+    PLACE_CONTROL,        /* .campusfs */
+    PLACE_REFUSED,        /* collection, region: its .refused */
+    PLACE_NEXT_ID,        /* collection, region: its .next-id */
+    PLACE_DELETED,        /* collection, region: its .deleted */
+    PLACE_MEDIA,          /* region: its media */
+    PLACE_REPORTS,        /* .campusfs/reports */
+    PLACE_NODE,           /* a node, by number */
+    PLACE_ROW,            /* a revision of a row */
+    PLACE_DELETED_ROW,    /* a row in .deleted */
+    PLACE_MEDIA_FOLDER,   /* a folder of media, by ino; region */
+    PLACE_MEDIA_FILE,     /* a revision of a file of media, by node; region */
+    PLACE_META,           /* the .meta of a folder of media, by its ino; region */
+    PLACE_META_REVISIONS, /* in a .meta: the older revisions of a file, by its ino; region */
 };
 
 struct place {
@@ -42,7 +46,12 @@ struct place {
     uint64_t number;    /* of a node, and of media */
 };
 
-/* The nodeid of a revision, by its mark, and the st_ino of its row. */
+/* Beside the collections' numbers, in keys: a file of media, by its ino. What is saved under such a key is
+ * its metadata; notes have it, too. */
+enum { COLLECTION_MEDIA = 15 };
+
+/* The nodeid of a revision, by its mark, and the st_ino of its row (of a file of media: of its document in
+ * .meta). */
 uint64_t address_revision(const struct row_key *key, uint64_t mark);
 uint64_t address_row(const struct row_key *key);
 /* The nodeid of a deleted row, its st_ino with a mark of 0. They lie beside the fixed places: collection
@@ -56,6 +65,10 @@ uint64_t address_node(uint64_t number);
 /* The numbers of media: of a folder and, as st_ino, of a file; and of a revision of a file. */
 uint64_t address_media(unsigned region, uint64_t ino);
 uint64_t address_media_file(unsigned region, uint64_t node);
+
+/* Of .meta and of a document there, and of the folder of a file's older revisions: see above. */
+uint64_t address_meta(unsigned region, uint64_t ino);
+uint64_t address_meta_revisions(unsigned region, uint64_t ino);
 
 /* Whether the place is that revision of its row. */
 bool address_is_revision(const struct place *place, uint64_t mark);

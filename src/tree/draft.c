@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "tree/tree_internal.h"
+#include "tree/tree_meta.h"
 
 /* A database's clock may be ahead of ours by so much. */
 enum { CLOCKS_APART_US = 2000000 };
@@ -75,11 +75,15 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
     bool unfinished;
     char actor[64];
     *result = (struct put_result){0};
+    if (save->key.collection == COLLECTION_MEDIA && tree->config->read_only)
+        return -EROFS;
     if (save->len > tree->config->document_max)
         return fail_set(f, EFBIG, "the document is larger than %zu bytes", tree->config->document_max);
     int r = save->checked ? 0 : json_check(save->text, save->len, &unfinished, f);
     if (r < 0)
         return r;
+    if (save->key.collection == COLLECTION_MEDIA)
+        return meta_commit(tree, caller, save, result, f);
     struct process process = caller_process(caller);
     snprintf(actor, sizeof actor, "uid=%u pid=%d", (unsigned)caller->uid, (int)process.tgid);
     int64_t base = save->saved_us;
@@ -275,7 +279,7 @@ static void take_commit(struct tree *tree, struct node *node, uint64_t version,
 void save_refused(struct tree *tree, const struct caller *caller, const struct row_key *key, const char *text,
                   size_t len, const struct fail *f)
 {
-    char path[320];
+    char path[MEDIA_FILENAME_MAX + 320];
     path_of_row(tree, key, path, sizeof path);
     report_add(tree->report, path, f);
     if (len > 0)

@@ -487,6 +487,15 @@ static void commit_prepare(struct commit *commit, struct node *node)
                                                    .gid = node->gid};
 }
 
+/* The number of the revision behind all that the file has. */
+static int64_t next_number(struct media_index *index, const struct media_info *info)
+{
+    CLEANUP(media_revisions_clear) struct media_revisions revisions = {0};
+    if (info->revision && media_index_revisions(index, info->node, &revisions) == 0 && revisions.n)
+        return revisions.numbers[0] + 1;
+    return info->revision ? info->revision->number + 1 : 1;
+}
+
 static int publish(struct commit *commit)
 {
     struct media_index *index = media_index(commit->tree->media, commit->draft->region);
@@ -509,6 +518,7 @@ static int publish(struct commit *commit)
     *commit->f = (struct fail){0};
     commit->meta.filename = commit->path;
     commit->meta.previous = info.revision;
+    commit->meta.number = next_number(index, &info);
     if (commit->content) {
         r = staged_publish(commit->draft->staged, &commit->meta, op, &commit->published, commit->f);
     } else if (commit->draft->base) {

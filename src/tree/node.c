@@ -30,6 +30,7 @@ static void destroy(struct node *node)
     buf_clear(&node->content);
     free(node->draft.why);
     media_draft_free(node->media);
+    media_revision_unref(node->older);
     free(node);
 }
 

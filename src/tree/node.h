@@ -72,6 +72,8 @@ struct node {
     uint64_t created;   /* in the order of saves */
     struct process maker;
     struct draft draft;
+    struct media_revision *older; /* constant, a reference: an older revision of the file of media that
+                                     draft.key names, to be read; NULL but for those (tree_meta.h) */
     struct media_draft
         *media; /* constant, owned: what it is written to; NULL but for media (media_draft.h) */
 };

@@ -7,9 +7,9 @@
 
 #include "base/log.h"
 #include "base/scrub.h"
-#include "tree/tree_internal.h"
+#include "tree/tree_meta.h"
 
-enum { NUMBERED_MAX = 99, NAME_TEXT = 64 };
+enum { NUMBERED_MAX = 99, NAME_TEXT = 240 };
 
 struct refusal {
     struct refusal *next;
@@ -77,12 +77,17 @@ static struct refusal **find(struct refused *refused, uint64_t folder, const cha
     return NULL;
 }
 
-static void name_of(const struct row_key *key, char out[NAME_TEXT])
+/* Where a text of that key lies; false where there is no such place any more. */
+static bool place_of(struct tree *tree, const struct row_key *key, uint64_t *folder, char out[NAME_TEXT])
 {
+    if (key->collection == COLLECTION_MEDIA)
+        return meta_refused_at(tree, key, folder, out, NAME_TEXT);
+    *folder = address_place(PLACE_REFUSED, key->collection, key->region);
     if (key->id)
         snprintf(out, NAME_TEXT, "%lld.json", (long long)key->id);
     else
         snprintf(out, NAME_TEXT, "new.json");
+    return true;
 }
 
 /* Under the lock: another writer's text gets a number behind its name. */
@@ -91,7 +96,7 @@ static void step_aside(struct tree *tree, struct refused *refused, struct refusa
     struct refusal *r = *place;
     char name[NAME_TEXT], error[NAME_TEXT + 8], new_error[NAME_TEXT + 8];
     for (unsigned i = 1; i <= NUMBERED_MAX; i++) {
-        snprintf(name, sizeof name, "%.40s.%u", r->name, i);
+        snprintf(name, sizeof name, "%.235s.%u", r->name, i);
         if (find(refused, r->folder, name))
             continue;
         if (scratch_rename(tree->scratch, r->folder, r->name, r->folder, name) < 0)
@@ -131,7 +136,7 @@ static void add_error_file(struct tree *tree, const struct caller *caller, const
                            uint64_t folder, const char *name, const struct fail *f)
 {
     struct buf words CLEANUP(buf_clear) = {0};
-    char path[320], error[NAME_TEXT + 8];
+    char path[MEDIA_FILENAME_MAX + 320], error[NAME_TEXT + 8];
     path_of_row(tree, key, path, sizeof path);
     if (!f || report_words(path, f, &words) < 0)
         return;
@@ -158,7 +163,7 @@ static int add_name(struct tree *tree, struct refusal *r)
     char name[NAME_TEXT];
     int taken = scratch_add(tree->scratch, r->folder, r->name, r->node);
     for (unsigned i = 1; taken == -EEXIST && i <= NUMBERED_MAX; i++) {
-        snprintf(name, sizeof name, "%.40s.%u", r->name, i);
+        snprintf(name, sizeof name, "%.235s.%u", r->name, i);
         taken = scratch_add(tree->scratch, r->folder, name, r->node);
         if (taken == 0)
             memcpy(r->name, name, sizeof r->name);
@@ -170,7 +175,10 @@ void refused_keep(struct tree *tree, const struct caller *caller, const struct r
                   size_t len, const struct fail *f)
 {
     struct refused *refused = tree->refused;
-    uint64_t folder = address_place(PLACE_REFUSED, key->collection, key->region);
+    uint64_t folder;
+    char name[NAME_TEXT];
+    if (!place_of(tree, key, &folder, name))
+        return;
     if (len > tree->config->refused_size) {
         log_warning(".refused: a text of %zu bytes is larger than refused_size and is not kept", len);
         return;
@@ -183,7 +191,7 @@ void refused_keep(struct tree *tree, const struct caller *caller, const struct r
         return;
     }
     *r = (struct refusal){.folder = folder, .node = node, .bytes = len};
-    name_of(key, r->name);
+    memcpy(r->name, name, sizeof r->name);
     pthread_mutex_lock(&refused->lock);
     make_room(tree, refused, len);
     struct refusal **former = find(refused, folder, r->name);
@@ -207,7 +215,7 @@ void refused_keep(struct tree *tree, const struct caller *caller, const struct r
 void refused_again(struct tree *tree, const struct caller *caller, const struct row_key *key, uint64_t folder,
                    const char *name, const struct fail *f)
 {
-    char path[320];
+    char path[MEDIA_FILENAME_MAX + 320];
     path_of_row(tree, key, path, sizeof path);
     report_add(tree->report, path, f);
     pthread_mutex_lock(&tree->refused->lock);
@@ -218,13 +226,22 @@ void refused_again(struct tree *tree, const struct caller *caller, const struct 
 void refused_forget(struct tree *tree, const struct row_key *key, struct process process)
 {
     char name[NAME_TEXT];
-    name_of(key, name);
+    uint64_t folder;
+    if (!place_of(tree, key, &folder, name))
+        return;
     pthread_mutex_lock(&tree->refused->lock);
-    struct refusal **place =
-        find(tree->refused, address_place(PLACE_REFUSED, key->collection, key->region), name);
+    struct refusal **place = find(tree->refused, folder, name);
     if (place && process_is_same((*place)->node->maker, process))
         drop(tree, tree->refused, place);
     pthread_mutex_unlock(&tree->refused->lock);
+}
+
+bool refused_is(struct tree *tree, uint64_t folder, const char *name)
+{
+    pthread_mutex_lock(&tree->refused->lock);
+    bool is = find(tree->refused, folder, name) != NULL;
+    pthread_mutex_unlock(&tree->refused->lock);
+    return is;
 }
 
 void refused_left(struct tree *tree, uint64_t folder, const char *name)

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "tree/media_draft.h"
+#include "tree/tree_meta.h"
 
 enum {
     CHANGED_WAIT_MS = 500, /* a folder's time is not worth more: the last known one is shown then */
@@ -235,6 +236,7 @@ void attr_node(struct node *node, struct stat *attr)
                           .st_gid = node->gid};
     attr_size(attr, node->kind == NODE_FOLDER ? ENTRY_BYTES
                     : node->media             ? (size_t)media_draft_size(node)
+                    : node->older             ? (size_t)node->older->length
                                               : node->content.len);
     attr_time(attr, node->mtime);
     attr->st_ctim = node->ctime;
@@ -372,6 +374,10 @@ void path_of_name(const struct tree *tree, const struct row_key *folder, const c
 void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size)
 {
     char name[32] = "new.json";
+    if (key->collection == COLLECTION_MEDIA) {
+        path_of_meta(tree, key, out, size);
+        return;
+    }
     if (key->id)
         snprintf(name, sizeof name, "%lld.json", (long long)key->id);
     path_of_name(tree, key, name, out, size);
@@ -463,7 +469,7 @@ static int lookup_report(struct tree *tree, const struct caller *caller, const c
     return 0;
 }
 
-static int lookup_scratch(struct tree *tree, uint64_t folder, const char *name, struct entry *entry)
+int scratch_entry(struct tree *tree, uint64_t folder, const char *name, struct entry *entry)
 {
     struct node *node = scratch_find(tree->scratch, folder, name);
     if (!node)
@@ -584,7 +590,7 @@ static int lookup_collection(struct tree *tree, const struct caller *caller, uin
         entry_place(tree, caller, PLACE_DELETED, key.collection, key.region, entry);
         return 0;
     case NAME_SCRATCH:
-        return lookup_scratch(tree, parent, name, entry);
+        return scratch_entry(tree, parent, name, entry);
     default:
         return -ENOENT;
     }
@@ -623,6 +629,9 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
     case PLACE_MEDIA:
     case PLACE_MEDIA_FOLDER:
         return tree->media ? media_lookup(tree, caller, &place, name, entry) : -ENOENT;
+    case PLACE_META:
+    case PLACE_META_REVISIONS:
+        return tree->media ? meta_lookup(tree, caller, &place, name, entry) : -ENOENT;
     case PLACE_CONTROL:
         return lookup_control(tree, caller, name, entry);
     case PLACE_REPORTS:
@@ -631,7 +640,7 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
         return deleted_lookup(tree, caller, &place.key, name, entry);
     case PLACE_REFUSED:
     case PLACE_NODE:
-        return lookup_scratch(tree, parent, name, entry);
+        return scratch_entry(tree, parent, name, entry);
     default:
         return -ENOTDIR;
     }
@@ -651,7 +660,7 @@ bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place)
     if (!address_parse(nodeid, place))
         return false;
     if (place->kind != PLACE_NODE)
-        return place->kind == PLACE_COLLECTION || place->kind == PLACE_REFUSED;
+        return place->kind == PLACE_COLLECTION || place->kind == PLACE_REFUSED || place->kind == PLACE_META;
     struct node *node = node_get(tree->nodes, nodeid);
     bool folder = node && node->kind == NODE_FOLDER;
     node_unref(tree->nodes, node);

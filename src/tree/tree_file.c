@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "tree/media_draft.h"
+#include "tree/tree_meta.h"
 
 struct handle {
     struct document *document;  /* a reference: a revision that is read; NULL for all else */
@@ -229,6 +230,7 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
                      struct handle **handle, struct open_hints *hints)
 {
     struct node *node = node_get(tree->nodes, nodeid);
+    struct media_handle *media = NULL;
     bool writes = (flags & O_ACCMODE) != O_RDONLY;
     if (!node)
         return -ESTALE;
@@ -238,6 +240,8 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
     bool draft = node->draft.active;
     if (draft && node->draft.spent)
         r = -ESTALE;
+    if (r == 0 && draft && writes && key.collection == COLLECTION_MEDIA && tree->config->read_only)
+        r = -EROFS;
     if (r == 0 && (flags & O_TRUNC) && !node->media)
         r = truncate_node(tree, node, 0, NULL);
     pthread_mutex_unlock(&node->lock);
@@ -245,8 +249,14 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
         struct note note = notes_take(tree->notes, caller->tid, &key);
         note_clear(tree->notes, &note);
     }
+    if (r == 0 && node->older)
+        r = meta_open_older(tree, node, &media);
     if (r == 0)
         r = handle_new(tree, caller, node, flags, handle);
+    if (r < 0)
+        media_release(tree, media);
+    else
+        (*handle)->media = media;
     node_unref(tree->nodes, node);
     *hints = (struct open_hints){.no_flush = !writes};
     return r;
@@ -404,6 +414,19 @@ static int create_row(struct tree *tree, const struct caller *caller, const stru
     return 0;
 }
 
+static int create_in_meta(struct tree *tree, const struct caller *caller, uint64_t parent,
+                          const struct place *place, const char *name, mode_t mode, int flags,
+                          struct node **node)
+{
+    struct row_key key;
+    int kind = meta_name(tree, caller, place, name, &key);
+    if (kind < 0)
+        return kind;
+    return kind == NAME_ROW     ? meta_create(tree, caller, &key, flags, node)
+           : kind == NAME_SCRATCH ? open_or_create_scratch(tree, caller, parent, name, mode, flags, node)
+                                  : -EISDIR;
+}
+
 static int create_in_collection(struct tree *tree, const struct caller *caller, uint64_t parent,
                                 const struct place *place, const char *name, mode_t mode, int flags,
                                 struct node **node)
@@ -429,13 +452,16 @@ int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent,
     struct node *node = NULL;
     if (strlen(name) > NAME_MAX_BYTES)
         return -ENAMETOOLONG;
-    bool media = tree->media && address_parse(parent, &place) &&
-                 (place.kind == PLACE_MEDIA || place.kind == PLACE_MEDIA_FOLDER);
+    bool media = is_media_folder(tree, parent, &place);
+    if (place.kind == PLACE_META_REVISIONS)
+        return meta_refuse(tree, &place, name, META_REVISIONS_WORDS);
     if (!media && !is_scratch_folder(tree, parent, &place))
         return -EPERM;
     int r = media ? media_create(tree, caller, &place, name, mode, flags, &node)
             : place.kind == PLACE_COLLECTION
                 ? create_in_collection(tree, caller, parent, &place, name, mode, flags, &node)
+            : place.kind == PLACE_META
+                ? create_in_meta(tree, caller, parent, &place, name, mode, flags, &node)
                 : open_or_create_scratch(tree, caller, parent, name, mode, flags, &node);
     if (r < 0)
         return r;

@@ -3,6 +3,7 @@
  * looks the name up again, unless somebody has it open.
  */
 #include "tree/media_draft.h"
+#include "tree/tree_meta.h"
 
 /* An outdated revision is still answered while somebody has it open. */
 static bool getattr_open(struct tree *tree, const struct place *place, uint64_t nodeid, struct stat *attr)
@@ -107,6 +108,8 @@ static int getattr_place(struct tree *tree, const struct caller *caller, const s
         return getattr_row(tree, caller, place, nodeid, attr, attr_ms);
     if (tree->media && (place->kind == PLACE_MEDIA_FOLDER || place->kind == PLACE_MEDIA_FILE))
         return media_getattr(tree, caller, place, nodeid, attr, attr_ms);
+    if (tree->media && (place->kind == PLACE_META || place->kind == PLACE_META_REVISIONS))
+        return meta_getattr(tree, caller, place, attr, attr_ms);
     if (place->kind == PLACE_DELETED_ROW)
         return deleted_getattr(tree, caller, place, document, attr, attr_ms);
     if (place->kind == PLACE_NODE)
@@ -146,6 +149,8 @@ static int getattr_unnamed(struct tree *tree, const struct caller *caller, const
         return -ENOENT;
     struct note note = notes_take(tree->notes, caller->tid, &key); /* nobody comes back */
     note_clear(tree->notes, &note);
+    if (key.collection == COLLECTION_MEDIA)
+        return meta_getattr_key(tree, caller, &key, attr);
     int r = store_stat(tree->store, &key, &caller->op, &revision, &f);
     if (r == 0)
         attr_revision(tree, &key, &revision, attr);

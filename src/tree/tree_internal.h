@@ -117,6 +117,8 @@ const struct config_region *region_named(const struct tree *tree, const char *na
 const struct config_region *region_numbered(const struct tree *tree, unsigned number);
 /* Whether a nodeid is a folder in which scratch files may lie; its place in *place. */
 bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place);
+/* The entry of a scratch name; -ENOENT. */
+int scratch_entry(struct tree *tree, uint64_t folder, const char *name, struct entry *entry);
 /* revisions.c: the first under tree->lock; the second counts a handle of a revision; -ENOMEM. */
 struct open_revision *revision_find(struct tree *tree, uint64_t nodeid);
 int revision_opened(struct tree *tree, uint64_t nodeid, struct document *document);
@@ -126,7 +128,7 @@ bool revision_is_open(struct tree *tree, uint64_t nodeid);
 void revision_show_time(struct tree *tree, uint64_t nodeid, const struct stat *attr);
 struct timespec timespec_of_us(int64_t us);
 int64_t us_of_timespec(struct timespec time);
-/* "regions/europe/users/1001.json"; a row of id 0 is new.json. */
+/* "regions/europe/users/1001.json"; a row of id 0 is new.json; of a file of media its document in .meta. */
 void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size);
 
 /* What a name in a collection's folder means (tree/name.h); one of users' documents has no new.json, .next-id
@@ -207,6 +209,8 @@ void refused_again(struct tree *tree, const struct caller *caller, const struct 
                    const char *name, const struct fail *f);
 /* The draft that the process had refused was saved after all: the refused text is no longer needed. */
 void refused_forget(struct tree *tree, const struct row_key *key, struct process process);
+/* Whether such a text lies under a name. */
+bool refused_is(struct tree *tree, uint64_t folder, const char *name);
 /* A refused text was moved away or removed: so is its .error. */
 void refused_left(struct tree *tree, uint64_t folder, const char *name);
 

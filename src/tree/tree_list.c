@@ -182,6 +182,8 @@ static uint64_t parent_of(const struct listing *listing)
         return address_place(PLACE_REGION, 0, key->region);
     case PLACE_NODE:
     case PLACE_MEDIA_FOLDER:
+    case PLACE_META:
+    case PLACE_META_REVISIONS:
         return listing->nodeid;
     case PLACE_REPORTS:
         return address_place(PLACE_CONTROL, 0, 0);
@@ -433,6 +435,15 @@ int tree_listing_at(struct tree *tree, const struct caller *caller, struct listi
         return scratch_at(tree, listing, offset, listed);
     case PLACE_MEDIA:
     case PLACE_MEDIA_FOLDER:
+        return tree->media ? media_at(tree, caller, listing, offset, listed) : 0;
+    case PLACE_META:
+        if (tree->media && offset < SCRATCH_OFFSET) {
+            int r = media_at(tree, caller, listing, offset, listed);
+            if (r != 0)
+                return r;
+        }
+        return scratch_at(tree, listing, offset, listed);
+    case PLACE_META_REVISIONS:
         return tree->media ? media_at(tree, caller, listing, offset, listed) : 0;
     case PLACE_DELETED:
         return row_at(tree, caller, listing, offset - DOTS, listed);

@@ -8,6 +8,7 @@
 
 #include "media/path.h"
 #include "tree/media_draft.h"
+#include "tree/tree_meta.h"
 
 enum { COUNT_WAIT_MS = 500 }; /* media/ itself waits no longer for its number of folders */
 
@@ -32,7 +33,8 @@ uint64_t media_nodeid(const struct place *folder)
                                        : address_media(folder->key.region, folder->number);
 }
 
-void media_path(struct tree *tree, unsigned region, uint64_t folder, const char *name, char *out, size_t size)
+void media_path(const struct tree *tree, unsigned region, uint64_t folder, const char *name, char *out,
+                size_t size)
 {
     char path[MEDIA_FILENAME_MAX + 1] = "?";
     if (folder == MEDIA_ROOT)
@@ -155,6 +157,8 @@ int media_lookup(struct tree *tree, const struct caller *caller, const struct pl
     struct fail f = {0};
     if (!index)
         return -ENOENT;
+    if (folder->kind == PLACE_MEDIA_FOLDER && strcmp(name, META_FOLDER) == 0)
+        return meta_lookup_folder(tree, caller, folder, entry);
     int r = media_index_lookup(index, ino, name, &caller->op, &info, &f);
     if (r == -ENOENT && folder->kind == PLACE_MEDIA)
         r = lookup_course(tree, caller, region, name, &info, &f);
@@ -270,6 +274,8 @@ int media_list(struct tree *tree, const struct caller *caller, const struct plac
     struct fail f = {0};
     struct media_index *index = media_index(tree->media, folder->key.region);
     uint64_t ino = media_folder_ino(folder);
+    if (folder->kind == PLACE_META || folder->kind == PLACE_META_REVISIONS)
+        return meta_list(tree, caller, folder, out);
     int r = index ? media_index_list(index, ino, &caller->op, out, &f) : -ESTALE;
     return report_media(tree, folder->key.region, ino, NULL, r, &f);
 }
@@ -280,6 +286,10 @@ int media_list_at(struct tree *tree, const struct caller *caller, const struct p
     unsigned region = folder->key.region;
     *entry = (struct entry){
         .attr = {.st_ino = address_media(region, name->ino), .st_mode = name->folder ? S_IFDIR : S_IFREG}};
+    if (folder->kind == PLACE_META || folder->kind == PLACE_META_REVISIONS) {
+        entry->attr.st_ino = name->ino;
+        return 0; /* with attributes each would be a query */
+    }
     if (!plus)
         return 0;
     struct media_info info;
@@ -338,8 +348,8 @@ static void opened_drop(struct tree *tree, uint64_t nodeid)
     }
 }
 
-static int open_revision(struct tree *tree, unsigned region, uint64_t nodeid, uint64_t ino,
-                         struct media_revision *revision, struct media_handle **out, struct fail *f)
+int media_open_revision(struct tree *tree, unsigned region, uint64_t nodeid, uint64_t ino,
+                        struct media_revision *revision, struct media_handle **out, struct fail *f)
 {
     struct media_handle *handle = calloc(1, sizeof *handle);
     if (!handle)
@@ -399,7 +409,7 @@ int media_open_file(struct tree *tree, const struct caller *caller, const struct
         r = info.revision ? 0 : r;
     }
     if (r == 0)
-        r = open_revision(tree, region, nodeid, info.ino, info.revision, handle, &f);
+        r = media_open_revision(tree, region, nodeid, info.ino, info.revision, handle, &f);
     media_info_clear(&info);
     *hints = (struct open_hints){.keep_cache = true, .no_flush = true};
     return report_media(tree, region, MEDIA_ROOT, NULL, r, &f);

@@ -8,8 +8,6 @@
 #include "media/media.h"
 #include "tree/tree_internal.h"
 
-/* Beside the collections' numbers: keys of notes. */
-enum { COLLECTION_MEDIA = 15 };
 #define MEDIA_FOLDER "media" /* in each region */
 
 /* What threads come back for in a region's media. */
@@ -31,7 +29,7 @@ uint64_t media_folder_ino(const struct place *place);
 /* A folder's nodeid. */
 uint64_t media_nodeid(const struct place *folder);
 /* "regions/europe/media/5001/a.mp4", for people: a name (NULL = none) in a folder. */
-void media_path(struct tree *tree, unsigned region, uint64_t folder, const char *name, char *out,
+void media_path(const struct tree *tree, unsigned region, uint64_t folder, const char *name, char *out,
                 size_t size);
 /* Tells an error that has words; returns r. */
 int report_media(struct tree *tree, unsigned region, uint64_t folder, const char *name, int r,
@@ -82,6 +80,9 @@ int media_set_folder_attributes(struct tree *tree, const struct caller *caller, 
 struct media_handle;
 int media_open_file(struct tree *tree, const struct caller *caller, const struct place *place,
                     uint64_t nodeid, int flags, struct media_handle **handle, struct open_hints *hints);
+/* The same of a revision that is given, under a nodeid of its own. */
+int media_open_revision(struct tree *tree, unsigned region, uint64_t nodeid, uint64_t ino,
+                        struct media_revision *revision, struct media_handle **out, struct fail *f);
 int media_read(struct tree *tree, const struct caller *caller, struct media_handle *handle, size_t size,
                off_t offset, struct chunk *chunk);
 /* Takes NULL. */

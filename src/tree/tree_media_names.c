@@ -2,12 +2,14 @@
  * Changing names of media. A name is free for any bytes that are UTF-8; folders are real ones; nothing of
  * media moves to or from the rows' folders by a rename (EXDEV: mv copies).
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "media/names.h"
 #include "tree/media_draft.h"
+#include "tree/tree_meta.h"
 
 bool is_media_folder(const struct tree *tree, uint64_t nodeid, struct place *place)
 {
@@ -74,6 +76,8 @@ int media_rename_name(struct tree *tree, const struct caller *caller, const stru
     int r = check_name(tree, new_name);
     if (r == 0 && flags & RENAME_EXCHANGE)
         r = -EINVAL; /* two names cannot change in one update */
+    if (r == 0 && strcmp(name, META_FOLDER) == 0)
+        r = fail_set(&f, EPERM, "the name " META_FOLDER " is taken");
     if (r == 0 && old.region != new.region)
         r = -EXDEV;
     if (r == 0) /* what is being written under the name is renamed as a whole */

@@ -7,28 +7,48 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tree/tree_media.h"
+#include "tree/tree_meta.h"
 
 /* A name in a folder, as an operation on names sees it. */
 struct target {
     uint64_t folder;
     const char *name;
     struct place place;
-    enum name_kind kind; /* NAME_SCRATCH outside the collections' own folders */
+    enum name_kind kind; /* NAME_SCRATCH outside the collections' own folders and .meta */
     struct row_key key;  /* for NAME_ROW and NAME_NEW (id 0) */
+    bool meta;           /* a NAME_ROW that is a document of .meta */
 };
 
-static int target_parse(struct tree *tree, uint64_t folder, const char *name, struct target *target)
+static const char goes_with_its_file[] =
+    "it goes with its file: what is null in the document is unset, and a file's revisions go by themselves";
+
+static int target_parse(struct tree *tree, const struct caller *caller, uint64_t folder, const char *name,
+                        struct target *target)
 {
     *target = (struct target){.folder = folder, .name = name, .kind = NAME_SCRATCH};
     if (strlen(name) > NAME_MAX_BYTES)
         return -ENAMETOOLONG;
     if (!is_scratch_folder(tree, folder, &target->place))
-        return -EPERM;
+        return target->place.kind == PLACE_META_REVISIONS
+                   ? meta_refuse(tree, &target->place, name, META_REVISIONS_WORDS)
+                   : -EPERM;
     target->key = target->place.key;
+    if (target->place.kind == PLACE_META) {
+        int kind = tree->media ? meta_name(tree, caller, &target->place, name, &target->key) : -ENOENT;
+        target->kind = kind < 0 ? NAME_RESERVED : (enum name_kind)kind;
+        target->meta = kind == NAME_ROW;
+        return kind < 0 ? kind : 0;
+    }
     if (target->place.kind == PLACE_COLLECTION)
         target->kind = name_in(target->key.collection, name, &target->key.id);
     return 0;
+}
+
+/* Whether a text that was refused lies there. */
+static bool lies_refused(struct tree *tree, const struct target *target)
+{
+    return target->place.kind == PLACE_REFUSED ||
+           (target->place.kind == PLACE_META && refused_is(tree, target->folder, target->name));
 }
 
 static void actor_text(const struct caller *caller, char out[64])
@@ -83,10 +103,11 @@ static int unlink_scratch(struct tree *tree, const struct target *target)
     struct node *node = scratch_find(tree->scratch, target->folder, target->name);
     if (!node)
         return -ENOENT;
+    bool refused = lies_refused(tree, target);
     int r = node->kind == NODE_FOLDER ? -EISDIR
                                       : scratch_remove(tree->scratch, target->folder, target->name, node);
     node_unref(tree->nodes, node);
-    if (r == 0 && target->place.kind == PLACE_REFUSED)
+    if (r == 0 && refused)
         refused_left(tree, target->folder, target->name);
     return r;
 }
@@ -99,9 +120,11 @@ int tree_unlink(struct tree *tree, const struct caller *caller, uint64_t parent,
         return media_unlink(tree, caller, &place, name);
     if (address_parse(parent, &place) && place.kind == PLACE_DELETED)
         return deleted_unlink(tree, caller, &place.key, name);
-    int r = target_parse(tree, parent, name, &target);
+    int r = target_parse(tree, caller, parent, name, &target);
     if (r < 0)
         return r;
+    if (target.place.kind == PLACE_META && target.kind != NAME_SCRATCH)
+        return meta_refuse(tree, &target.place, name, goes_with_its_file);
     switch (target.kind) {
     case NAME_ROW:
         return tree->config->read_only ? -EROFS : unlink_row(tree, caller, &target);
@@ -122,9 +145,11 @@ int tree_rmdir(struct tree *tree, const struct caller *caller, uint64_t parent, 
     struct place place;
     if (is_media_folder(tree, parent, &place))
         return media_rmdir(tree, caller, &place, name);
-    int r = target_parse(tree, parent, name, &target);
+    int r = target_parse(tree, caller, parent, name, &target);
     if (r < 0)
         return r;
+    if (target.place.kind == PLACE_META && target.kind == NAME_RESERVED)
+        return meta_refuse(tree, &target.place, name, goes_with_its_file);
     if (target.kind != NAME_SCRATCH)
         return target.kind == NAME_ROW ? -ENOTDIR : -EPERM;
     struct node *node = scratch_find(tree->scratch, parent, name);
@@ -143,9 +168,11 @@ static int make_node(struct tree *tree, const struct caller *caller, uint64_t pa
 {
     struct target target;
     struct node *node;
-    int r = target_parse(tree, parent, name, &target);
+    int r = target_parse(tree, caller, parent, name, &target);
     if (r < 0)
         return r;
+    if (target.place.kind == PLACE_META && kind == NODE_FOLDER)
+        return meta_refuse(tree, &target.place, name, "no folders can be made in .meta");
     if (target.kind != NAME_SCRATCH)
         return -EPERM;
     r = node_new(tree->nodes, kind, &node);
@@ -242,7 +269,7 @@ static int save_node(struct tree *tree, const struct caller *caller, struct node
     save.len = text.len;
     r = save_commit(tree, caller, &save, &result, &f);
     if (r < 0) {
-        if (f.err && from->place.kind == PLACE_REFUSED)
+        if (f.err && lies_refused(tree, from))
             refused_again(tree, caller, &to->key, from->folder, from->name, &f);
         else if (f.err)
             save_refused(tree, caller, &to->key, save.text, save.len, &f);
@@ -264,6 +291,8 @@ static int rename_onto_row(struct tree *tree, const struct caller *caller, const
     struct revision revision;
     if (tree->config->read_only)
         return -EROFS;
+    if (flags & RENAME_NOREPLACE && to->meta)
+        return -EEXIST;
     if (flags & RENAME_NOREPLACE && to->key.id) {
         int r = store_stat(tree->store, &to->key, &caller->op, &revision, NULL);
         if (r != -ENOENT)
@@ -274,8 +303,9 @@ static int rename_onto_row(struct tree *tree, const struct caller *caller, const
         return -ENOENT;
     int r = save_node(tree, caller, node, from, to, flags);
     if (r == 0) {
+        bool refused = lies_refused(tree, from);
         scratch_remove(tree->scratch, from->folder, from->name, node);
-        if (from->place.kind == PLACE_REFUSED)
+        if (refused)
             refused_left(tree, from->folder, from->name);
     }
     node_unref(tree->nodes, node);
@@ -328,7 +358,8 @@ static int rename_row_away(struct tree *tree, const struct caller *caller, const
     struct node *copy;
     if (from->folder != to->folder)
         return -EPERM; /* not EXDEV, on which mv would copy the row and then delete it */
-    int r = take_copy(tree, caller, &from->key, &copy);
+    int r =
+        from->meta ? meta_copy(tree, caller, &from->key, &copy) : take_copy(tree, caller, &from->key, &copy);
     if (r < 0)
         return r;
     struct node *old = scratch_find(tree->scratch, to->folder, to->name);
@@ -343,7 +374,7 @@ static int rename_row_away(struct tree *tree, const struct caller *caller, const
         if (r < 0)
             scratch_remove(tree->scratch, to->folder, to->name, copy);
     }
-    if (r == 0)
+    if (r == 0 && !from->meta) /* a document of .meta is never away */
         memory_set_away(tree->memory, &from->key, caller_process(caller), true);
     node_unref(tree->nodes, copy);
     return r;
@@ -433,10 +464,29 @@ static int rename_scratch(struct tree *tree, const struct target *from, const st
         if (there)
             return -EEXIST;
     }
+    bool refused = lies_refused(tree, from);
     int r = scratch_rename(tree->scratch, from->folder, from->name, to->folder, to->name);
-    if (r == 0 && from->place.kind == PLACE_REFUSED)
+    if (r == 0 && refused)
         refused_left(tree, from->folder, from->name);
     return r;
+}
+
+/* What has to do with .meta, but for a scratch file that is moved onto a document and the reverse, an
+ * editor's backup: a document stays with its file. */
+static bool refuses_meta(struct tree *tree, const struct target *from, const struct target *to,
+                         unsigned flags, int *r)
+{
+    const struct target *targets[] = {from, to};
+    bool exchange = flags & RENAME_EXCHANGE, both = from->meta && to->meta;
+    for (size_t i = 0; i < 2; i++) {
+        const struct target *t = targets[i];
+        bool own = t->place.kind == PLACE_META && t->kind != NAME_SCRATCH;
+        if (own && (!t->meta || exchange || both)) {
+            *r = meta_refuse(tree, &t->place, t->name, goes_with_its_file);
+            return true;
+        }
+    }
+    return false;
 }
 
 int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_folder, const char *name,
@@ -455,10 +505,12 @@ int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_fo
     if (address_parse(from_folder, &place) && place.kind == PLACE_DELETED)
         return flags & RENAME_EXCHANGE ? -EINVAL
                                        : deleted_rename(tree, caller, &place.key, name, to_folder, new_name);
-    int r = target_parse(tree, from_folder, name, &from);
+    int r = target_parse(tree, caller, from_folder, name, &from);
     if (r == 0)
-        r = target_parse(tree, to_folder, new_name, &to);
+        r = target_parse(tree, caller, to_folder, new_name, &to);
     if (r < 0)
+        return r;
+    if (refuses_meta(tree, &from, &to, flags, &r))
         return r;
     if (flags & RENAME_EXCHANGE)
         return rename_exchange(tree, caller, &from, &to);

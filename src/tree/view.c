@@ -304,6 +304,8 @@ static const char readme_head[] =
     "  .campusfs/health.json, metrics, config, errors.jsonl, version, reload, reports/\n"
     "  .next-id, .refused/ and .deleted/ in each collection; what was deleted within a day comes\n"
     "  back by  mv .deleted/ID.json ID.json\n"
+    "  .meta/ in each folder of media: NAME.json says what is known of a file, title and language\n"
+    "  are written by saving it; NAME.revisions/ has what it was before\n"
     "\n"
     "Any other name in a collection's folder (tmp.json, .x.swp) is a scratch file: in memory, of\n"
     "this mount only, gone when it ends.\n"
