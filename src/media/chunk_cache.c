@@ -10,9 +10,9 @@
 #include "media/mongo_job.h"
 
 enum {
-    PIECE = 1 << 20,          /* bytes read ahead at once */
-    PIECES = 3,               /* on their way for one reader */
-    NEAR = 2 << 20,           /* bytes: the kernel's own reading ahead comes in any order */
+    PIECE = 4 << 20,          /* bytes read ahead at once: a message of chunks_fetch() */
+    AHEAD_MAX = 2 * PIECE,    /* read ahead for one reader */
+    NEAR = 8 << 20,           /* bytes: the kernel's own reading ahead comes in any order */
     IN_ORDER = 2,             /* reads in order before anything is read ahead */
     INTERRUPT_EVERY_MS = 100, /* how often who waits looks whether he still wants to */
 };
@@ -40,8 +40,9 @@ struct chunk_cache {
     pthread_cond_t arrived; /* a chunk came, did not come, or can give up its place */
     struct map map;
     struct cached *newest, *oldest;
-    size_t bytes;   /* of all chunks in the map */
-    size_t loading; /* of those on their way */
+    size_t bytes;     /* of all chunks in the map */
+    size_t loading;   /* of those on their way */
+    unsigned streams; /* readers for which is read ahead */
     uint64_t hits, misses, ahead, read_bytes;
 };
 
@@ -50,9 +51,11 @@ struct media_reader {
     const char *region;
     struct media_revision *revision;
     /* Under the cache's lock: */
-    int64_t next;     /* the offset behind what was read in order */
-    unsigned streak;  /* reads in order so far */
-    int64_t asked_to; /* chunks before this one have been asked for ahead */
+    int64_t start, next; /* what is being read in order: from where, and the offset behind it */
+    int64_t covered;     /* bytes of it that were read */
+    unsigned reads;      /* how many reads that took */
+    int64_t asked_to;    /* chunks before this one have been asked for ahead */
+    bool streams;        /* counted in the cache's */
 };
 
 int chunk_cache_open(struct mongo *mongo, size_t size, int64_t fetch_ms, struct chunk_cache **out)
@@ -299,53 +302,72 @@ static int wait_arrival(struct chunk_cache *cache, const struct op *op, struct f
 
 /* ---- reading ahead ---- */
 
-/* A piece: those of its chunks that are not there and nobody fetches. Under the lock. */
-static bool fetch_ahead(struct media_reader *reader, int64_t first, int64_t last)
+/* Chunks from..until-1: those that are not there and nobody fetches, a piece at a time. Under the lock. */
+static void fetch_ahead(struct media_reader *reader, int64_t from, int64_t until)
 {
     struct chunk_cache *cache = reader->cache;
-    for (int64_t n = first; n <= last; n++) {
+    int64_t per = PIECE / reader->revision->chunk_size;
+    per = per < 1 ? 1 : per;
+    for (int64_t n = from; n < until; n++) {
+        int64_t last = until - n > per ? n + per - 1 : until - 1;
         int64_t end = claim_run(cache, reader->revision, n, last);
         if (end < n) /* there, or on its way, or no room */
             continue;
         cache->ahead += (uint64_t)(end - n + 1);
         if (begin_fetch(reader, n, end, NULL) < 0)
-            return false;
+            return;
         n = end;
     }
-    return true;
 }
 
-/* Notes a read, and asks for what will be wanted next when it is in order; under the lock. */
+static void set_streams(struct media_reader *reader, bool streams)
+{
+    reader->cache->streams += (unsigned)streams - (unsigned)reader->streams;
+    reader->streams = streams;
+}
+
+/* Notes a read, under the lock: whether the file is being read in order. */
+static bool note_read(struct media_reader *reader, int64_t offset, int64_t end)
+{
+    int64_t distance = offset - reader->next;
+    if (distance > NEAR || distance < -NEAR) {
+        reader->start = reader->next = offset;
+        reader->covered = reader->asked_to = 0;
+        reader->reads = 0;
+        set_streams(reader, false);
+    }
+    reader->covered += end - offset;
+    reader->reads++;
+    if (end <= reader->next) /* nearby, but not on */
+        return false;
+    reader->next = end;
+    return reader->reads >= IN_ORDER && reader->covered >= (end - reader->start) / 2;
+}
+
+/*
+ * Notes a read, and asks for what will be wanted next when it is in order: as much as was read so far, within
+ * bounds, since unread chunks of many readers must not drive out each other. Under the lock, which is let go
+ * meanwhile.
+ */
 static void look_ahead(struct media_reader *reader, int64_t offset, int64_t end)
 {
     const struct media_revision *revision = reader->revision;
-    int64_t distance = offset - reader->next;
-    if (distance > NEAR || distance < -NEAR) {
-        reader->streak = 0;
-        reader->next = end;
-        reader->asked_to = 0;
+    if (!note_read(reader, offset, end))
         return;
-    }
-    if (end <= reader->next) /* nearby, but not on */
+    set_streams(reader, true);
+    int64_t bytes = (int64_t)(reader->cache->size / 4 / reader->cache->streams);
+    bytes = bytes < AHEAD_MAX ? bytes : AHEAD_MAX;
+    bytes = bytes < reader->covered ? bytes : reader->covered;
+    int64_t ahead = bytes / revision->chunk_size, per = PIECE / revision->chunk_size;
+    int64_t current = reader->next / revision->chunk_size, all = media_revision_chunks(revision);
+    int64_t from = reader->asked_to > current ? reader->asked_to : current;
+    int64_t until = current + ahead < all ? current + ahead : all;
+    if (from - current > ahead / 2 || from >= until)
         return;
-    reader->next = end;
-    int64_t pieces =
-        (int64_t)(reader->cache->size / (4 * PIECE)); /* unread pieces must not drive out others */
-    if (++reader->streak < IN_ORDER || pieces == 0)
-        return;
-    int64_t per = PIECE / revision->chunk_size, current = reader->next / revision->chunk_size;
-    int64_t last = media_revision_chunks(revision) - 1;
-    pieces = pieces < PIECES ? pieces : PIECES;
-    per = per < 1 ? 1 : per;
-    if (reader->asked_to < current)
-        reader->asked_to = current;
-    while (reader->asked_to <= last && reader->asked_to < current + pieces * per) {
-        int64_t until = reader->asked_to + per - 1;
-        int64_t from = reader->asked_to;
-        reader->asked_to = until + 1; /* others may look meanwhile */
-        if (!fetch_ahead(reader, from, until < last ? until : last))
-            return;
-    }
+    if (until - from > per && per > 0) /* whole messages */
+        until -= (until - from) % per;
+    reader->asked_to = until;
+    fetch_ahead(reader, from, until);
 }
 
 void chunk_cache_close(struct chunk_cache *cache)
@@ -402,6 +424,9 @@ void media_reader_close(struct media_reader *reader)
 {
     if (!reader)
         return;
+    pthread_mutex_lock(&reader->cache->lock);
+    set_streams(reader, false);
+    pthread_mutex_unlock(&reader->cache->lock);
     media_revision_unref(reader->revision);
     free(reader);
 }
