@@ -173,12 +173,14 @@ void media_info_clear(struct media_info *info)
     *info = (struct media_info){0};
 }
 
+/* A time that was set counts until a name below it changes. */
 static int64_t folder_mtime(const struct entry *entry)
 {
     int64_t uploaded = entry->newest_ms * 1000000;
-    int64_t stored =
-        entry->marked && entry->newest_ms <= entry->marker.at_ms ? entry->marker.mtime_ns : uploaded;
-    return entry->changed_ns > stored ? entry->changed_ns : stored;
+    if (entry->marked && entry->newest_ms <= entry->marker.at_ms &&
+        entry->changed_ns / 1000000 <= entry->marker.at_ms)
+        return entry->marker.mtime_ns;
+    return entry->changed_ns > uploaded ? entry->changed_ns : uploaded;
 }
 
 static void describe(const struct entry *entry, struct media_info *info)
@@ -453,8 +455,6 @@ void media_index_marked(struct media_index *index, const char *path, const struc
     index_lock(index);
     index_touch(index, index_path_hash(path));
     struct entry *entry = index_find_path(index, path);
-    if (marker && entry && entry->marked && marker->mtime_ns != entry->marker.mtime_ns)
-        entry->changed_ns = 0; /* a time that was set counts from now on */
     if (marker)
         index_mark(index, path, marker);
     else if (entry && entry->marked)
