@@ -1,6 +1,7 @@
 """What the tests of media share: another driver's view of a region's bucket, and a course to put files in."""
 
 import datetime
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import gridfs
 import process
 import pymongo
 import pytest
+
+LONG_AGO = datetime.datetime(2020, 1, 1)
 
 
 class Bucket:
@@ -99,3 +102,51 @@ def course(bucket, new_course, mnt):
     bucket.folders.delete_many({'$or': [{'_id': str(made.id)}, {'_id': {'$gt': f'{made.id}/', '$lt': f'{made.id}0'}}]})
     listed = lambda: str(made.id) in os.listdir(made.folder.parent)  # noqa: E731
     assert process.wait_until(lambda: not listed(), 20, 0.01)  # other tests look at the whole tree
+
+
+# ---- uploads
+
+def write(path, data):
+    """write() in pieces and close(), every error raised."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        for at in range(0, len(data), 300000):
+            os.write(fd, data[at:at + 300000])
+    except OSError:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+        raise
+    os.close(fd)
+
+
+def content(bucket, course, name):
+    """The file as another driver sees it, checked against its checksum; None when there is none."""
+    documents = list(bucket.files.find({'filename': f'{course.id}/{name}'}).sort([('uploadDate', 1), ('_id', 1)]))
+    if not documents:
+        return None
+    data = bucket.grid.open_download_stream(documents[-1]['_id']).read()
+    assert hashlib.sha256(data).hexdigest() == documents[-1]['metadata'].get('sha256', hashlib.sha256(data).hexdigest())
+    return data
+
+
+def chunk_ids(bucket):
+    return {repr(file_id) for file_id in bucket.chunks.distinct('files_id')}  # of any type
+
+
+def uploads(bucket, course):
+    """What the journal has of the course's uploads."""
+    return list(bucket.uploads.find({'path': {'$regex': f'^{course.id}/'}, 'heartbeat': {'$exists': True}}))
+
+
+def expire(bucket, course):
+    """Their leases have been over for long."""
+    return bucket.uploads.update_many({'_id': {'$in': [upload['_id'] for upload in uploads(bucket, course)]}},
+                                      {'$set': {'heartbeat': LONG_AGO}}).modified_count
+
+
+def sweeping(new_mount, bucket, **settings):
+    """A mount that sweeps, all the time; the suite's other mounts do not, for the first that looks has the lease."""
+    bucket.uploads.delete_one({'_id': 'sweep'})
+    return new_mount(media_sweep='100ms', **settings)

@@ -1,8 +1,6 @@
 """Writing media while MongoDB fails: at each command of an upload, in each way. What close() says is what is there: the old
 file or the new one, whole. And the daemon killed at each step of a publication."""
 
-import datetime
-import hashlib
 import json
 import os
 import random
@@ -14,12 +12,11 @@ import bson
 import process
 import pytest
 from media_proxy import MediaProxy
-from media_tools import bucket, course  # noqa: F401
+from media_tools import LONG_AGO, bucket, chunk_ids, content, course, expire, sweeping, uploads, write  # noqa: F401
 from mount_tools import errno_of, errors_of
 
 KIB, MIB = 1024, 1024 * 1024
 CHUNK = 255 * KIB
-LONG_AGO = datetime.datetime(2020, 1, 1)
 BATCH = 16 * CHUNK
 
 
@@ -61,52 +58,6 @@ def folder(mount, course):
     folder = mount.directory / f'regions/europe/media/{course.id}'
     os.listdir(folder)
     return folder
-
-
-def write(path, data):
-    """write() in pieces and close(), every error raised."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        for at in range(0, len(data), 300000):
-            os.write(fd, data[at:at + 300000])
-    except OSError:
-        try:
-            os.close(fd)
-        except OSError:
-            pass
-        raise
-    os.close(fd)
-
-
-def content(bucket, course, name):
-    """The file as another driver sees it, checked against its checksum; None when there is none."""
-    documents = list(bucket.files.find({'filename': f'{course.id}/{name}'}).sort([('uploadDate', 1), ('_id', 1)]))
-    if not documents:
-        return None
-    data = bucket.grid.open_download_stream(documents[-1]['_id']).read()
-    assert hashlib.sha256(data).hexdigest() == documents[-1]['metadata'].get('sha256', hashlib.sha256(data).hexdigest())
-    return data
-
-
-def chunk_ids(bucket):
-    return {repr(file_id) for file_id in bucket.chunks.distinct('files_id')}  # of any type
-
-
-def uploads(bucket, course):
-    """What the journal has of the course's uploads."""
-    return list(bucket.uploads.find({'path': {'$regex': f'^{course.id}/'}, 'heartbeat': {'$exists': True}}))
-
-
-def expire(bucket, course):
-    """Their leases have been over for long."""
-    return bucket.uploads.update_many({'_id': {'$in': [upload['_id'] for upload in uploads(bucket, course)]}},
-                                      {'$set': {'heartbeat': LONG_AGO}}).modified_count
-
-
-def sweeping(new_mount, bucket, **settings):
-    """A mount that sweeps, all the time; the suite's other mounts do not, for the first that looks has the lease."""
-    bucket.uploads.delete_one({'_id': 'sweep'})
-    return new_mount(media_sweep='100ms', **settings)
 
 
 def last_words(mount, course, name='film'):

@@ -36,23 +36,24 @@ class Samples:
 class Line:
     """One line of a table: a subject's work, the sum of the yardsticks beside it, and the goal.
 
-    The ratio is subject / sum; with `rate` the values are rates and the goal a lower bound. `goal` None: no figure
-    is set, the ratio is for comparison. The ratio of the fastest samples stands beside: what disturbs a run only ever
+    The ratio is subject / sum; with a unit other than seconds the values are rates and the goal a lower bound. `goal`
+    None: no figure is set, the ratio is for comparison. The ratio of the fastest samples stands beside: what disturbs a run only ever
     slows it.
     """
 
-    def __init__(self, title, subject, yardsticks, goal=None, rate=False):
+    def __init__(self, title, subject, yardsticks, goal=None, unit='s'):
         self.title = title
         self.subject = subject
         self.yardsticks = yardsticks
         self.goal = goal
-        self.rate = rate
+        self.unit = unit
+        self.rate = unit != 's'
 
     def result(self, samples, section):
         values = [samples.median(section, key) for key in self.yardsticks]
         value = samples.median(section, self.subject)
         result = {'section': section, 'work': self.title, 'subject': self.subject, 'value': value,
-                  'unit': '1/s' if self.rate else 's', 'yardsticks': dict(zip(self.yardsticks, values)),
+                  'unit': self.unit, 'yardsticks': dict(zip(self.yardsticks, values)),
                   'goal': self.goal, 'ratio': None, 'best_ratio': None, 'met': None}
         reasons = samples.failures.get(section, {})
         failed = [f'{key}: {reasons[key]}' for key in (self.subject, *self.yardsticks) if key in reasons]
@@ -68,16 +69,16 @@ class Line:
         return result
 
 
-def _amount(value, rate):
+def _amount(value, unit='s'):
     if value is None:
         return '-'
-    if rate:
-        return f'{value:,.0f}/s'
+    if unit != 's':
+        return f'{value:,.0f}{unit if unit[0] == "/" else " " + unit}'
     return f'{value * 1000:,.0f} ms' if value >= 0.02 else f'{value * 1e6:,.0f} µs'
 
 
-def _parts(result, rate):
-    parts = [f'{_amount(value, rate)} {key}' for key, value in result['yardsticks'].items()]
+def _parts(result):
+    parts = [f'{_amount(value, result["unit"])} {key}' for key, value in result['yardsticks'].items()]
     return ' + '.join(parts)
 
 
@@ -89,7 +90,7 @@ def print_lines(title, results):
     print(f'\n{title}')
     print(f'  {"work":<34} {"measured":>11} {"spread":>7}  {"ratio":>6} {"best":>6}  {"goal":<7} {"":<5} yardstick')
     for result in results:
-        rate = result['unit'] == '1/s'
+        rate = result['unit'] != 's'
         if 'failed' in result:
             print(f'  {result["work"]:<34} FAILED: {result["failed"]}')
             continue
@@ -97,9 +98,9 @@ def print_lines(title, results):
         goal = '' if result['goal'] is None else f'{"≥" if rate else "≤"} {result["goal"]:.1f}'
         met = {None: '', True: 'met', False: 'NOT'}[result['met']]
         spread = f'±{result["spread"] * 100:.0f} %' if 'spread' in result else ''
-        value = _amount(result['value'], rate)
+        value = _amount(result['value'], result['unit'])
         print(f'  {result["work"]:<34} {value:>11} {spread:>7}  {ratio:>6} {best:>6}  {goal:<7} {met:<5} '
-              f'{_parts(result, rate)}')
+              f'{_parts(result)}')
 
 
 # An honest limit daemon, cold, over native tmpfs, 20,000 files of 600 B; ± 30 %. One that is slower flatters us.
@@ -130,7 +131,7 @@ def print_honesty(results):
         off = result['ratio'] / result['known'] - 1
         verdict = 'SLOWER than known: it flatters' if result['slower'] else \
             'faster than known' if off < -HONEST_TOLERANCE else 'as known'
-        print(f'  {result["work"]:<34} {_amount(result["native"], False):>11} {_amount(result["limit"], False):>11}  '
+        print(f'  {result["work"]:<34} {_amount(result["native"]):>11} {_amount(result["limit"]):>11}  '
               f'{result["ratio"]:>6.2f}  {result["known"]:>5.1f}  {verdict} ({off:+.0%})')
 
 
