@@ -102,7 +102,9 @@ static struct buffer *find_slot(struct staged *s, int64_t n, bool *sending, size
     pthread_mutex_lock(&s->lock);
     struct buffer *buffer = staged_slot(s, n);
     *sending = buffer && buffer->sending;
-    *filling = s->nslots - s->sending;
+    *filling = 0; /* not nslots - sending: what was sent leaves its slot before the sender is done with it */
+    for (size_t i = 0; i < s->nslots; i++)
+        *filling += !s->slots[i]->sending;
     pthread_mutex_unlock(&s->lock);
     return buffer;
 }
