@@ -77,11 +77,12 @@ def saves_of(cluster, node, row_id):
 
 # ---- held, and not for ever
 
-def test_saves_wait_for_the_next_primary(shard, mount):
+def test_saves_wait_for_the_next_primary(shard, mount, request):
     """Several at once, of several rows; reads go on meanwhile, and who has a file open reads it to its end, though its
     name leads to another revision of an equal rev by then."""
     opened = path_of(mount.directory, new_user(shard))
-    text, fd = opened.read_bytes(), os.open(opened, os.O_RDONLY)
+    text, reader = opened.read_bytes(), open(opened, 'rb')
+    request.addfinalizer(reader.close)
     paths = [path_of(mount.directory, new_user(shard)) for _ in range(4)]
     before = metrics(mount.directory)['campusfs_held_writes_total{shard="emea"}']
     primary, replica = shard.primary('emea'), shard.replica('emea')
@@ -98,8 +99,7 @@ def test_saves_wait_for_the_next_primary(shard, mount):
     assert held(mount) == 0
     assert metrics(mount.directory)['campusfs_held_writes_total{shard="emea"}'] >= before + 4
     assert opened.stat().st_size == len(text) and opened.read_bytes() == text
-    assert os.fstat(fd).st_size == len(text) and os.pread(fd, 10_000, 0) == text
-    os.close(fd)
+    assert os.fstat(reader.fileno()).st_size == len(text) and os.pread(reader.fileno(), 10_000, 0) == text
 
 
 def test_waiting_is_bounded_in_time_number_and_size(shard, extra_mount):

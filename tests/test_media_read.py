@@ -218,6 +218,19 @@ def test_a_file_deleted_under_its_reader(course, bucket, mnt):
         os.close(fd)
 
 
+def test_a_path_handle_of_a_file_that_is_replaced(course, bucket):
+    """What has nothing open knows no name to look up again: another revision is another file, and this one is gone."""
+    path = course.put('held.bin', noise(10 * KIB))
+    handle = os.open(path, os.O_PATH)
+    try:
+        assert os.fstat(handle).st_size == 10 * KIB
+        bucket.put(f'{course.id}/held.bin', noise(20 * KIB))
+        assert process.wait_until(lambda: path.stat().st_size == 20 * KIB, 60, 0.01)
+        assert errno_of(os.fstat, handle) == 'ENOENT'
+    finally:
+        os.close(handle)
+
+
 def test_what_reads_media_as_a_disk(course, tmp_path):
     data = noise(600 * KIB)
     path = course.put('a film.bin', data)
