@@ -47,6 +47,7 @@ class Node:
     is_draft: bool = False
     id: int = None           # None: new.json
     based: bool = False      # it is a copy of a row, or became one
+    exclusive: bool = False  # opened with O_EXCL, when there was no row: it may only become a new one
     dirty: bool = False
     saved_us: int = None     # content_at of its own last save
     in_order: bool = False
@@ -117,7 +118,7 @@ class Model:
             return (errno.EINVAL,)
         return ()
 
-    def save(self, process, row_id, text, *, born, based=False, saved_us=None, at_us=None):
+    def save(self, process, row_id, text, *, born, based=False, exclusive=False, saved_us=None, at_us=None):
         """What must become of a text that a process saves as a row."""
         try:
             document = json.loads(bytes(text))
@@ -131,6 +132,9 @@ class Model:
             return refusal(errno.ECANCELED)
         if errnos := self.judge(document, row_id):
             return refusal(*errnos)
+        if row and exclusive:
+            wrong = document.get('role') not in ('student', 'instructor', 'admin')
+            return refusal(*((errno.EINVAL,) if wrong else ()), errno.EEXIST)
         if row and same(document, row.document) and at_us in (None, row.updated_us):
             return Outcome((None,), 'unchanged')
         refused = ()

@@ -248,7 +248,7 @@ class Mounts:
         if node.broken:
             return (errno.EINVAL,)
         return self.model.save(process, node.id, node.data, born=node.born, based=node.based,
-                               saved_us=node.saved_us, at_us=node.at_us)
+                               exclusive=node.exclusive and not node.based, saved_us=node.saved_us, at_us=node.at_us)
 
     def committed(self, process, node, outcome, code):
         if outcome is None or isinstance(outcome, tuple):

@@ -75,7 +75,8 @@ class Walk(Mounts):
         node = pending
         if node is None:
             row = self.model.rows.get(row_id)
-            node = Node(self.model.tick(), is_draft=True, id=row_id, based=row is not None, in_order=row is None)
+            node = Node(self.model.tick(), is_draft=True, id=row_id, based=row is not None, in_order=row is None,
+                        exclusive=bool(create & os.O_EXCL) and row is None)
             if row:
                 node.data[:] = row.text
                 if not sees:
