@@ -7,24 +7,23 @@ import struct
 import threading
 
 COMMITTED = b'Z\0\0\0\5'  # ReadyForQuery: the transaction before it is over
-SAVES = (b'put_users\0', b'put_existing_users\0')  # statements by name, as Bind has them
-RESOLVES = (b'shard_resolve\0',)
+SAVE, APPEND, RESOLVE = b'put_existing_users\0', b'put_users\0', b'shard_resolve\0'  # statements, as Bind names them
 
 
 class Loss:
-    """What is to be lost next: the `times` next messages that run one of the `statements`. How: 'answer' (the server has
+    """What is to be lost next: the `times` next messages that run the statement. How: 'answer' (the server has
     committed, the connection breaks before it can say so), 'request' (it breaks before the server has heard of it),
     'race' (it breaks as soon as the server has it), 'silence' (as 'answer', and the connection stays). `happened` is set
     when all are."""
 
-    def __init__(self, how, statements=SAVES, times=1):
-        self.how, self.statements, self.left = how, statements, times
+    def __init__(self, how, statement, times=1):
+        self.how, self.statement, self.left = how, statement, times
         self.happened = threading.Event()
         self._lock = threading.Lock()
 
     def takes(self, data):
         """Whether this message is one of them."""
-        if not any(name in data for name in self.statements):
+        if self.statement not in data:
             return False
         with self._lock:
             if self.left == 0:

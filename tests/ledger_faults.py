@@ -7,7 +7,7 @@ import random
 
 import psycopg2
 
-from fault_proxy import RESOLVES, SAVES, Loss
+from fault_proxy import APPEND, RESOLVE, SAVE, Loss
 from ledger import CONDITION, Broken
 from ledger_world import TIMEOUT
 from mount_tools import wait_for
@@ -212,7 +212,7 @@ def _proxies(world, stations, nodes):
 @fault('commit')
 def _cut_at_commit(world, choice):
     """A save's request, or the answer to its commit, gets lost; half the time also the answer to what became of it."""
-    how, times = choice.choice(['answer', 'answer', 'request', 'race', 'silence']), choice.randint(1, 3)
+    how, times = choice.choice(['answer', 'answer', 'request', 'race', 'silence']), choice.randint(1, 2)
     yield from _lose(world, how, times, choice.random() < 0.5)
 
 
@@ -222,18 +222,17 @@ def _cut_at_answer(world, choice):
 
 
 def _lose(world, how, times, resolves_too):
+    """Saves first, then a new row, at last what became of one more save."""
     world.detail(f'{how} {times} times{", and what became of it" if resolves_too else ""}')
-    losses = [Loss(how, SAVES, times)]
-    for proxy in world.proxies.values():
-        proxy.loss = losses[0]
-    wait_for(lambda: losses[0].happened.is_set() or world.books.broken, 4 * TIMEOUT)
+    losses = [Loss(how, SAVE, times), Loss(how, APPEND)]
     if resolves_too:
-        losses = [Loss(how, SAVES), Loss('answer', RESOLVES)]
+        losses += [Loss(how, SAVE), Loss('answer', RESOLVE)]
+    for loss in losses:
         for proxy in world.proxies.values():
-            proxy.loss = losses[0]
-        wait_for(lambda: losses[0].happened.is_set() or world.books.broken, 4 * TIMEOUT)
-        for proxy in world.proxies.values():
-            proxy.loss = losses[1]
+            proxy.loss = loss
+        if loss is losses[-1] and resolves_too:
+            break  # it comes or not: an answer may have been in time
+        wait_for(lambda loss=loss: loss.happened.is_set() or world.books.broken, 4 * TIMEOUT)
     yield None
     for proxy in world.proxies.values():
         proxy.loss = None

@@ -2,8 +2,8 @@
  * The engine of revision inodes (docs/architecture.md). An operation on a nodeid that is not what the caller
  * should have is answered ESTALE; the kernel then walks the path once more, and the LOOKUP that it makes must
  * answer that one thread with something of its own: a draft to write, a copy to move away, the newest
- * revision to read. A note remembers for a second what a thread came for. Bounded: four threads of equal hash
- * at a time. Thread-safe.
+ * revision to read. A note remembers what a thread came for as long as that may take. Bounded: four threads
+ * of equal hash at a time. Thread-safe.
  */
 #pragma once
 
