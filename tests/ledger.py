@@ -128,7 +128,7 @@ class Station:
 
     def __init__(self, name, start, serves_stale):
         self.name, self._start, self.serves_stale = name, start, serves_stale
-        self.generation = 0
+        self.generation = 0  # odd while there is no daemon
         self.up = threading.Event()
         self.up.set()
         self.mount = start()
@@ -144,7 +144,12 @@ class Station:
         self.generation += 1
         self.mount.kill()
         self.mount.start(foreground=True)
+        self.generation += 1
         self.up.set()
+
+    def was_away(self, generation):
+        """Whether there was no daemon, or another one, at some time since that was its generation."""
+        return generation % 2 == 1 or generation != self.generation
 
     def stale_reads(self):
         try:
@@ -223,7 +228,7 @@ class Writer(threading.Thread):
                 _close_quietly(fd)
         if name in NOT_SAVED:
             fate = 'refused'
-        elif name not in NOT_KNOWN and not (name == 'ENOENT' and self.station.generation != generation):
+        elif name not in NOT_KNOWN and not (name == 'ENOENT' and self.station.was_away(generation)):
             raise Broken(f'{what} at {self.station.name}: {name} after {time.monotonic() - begun:.2f} s')
         if not self.books.excuses(begun):
             raise Broken(f'{what} at {self.station.name}: {name}, and nothing is broken')
@@ -269,7 +274,7 @@ class Writer(threading.Thread):
 
     def _could_not(self, what, error, begun, generation):
         name = errno.errorcode[error.errno]
-        between_daemons = name == 'ENOENT' and self.station.generation != generation
+        between_daemons = name == 'ENOENT' and self.station.was_away(generation)
         if name not in NOT_READ and not between_daemons and not (name in NOT_SAVED and 'next-id' in what):
             raise Broken(f'{what} at {self.station.name}: {name}') from error
         if not self.books.excuses(begun):
@@ -297,7 +302,7 @@ class Writer(threading.Thread):
             return
         n = other.row.number(mark)
         wrong = other.row.fault_of(n, floor)
-        told = station.generation != generation or stale == -1 or station.stale_reads() != stale
+        told = station.was_away(generation) or stale == -1 or station.stale_reads() != stale
         if wrong and not (told and 'older' in wrong):
             raise Broken(f'{self.doing} shows {n}, which {wrong}; fates {_around(other.row, n, floor)}')
         self.seen[other] = (n, generation)
@@ -314,7 +319,7 @@ class Writer(threading.Thread):
             self._could_not('listing', error, begun, generation)
             return
         missing = [row_id for row_id in mine if f'{row_id}.json' not in names]
-        if missing and station.generation == generation and stale != -1 and station.stale_reads() == stale:
+        if missing and not station.was_away(generation) and stale != -1 and station.stale_reads() == stale:
             raise Broken(f'{self.doing} lacks {missing}, which were saved there')
 
 
