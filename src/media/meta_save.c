@@ -304,22 +304,30 @@ static int find_newest(const struct saving *s, const char *filename, struct medi
     return r == 0 && document ? media_revision_parse(document, out) : r;
 }
 
-/* A revision that was published while this was being saved began with what was there before: it gets this,
- * too. Who publishes looks for the reverse (staging_publish.c). */
-static int follow(struct saving *s, const struct media_revision *saved)
+/*
+ * A revision that was published while this was being saved began with what was there before: it gets this,
+ * too, and so on until the one that has it is the newest. Who publishes looks for the reverse
+ * (staging_publish.c).
+ */
+static int follow(struct saving *s, struct media_revision *first)
 {
-    CLEANUP(media_revision_unrefp) struct media_revision *last = NULL;
-    enum step step;
-    int r = find_newest(s, saved->filename, &last);
-    if (r < 0 || !last || media_revision_same(last, saved))
-        return r;
+    CLEANUP(media_revision_unrefp) struct media_revision *saved = media_revision_ref(first);
     s->settled = true;
-    for (unsigned tries = 0; r == 0 && tries < TRIES; tries++) {
+    for (unsigned tries = 0; tries < TRIES; tries++) {
+        CLEANUP(media_revision_unrefp) struct media_revision *last = NULL;
+        enum step step;
+        int r = find_newest(s, first->filename, &last);
+        if (r < 0 || !last || media_revision_same(last, saved))
+            return r;
         r = save_once(s, last, &step);
-        if (r < 0 || step != STEP_AGAIN)
-            break;
+        if (r < 0)
+            return r;
+        if (step != STEP_AGAIN) {
+            media_revision_unref(saved);
+            saved = STEAL(last);
+        }
     }
-    return r;
+    return 0;
 }
 
 static void wait_a_little(void)

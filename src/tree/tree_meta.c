@@ -222,11 +222,11 @@ static int node_of(struct tree *tree, const struct caller *caller, const struct 
     if (r < 0)
         return r;
     take_attributes(tree, node, key, info, &meta);
-    node->content.max = tree->config->document_max;
     node->created = memory_now(tree->memory);
     node->shown_ino = address_row(key);
     node->draft = (struct draft){
         .active = true, .key = *key, .saved_us = STORE_TIME_NONE, .born = node->created, .version = 1};
+    node->content.max = meta.len > tree->config->document_max ? meta.len : tree->config->document_max;
     r = node_write(tree->nodes, node, meta.text, meta.len, 0);
     if (r < 0)
         node_unref(tree->nodes, node);
