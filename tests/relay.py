@@ -14,11 +14,12 @@ CLONE_NEWNET = 0x40000000
 
 
 class Relay:
-    """Passes bytes on to 127.0.0.1:port from .host:.port. With `keeps`, the server does not hear that a client has gone."""
+    """Passes bytes on to 127.0.0.1:port from .host:.port. With `keeps`, the server does not hear that a client has gone;
+    `edit` is a function of what a client sends at a time, to what the server gets."""
 
-    def __init__(self, port, listener=None, keeps=False):
+    def __init__(self, port, listener=None, keeps=False, edit=None):
         self.target = ('127.0.0.1', port)
-        self.keeps = keeps
+        self.keeps, self.edit = keeps, edit
         self._listener = listener or socket.create_server(('127.0.0.1', 0))
         self.host, self.port = self._listener.getsockname()
         self._sockets = [self._listener]
@@ -37,14 +38,14 @@ class Relay:
             except OSError:
                 return
             self._sockets += [client, server]
-            threading.Thread(target=self._pass, args=(client, server, not self.keeps), daemon=True).start()
+            threading.Thread(target=self._pass, args=(client, server, not self.keeps, self.edit), daemon=True).start()
             threading.Thread(target=self._pass, args=(server, client, True), daemon=True).start()
 
     @staticmethod
-    def _pass(source, sink, ends):
+    def _pass(source, sink, ends, edit=None):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                sink.sendall(data)
+                sink.sendall(edit(data) if edit else data)
         if ends:
             end(source, sink)
 

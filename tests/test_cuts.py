@@ -2,8 +2,10 @@
 servers that do not hear of it."""
 
 import contextlib
+import json
 import re
 import signal
+import struct
 import subprocess
 import time
 import uuid
@@ -111,6 +113,29 @@ def test_what_has_passed_its_deadline_is_ended_on_a_server_that_does_not_hear_of
         assert wait_for(ended_by_us, PATIENCE) and wait_for(lambda: count_cancelled(mount) >= 1, PATIENCE)
     reader = read_review(mount)
     assert reader.wait(PATIENCE) in (0, 1) and errno_of((mount.directory / 'regions/europe/reviews').iterdir) is None
+
+
+# ---- a pooler that takes less than it is given
+
+def without_options(data):
+    """A startup packet of protocol 3.0 without its `options`; anything else as it is."""
+    if len(data) < 8 or struct.unpack('!II', data[:8]) != (len(data), 3 << 16):
+        return data
+    rest = re.sub(rb'options\0[^\0]*\0', b'', data[8:])
+    return struct.pack('!II', len(rest) + 8, 3 << 16) + rest
+
+
+def test_a_session_that_has_not_taken_our_settings_is_refused(shard):
+    """As by PgBouncer with ignore_startup_parameters = options: its time zone and time limits would be any."""
+    node = shard.primary('emea')
+    relay = Relay(node.port, edit=without_options)
+    config = shard.write_config(shard.directory / 'pooled.conf')
+    config.write_text(re.sub(rf'^({node.name} = .*)port=\d+', rf'\1port={relay.port}', config.read_text(), flags=re.MULTILINE))
+    try:
+        said = node_of(json.loads(shard.run('health', '--json', config=config, check=False).stdout), node.name)
+        assert said['state'] == 'refused' and 'settings of the session were not taken' in said['error']
+    finally:
+        relay.close()
 
 
 # ---- a network that swallows everything

@@ -412,10 +412,18 @@ int conn_introduce(struct conn *conn, const struct op *op, struct fail *f)
     struct conn_step steps[] = {{.statement = &role_statement},
                                 {.statement = &session_statement, .commit = true}};
     int r = ask(conn, steps, 2, op, f);
-    if (r == 0 && pg_rows_count(steps[1].rows) == 1)
+    bool pinned = false;
+    if (r == 0 && pg_rows_count(steps[1].rows) == 1) {
         conn->session = (struct conn_session){(int)pg_rows_i64(steps[1].rows, 0, 0, 0),
                                               pg_rows_i64(steps[1].rows, 0, 1, 0)};
+        pinned = pg_rows_i64(steps[1].rows, 0, 2, 0) != 0;
+    }
     pg_rows_free(steps[1].rows);
+    if (r == 0 && !pinned)
+        return fail_set(f, EACCES,
+                        "node %s: the settings of the session were not taken: a pooler in between ignores "
+                        "them (\"options\"), and without them statements may mean something else",
+                        conn->node);
     return r;
 }
 

@@ -6,7 +6,7 @@
  * for which it looks every second, or its statement_timeout would end it.)
  *
  * The session is pinned at connect: search_path, time zone, formats, time limits, so that no setting of a
- * server, database or role changes what the statements mean.
+ * server, database or role changes what the statements mean. One that has not taken them is refused.
  *
  * Not thread-safe: one user at a time. Messages name the node.
  */

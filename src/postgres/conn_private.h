@@ -25,7 +25,8 @@ struct conn {
 
 DEFINE_CLEANUP(struct conn, conn_close)
 
-/* Asks the role, and which session this is. Errors of conn_ask_role(). */
+/* Asks the role, and which session this is; -EACCES when it is not pinned. Other errors of conn_ask_role().
+ */
 int conn_introduce(struct conn *conn, const struct op *op, struct fail *f);
 
 /* A connection to the server, its session pinned, and not yet in pipeline mode. Errors of conn_open(). */

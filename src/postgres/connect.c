@@ -82,8 +82,9 @@ static int session_options(const struct conn_target *target, const char *theirs,
                       "%s -c search_path=campusfs,pg_catalog,pg_temp -c TimeZone=UTC -c DateStyle=ISO,YMD "
                       "-c IntervalStyle=iso_8601 -c extra_float_digits=1 -c bytea_output=hex "
                       "-c standard_conforming_strings=on -c default_transaction_isolation=read\\ committed "
-                      "-c jit=off -c client_connection_check_interval=1s -c statement_timeout=%" PRId64
-                      " -c lock_timeout=%" PRId64 " -c idle_in_transaction_session_timeout=%" PRId64,
+                      "-c jit=off -c campusfs.session=pinned -c client_connection_check_interval=1s -c "
+                      "statement_timeout=%" PRId64 " -c lock_timeout=%" PRId64
+                      " -c idle_in_transaction_session_timeout=%" PRId64,
                       theirs ? theirs : "", target->statement_timeout_ms, target->lock_timeout_ms,
                       target->statement_timeout_ms ? target->statement_timeout_ms : 60000);
 }
