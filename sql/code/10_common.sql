@@ -421,7 +421,7 @@ BEGIN
                        'Read it again and repeat the edit; a document without updated_at replaces what is there.');
     END IF;
 END $$;
-COMMENT ON FUNCTION check_conflict IS 
+COMMENT ON FUNCTION check_conflict IS
     'Refuses a document that is based on an older version of what people edit; p_base -infinity: on none, a new row';
 
 -- Ids -----------------------------------------------------------------------------------------------------------------
