@@ -422,7 +422,7 @@ static int create_in_meta(struct tree *tree, const struct caller *caller, uint64
     int kind = meta_name(tree, caller, place, name, &key);
     if (kind < 0)
         return kind;
-    return kind == NAME_ROW     ? meta_create(tree, caller, &key, flags, node)
+    return kind == NAME_ROW       ? meta_create(tree, caller, &key, flags, node)
            : kind == NAME_SCRATCH ? open_or_create_scratch(tree, caller, parent, name, mode, flags, node)
                                   : -EISDIR;
 }
@@ -453,10 +453,10 @@ int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent,
     if (strlen(name) > NAME_MAX_BYTES)
         return -ENAMETOOLONG;
     bool media = is_media_folder(tree, parent, &place);
-    if (place.kind == PLACE_META_REVISIONS)
-        return meta_refuse(tree, &place, name, META_REVISIONS_WORDS);
     if (!media && !is_scratch_folder(tree, parent, &place))
-        return -EPERM;
+        return place.kind == PLACE_META_REVISIONS
+                   ? meta_refuse(tree, &place, name, META_REVISIONS_WORDS)
+                   : -EPERM;
     int r = media ? media_create(tree, caller, &place, name, mode, flags, &node)
             : place.kind == PLACE_COLLECTION
                 ? create_in_collection(tree, caller, parent, &place, name, mode, flags, &node)
