@@ -8,7 +8,7 @@ import random
 import psycopg2
 
 from fault_proxy import APPEND, RESOLVE, SAVE, Loss
-from ledger import CONDITION, Broken
+from ledger import Broken
 from ledger_world import TIMEOUT
 from mount_tools import wait_for
 from shards import admin, set_options
@@ -120,36 +120,19 @@ def _restart(world, choice):
 
 @fault('disk-full', node=True)
 def _disk_full(world, choice):
-    yield from _full(world, as_primary=False)
-
-
-@fault('disk-full-primary', node=True)
-def _disk_full_primary(world, choice):
-    yield from _full(world, as_primary=True)
-
-
-def _full(world, as_primary):
-    """The third node's disk; whoever loses it replaces it."""
+    """That of the third node, as a standby; where that ends it, it is started when there is room again."""
     node, folder = world.third, world.third.data_directory.parent
     if not os.path.ismount(folder):
         raise LeftOut('the third node has no disk of its own, which takes root')
-    if (world.leader is node) != as_primary:
-        world.leader.stop()
-        world.rebuild(world.fail_over(prefer=node))
-    world.detail(f'{node.name}, the {"primary" if node is world.leader else "standby"}')
+    if world.leader is node:
+        node.stop()
+        world.rebuild(world.fail_over())
     ballast = folder / 'ballast'
     _fill(ballast)
     _write_much(world, node)
     yield None
-    if node is world.leader and not node.is_running():
-        world.fail_over()
     ballast.unlink()
-    if node is world.leader:
-        wait_for(node.is_ready, CONDITION)
-    elif node.is_standby:
-        node.start()
-    else:
-        world.rebuild(node)
+    node.start()
 
 
 def _fill(path):
