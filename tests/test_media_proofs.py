@@ -187,7 +187,7 @@ def test_sweeps_beside_uploads(bucket, course, new_mount):
 
 def fio(folder, *options):
     done = subprocess.run(['fio', '--name=job', f'--directory={folder}', '--numjobs=4', '--verify=crc32c', '--verify_fatal=1',
-                           '--group_reporting', '--fallocate=none', '--output-format=json', *options],
+                           '--group_reporting', '--fallocate=none', '--verify_state_save=0', '--output-format=json', *options],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     job, = json.loads(done.stdout[done.stdout.index('{'):])['jobs']

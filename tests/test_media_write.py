@@ -109,6 +109,12 @@ def test_nothing_is_seen_before_the_close(course):
     verify(course, 'film.bin', data)
 
 
+def test_a_file_that_is_made_without_being_written_is_there_after_the_close(course):
+    for n in range(10):
+        os.close(os.open(course.folder / f'{n}', os.O_RDONLY | os.O_CREAT | os.O_EXCL))
+        assert len(revisions(course, f'{n}')) == 1
+
+
 def test_a_reader_keeps_what_it_opened(course):
     path, old, new = course.folder / 'film.bin', noise(2 * CHUNK), noise(CHUNK, 1)
     path.write_bytes(old)

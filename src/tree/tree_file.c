@@ -41,6 +41,8 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
     if (!handle)
         return -ENOMEM;
     handle->writes = (flags & O_ACCMODE) != O_RDONLY;
+    if (node && node->media && flags & (O_CREAT | O_TRUNC)) /* the close publishes, whatever it was opened for */
+        handle->writes = true;
     handle->uid = caller->uid;
     handle->gid = caller->gid;
     handle->appends = flags & O_APPEND;
@@ -258,7 +260,7 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
     else
         (*handle)->media = media;
     node_unref(tree->nodes, node);
-    *hints = (struct open_hints){.no_flush = !writes};
+    *hints = (struct open_hints){.no_flush = r == 0 && !(*handle)->writes};
     return r;
 }
 
