@@ -510,7 +510,7 @@ def test_four_gibibytes_by_cp(course, new_mount, tmp_path, sanitized):
     reader = new_mount(timeout='60s')
     subprocess.run(['cp', reader.directory / path.relative_to(mount.directory), local], check=True)
     print(f'\npeak RSS of 4 GiB: {peak_rss(mount.pid()) // MIB} MiB in, {peak_rss(reader.pid()) // MIB} MiB out')
-    assert sanitized or peak_rss(reader.pid()) <= 128 * MIB
+    assert sanitized or peak_rss(reader.pid()) <= 192 * MIB, 'media_cache_size, and what is on its way'
     with open(local, 'rb') as file:
         assert hashlib.file_digest(file, 'sha256').hexdigest() == digest.hexdigest()
 
