@@ -106,11 +106,15 @@ def test_what_has_passed_its_deadline_is_ended_on_a_server_that_does_not_hear_of
 
     def ended_by_us():
         return any('canceling statement due to user request' in log.read_text()[size:] for log, size in zip(logs, sizes))
-    with locked_reviews(shard):
+
+    def one_is_late():
         readers = [read_review(mount, region) for region in ('europe', 'africa')]
         assert [reader.wait(PATIENCE) for reader in readers] == [1, 1]
         assert wait_for(lambda: count_waiting(shard) == 0, PATIENCE)
-        assert wait_for(ended_by_us, PATIENCE) and wait_for(lambda: count_cancelled(mount) >= 1, PATIENCE)
+        return wait_for(ended_by_us, 1)
+    with locked_reviews(shard):
+        assert wait_for(one_is_late, 60), 'a loaded machine may have the second begin too late'
+        assert wait_for(lambda: count_cancelled(mount) >= 1, PATIENCE)
     reader = read_review(mount)
     assert reader.wait(PATIENCE) in (0, 1) and errno_of((mount.directory / 'regions/europe/reviews').iterdir) is None
 
@@ -154,7 +158,8 @@ def timed(call, *arguments):
 
 
 @pytest.mark.skipif(why_no_network() is not None, reason=why_no_network() or '')
-@pytest.mark.parametrize('lost', ['primary', pytest.param('shard', marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize('lost', ['primary', 'shard'])
 def test_behind_a_network_that_is_cut(shard, mount_through, far, lost):
     """Nobody outlives his deadline, others do not notice, and when it is mended everything is as before."""
     nodes = [shard.primary('emea')] if lost == 'primary' else shard.nodes_of('emea')
