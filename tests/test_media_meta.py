@@ -327,6 +327,15 @@ def test_an_open_document_follows_its_file_and_ends_with_it(course, file):
     assert errno_of(os.close, fd) == 'ECANCELED'
 
 
+def test_a_document_that_is_renamed_for_a_backup_leaves_a_copy(course, file):
+    text, backup = document(file).read_bytes(), document(file, '.json~')
+    os.rename(document(file), backup)
+    assert backup.read_bytes() == text == document(file).read_bytes()
+    backup.write_text('{"title": "back"}')
+    os.rename(backup, document(file))
+    assert meta(file)['title'] == 'back' and not backup.exists()
+
+
 def test_a_mount_that_reads_only(course, file, new_mount, mnt):
     path = document(new_mount(read_only='on').directory / file.relative_to(mnt))
     assert json.loads(path.read_text())['name'] == 'film.png'
