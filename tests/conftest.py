@@ -441,7 +441,7 @@ def new_mount(cluster, log_watch):
 @pytest.fixture(scope='session')
 def frail(run_directory, campusfs):
     cluster = Cluster(run_directory / 'frail', durable=False, mongodb=False, replicas=False, program=campusfs)
-    cluster.settings.update(connect_timeout='500ms', state_dir=None)
+    cluster.settings.update(connect_timeout='2s', state_dir=None)
     try:
         cluster.create()
         prepare(cluster, seed=False)

@@ -19,7 +19,7 @@ DAY = "clock_timestamp() - interval '1 day'"
 @pytest.fixture(scope='module')
 def own(frail):
     frail.start()
-    frail.write_config(frail.directory / 'check.conf', timeout='2s')
+    frail.write_config(frail.directory / 'check.conf', timeout='3s')
     return frail
 
 

@@ -181,7 +181,7 @@ def test_session_is_pinned_whatever_the_database_says(cluster, sql, new_mount, n
 def own(run_directory, campusfs):
     """Servers without a database: each test begins with whatever init makes of what the last one left."""
     cluster = Cluster(run_directory / 'commands', durable=False, mongodb=False, program=campusfs)
-    cluster.settings.update(connect_timeout='500ms')
+    cluster.settings.update(connect_timeout='2s')
     try:
         cluster.create()
         yield cluster

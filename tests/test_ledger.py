@@ -18,6 +18,8 @@ import time
 
 import pytest
 
+from cluster import Cluster
+from conftest import prepare
 from ledger import Broken
 from ledger_faults import FAULTS, LeftOut, run_fault, schedule
 from ledger_world import World
@@ -66,6 +68,20 @@ def run_ledger(cluster, seed, entries, disk=None):
 
 
 @pytest.fixture
+def own(run_directory, campusfs):
+    """Servers for these tests alone: they end with other roles than they began with."""
+    cluster = Cluster(run_directory / 'ledger', durable=False, mongodb=False, program=campusfs)
+    cluster.settings.update(connect_timeout='1s', timeout='3s', cache_ttl='0', cache_size='0', state_dir=None)
+    try:
+        cluster.create()
+        prepare(cluster, seed=False)
+        yield cluster
+    finally:
+        cluster.thaw()
+        cluster.kill()
+
+
+@pytest.fixture
 def disk(run_directory):
     """A small disk of its own, None where none can be mounted."""
     folder = run_directory / 'ledger-disk'
@@ -79,9 +95,8 @@ def disk(run_directory):
         subprocess.run(['umount', '-l', folder], check=True)
 
 
-def test_ten_faults(breakable):
-    breakable.start()
-    run_ledger(breakable, 130, TEN)
+def test_ten_faults(own):
+    run_ledger(own, 130, TEN)
 
 
 def chosen(default):
@@ -93,13 +108,11 @@ def chosen(default):
 
 
 @pytest.mark.long
-def test_a_hundred_faults(breakable, disk):
-    breakable.start()
-    run_ledger(breakable, *chosen('100'), disk)
+def test_a_hundred_faults(own, disk):
+    run_ledger(own, *chosen('100'), disk)
 
 
 @pytest.mark.long
 @pytest.mark.skipif('LEDGER_FAULTS' not in os.environ, reason='LEDGER_FAULTS says which')
-def test_chosen_faults(breakable, disk):
-    breakable.start()
-    run_ledger(breakable, *chosen('10'), disk)
+def test_chosen_faults(own, disk):
+    run_ledger(own, *chosen('10'), disk)

@@ -419,7 +419,7 @@ def test_a_server_lost_the_prepared_part(own, mounted):
 @pytest.mark.long
 def test_a_failover_that_has_the_prepared_part(new_cluster):
     cluster = new_cluster()
-    cluster.settings.update(timeout=f'{TIMEOUT}s', connect_timeout='500ms')
+    cluster.settings.update(timeout=f'{TIMEOUT}s', connect_timeout='1s')
     cluster.write_config()
     mount = cluster.mount(cluster.directory / 'mnt')
     old, new = cluster.primary('apac'), cluster.replica('apac')
