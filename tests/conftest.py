@@ -40,6 +40,7 @@ CAMPUSFS_MONGODB_URI (a server to test against, without credentials: each run ha
 its end; without it a mongod on PATH, else the pinned SecantusDB, is started).
 """
 
+import contextlib
 import json
 import os
 import re
@@ -438,17 +439,24 @@ def new_mount(cluster, log_watch):
         pytest.fail(f'the daemons of this test ended with exit codes {codes}:\n' + '\n'.join(reports), pytrace=False)
 
 
-@pytest.fixture(scope='session')
-def frail(run_directory, campusfs):
-    cluster = Cluster(run_directory / 'frail', durable=False, mongodb=False, replicas=False, program=campusfs)
-    cluster.settings.update(connect_timeout='2s', state_dir=None)
+@contextlib.contextmanager
+def fragile_cluster(directory, program, seed=False, replicas=True, **settings):
+    """Servers of PostgreSQL alone, to kill and freeze, initialised; nothing is left of them, whatever state they are in."""
+    cluster = Cluster(directory, durable=False, mongodb=False, replicas=replicas, program=program)
+    cluster.settings.update(state_dir=None, **settings)
     try:
         cluster.create()
-        prepare(cluster, seed=False)
+        prepare(cluster, seed)
         yield cluster
     finally:
         cluster.thaw()
         cluster.kill()
+
+
+@pytest.fixture(scope='session')
+def frail(run_directory, campusfs):
+    with fragile_cluster(run_directory / 'frail', campusfs, replicas=False, connect_timeout='2s') as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -467,18 +475,15 @@ def new_cluster(run_directory, campusfs):
         cluster.kill()
 
 
+# Deadlines that are short, and no cache that answers instead of a server.
+BREAKABLE = {'connect_timeout': '1s', 'timeout': '3s', 'cache_ttl': '0', 'cache_size': '0'}
+
+
 @pytest.fixture(scope='session')
 def breakable(run_directory, campusfs):
     """A cluster whose servers several modules break in turn; each mends it by breakable.start() before it begins."""
-    cluster = Cluster(run_directory / 'breakable', durable=False, mongodb=False, program=campusfs)
-    cluster.settings.update(connect_timeout='1s', timeout='3s', cache_ttl='0', cache_size='0', state_dir=None)
-    try:
-        cluster.create()
-        prepare(cluster, seed=False)
+    with fragile_cluster(run_directory / 'breakable', campusfs, **BREAKABLE) as cluster:
         yield cluster
-    finally:
-        cluster.thaw()
-        cluster.kill()
 
 
 # ---- the watched logs

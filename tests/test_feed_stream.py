@@ -10,8 +10,7 @@ import uuid
 
 import pytest
 
-from cluster import Cluster
-from conftest import prepare, region_number
+from conftest import fragile_cluster, region_number
 from mount_tools import errno_of, feed_of, feed_states, folder_of, metrics, run, wait_for
 from replication_proxy import ReplicationProxy
 
@@ -25,15 +24,8 @@ WATCHING = ['%pg_is_in_recovery%', '-- What a node is%', '-- Which session%', '%
 @pytest.fixture(scope='module')
 def own(run_directory, campusfs):
     """Servers of this module's own; the feed's transactions wait for nobody else's."""
-    cluster = Cluster(run_directory / 'stream', durable=False, mongodb=False, program=campusfs)
-    cluster.settings.update(state_dir=None)
-    try:
-        cluster.create()
-        prepare(cluster, seed=True)
+    with fragile_cluster(run_directory / 'stream', campusfs, seed=True) as cluster:
         yield cluster
-    finally:
-        cluster.thaw()
-        cluster.kill()
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ import time
 
 import pytest
 
-from cluster import Cluster
-from conftest import prepare
+from conftest import BREAKABLE, fragile_cluster
 from ledger import Broken
 from ledger_faults import FAULTS, LeftOut, run_fault, schedule
 from ledger_world import World
@@ -70,15 +69,8 @@ def run_ledger(cluster, seed, entries, disk=None):
 @pytest.fixture
 def own(run_directory, campusfs):
     """Servers for these tests alone: they end with other roles than they began with."""
-    cluster = Cluster(run_directory / 'ledger', durable=False, mongodb=False, program=campusfs)
-    cluster.settings.update(connect_timeout='1s', timeout='3s', cache_ttl='0', cache_size='0', state_dir=None)
-    try:
-        cluster.create()
-        prepare(cluster, seed=False)
+    with fragile_cluster(run_directory / 'ledger', campusfs, **BREAKABLE) as cluster:
         yield cluster
-    finally:
-        cluster.thaw()
-        cluster.kill()
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ import uuid
 
 import pytest
 
-from cluster import Cluster
-from conftest import prepare, region_number
+from conftest import fragile_cluster, region_number
 from fuse_mount import is_mounted
 from mount_tools import errno_of, errors_of, folder_of, run, wait_for, write_in_place
 from postgres import free_port
@@ -31,15 +30,9 @@ ROWS = 40
 
 @pytest.fixture(scope='module')
 def own(run_directory, campusfs):
-    cluster = Cluster(run_directory / 'down', durable=False, mongodb=False, program=campusfs)
-    cluster.settings.update(timeout=f'{TIMEOUT * 1000:.0f}ms', connect_timeout='500ms', state_dir=None)
-    try:
-        cluster.create()
-        prepare(cluster, seed=False)
+    with fragile_cluster(run_directory / 'down', campusfs, timeout=f'{TIMEOUT * 1000:.0f}ms',
+                         connect_timeout='500ms') as cluster:
         yield cluster
-    finally:
-        cluster.thaw()
-        cluster.kill()
 
 
 @pytest.fixture(scope='module')
