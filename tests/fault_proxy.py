@@ -6,6 +6,8 @@ import socket
 import struct
 import threading
 
+from tcp_proxy import TcpProxy
+
 COMMITTED = b'Z\0\0\0\5'  # ReadyForQuery: the transaction before it is over
 SAVE, APPEND, RESOLVE = b'put_existing_users\0', b'put_users\0', b'shard_resolve\0'  # statements, as Bind names them
 
@@ -34,19 +36,16 @@ class Loss:
             return True
 
 
-class FaultProxy:
+class FaultProxy(TcpProxy):
     """Listens on .port and leads to the port that `target()` gives. mute(), refuse(), heal(), cut(); .loss is a Loss or
     None."""
 
-    def __init__(self, target, host='127.0.0.1'):
-        self._target, self._host = target, host
+    def __init__(self, target):
         self.loss = None
         self._state = threading.Condition()
         self._mode = 'pass'
         self._links = set()
-        self._listener = socket.create_server((host, 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(target)
 
     def mute(self):
         """Nothing passes, connections neither break nor come about: packets get lost until heal()."""
@@ -70,10 +69,8 @@ class FaultProxy:
 
     def close(self):
         self._set_mode('closed')
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
         self.cut()
+        super().close()
 
     def is_whole(self):
         with self._state:
@@ -90,19 +87,11 @@ class FaultProxy:
             self._state.wait_for(lambda: self._mode != 'mute')
             return self._mode == 'pass'
 
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client):
+    def serve(self, client):
         try:
             if not self.passes():
                 raise ConnectionRefusedError
-            server = socket.create_connection((self._host, self._target()))
+            server = socket.create_connection((self.host, self.target()))
         except OSError:
             _reset(client)
             return

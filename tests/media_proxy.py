@@ -6,22 +6,16 @@ swallows the request or the answer, cuts the connection, waits, or calls the tes
     mount = new_mount(mongodb_uri=proxy.uri)
 """
 
-import contextlib
-import re
-import socket
 import struct
 import threading
 import time
 
 import bson
-from mongo_wire import message as read_message
-
-OP_MSG = 2013
-
+from mongo_wire import MongoWire, is_command, message, reply
 
 def parse(request):
     """(command, collection's last part, body, documents) of an OP_MSG; None for anything else."""
-    if struct.unpack('<i', request[12:16])[0] != OP_MSG:
+    if not is_command(request):
         return None
     body, documents, at = None, [], 20
     flags, = struct.unpack('<I', request[16:20])
@@ -63,16 +57,12 @@ class Rule:
         return True
 
 
-class MediaProxy:
+class MediaProxy(MongoWire):
     def __init__(self, uri):
-        host, port, database = re.match(r'mongodb://(?:[^@/]*@)?([^:/]+):(\d+)/?(\w*)', uri).groups()
-        self.target = host, int(port)
         self.lock = threading.Lock()
         self.rules = []
         self.log = []  # (command, part, number of documents)
-        self.listener = socket.create_server(('127.0.0.1', 0))
-        self.uri = f'mongodb://127.0.0.1:{self.listener.getsockname()[1]}/{database or "campusfs"}?directConnection=true'
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(uri)
 
     def rule(self, *arguments, **keywords):
         rule = Rule(*arguments, **keywords)
@@ -89,32 +79,17 @@ class MediaProxy:
 
     def close(self):
         self.clear()
-        self.listener.close()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        super().close()
 
     def _rule_of(self, parsed):
         with self.lock:
             self.log.append((parsed[0], parsed[1], len(parsed[3])))
             return next((rule for rule in self.rules if rule.applies(parsed)), None)
 
-    def _serve(self, client):
-        with client, socket.create_connection(self.target) as server, contextlib.suppress(OSError):
-            for sock in (client, server):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while True:
-                request = read_message(client)
-                parsed = parse(request)
-                rule = self._rule_of(parsed) if parsed else None
-                if not rule:
-                    server.sendall(request)
-                    client.sendall(read_message(server))
-                elif not self._act(rule, request, client, server):
-                    return
+    def handle(self, request, client, server):
+        parsed = parse(request)
+        rule = self._rule_of(parsed) if parsed else None
+        return self._act(rule, request, client, server) if rule else super().handle(request, client, server)
 
     def _act(self, rule, request, client, server):
         """False ends the connection."""
@@ -131,12 +106,10 @@ class MediaProxy:
                 body['writeErrors'] = [{'index': 0, 'code': more['code'], 'errmsg': 'the test says so'}]
             elif rule.action == 'error':
                 body = {'ok': 0.0, 'code': more['code'], 'errmsg': 'the test says so'}
-            document = bson.encode(body)
-            client.sendall(struct.pack('<iiiiIb', 21 + len(document), 1, struct.unpack('<i', request[4:8])[0], OP_MSG,
-                                       0, 0) + document)
+            client.sendall(reply(request, body))
             return True
         server.sendall(request)
-        answer = read_message(server)
+        answer = message(server)
         if rule.action == 'lose':  # done, but nobody learns of it
             return False
         if 'then' in more:

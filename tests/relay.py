@@ -1,7 +1,6 @@
 """A way to one PostgreSQL server that is not as good as a wire: one that keeps the server's end of a connection open when
 ours has gone, as some poolers and firewalls do, and one through another network namespace, which can be cut without a word."""
 
-import contextlib
 import ctypes
 import os
 import random
@@ -10,50 +9,23 @@ import subprocess
 import threading
 from pathlib import Path
 
+from tcp_proxy import TcpProxy, copy, end
+
 CLONE_NEWNET = 0x40000000
 
 
-class Relay:
+class Relay(TcpProxy):
     """Passes bytes on to 127.0.0.1:port from .host:.port. With `keeps`, the server does not hear that a client has gone;
     `edit` is a function of what a client sends at a time, to what the server gets."""
 
-    def __init__(self, port, listener=None, keeps=False, edit=None):
-        self.target = ('127.0.0.1', port)
+    def __init__(self, port, listener=None, keeps=False, edit=lambda data: data):
         self.keeps, self.edit = keeps, edit
-        self._listener = listener or socket.create_server(('127.0.0.1', 0))
-        self.host, self.port = self._listener.getsockname()
-        self._sockets = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(('127.0.0.1', port), listener)
 
-    def close(self):
-        end(*self._sockets)
-        for sock in self._sockets:
-            sock.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self.target)
-            except OSError:
-                return
-            self._sockets += [client, server]
-            threading.Thread(target=self._pass, args=(client, server, not self.keeps, self.edit), daemon=True).start()
-            threading.Thread(target=self._pass, args=(server, client, True), daemon=True).start()
-
-    @staticmethod
-    def _pass(source, sink, ends, edit=None):
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(edit(data) if edit else data)
-        if ends:
-            end(source, sink)
-
-
-def end(*sockets):
-    for sock in sockets:
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+    def pass_there(self, client, server):
+        copy(client, server, self.edit)
+        if not self.keeps:
+            end(client, server)
 
 
 class FarNetwork:

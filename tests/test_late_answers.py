@@ -1,27 +1,22 @@
 """What an answer that comes late must not do: show what is no longer so."""
 
-import contextlib
-import socket
 import threading
 import time
 
 import pytest
 
 from mount_tools import errno_of, folder_of, wait_for
+from tcp_proxy import TcpProxy, copy, end
 
 
-class HoldingProxy:
-    """A TCP proxy before one server, on .port. What the server says on a connection is held from the first bytes that
-    have `marker` in them (None: nothing is) until release(); `held` is set by then."""
+class HoldingProxy(TcpProxy):
+    """Leads to 127.0.0.1:port. What the server says on a connection is held from the first bytes that have `marker` in
+    them (None: nothing is) until release(); `held` is set by then."""
 
-    def __init__(self, port, host='127.0.0.1'):
-        self.target = (host, port)
+    def __init__(self, port):
         self.marker = None
         self.held, self._go_on = threading.Event(), threading.Event()
-        self._listener = socket.create_server((host, 0))
-        self.port = self._listener.getsockname()[1]
-        self._sockets = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(('127.0.0.1', port))
 
     def release(self):
         self.marker = None
@@ -29,30 +24,17 @@ class HoldingProxy:
 
     def close(self):
         self.release()
-        for sock in (self._listener, *self._sockets):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
+        super().close()
 
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self.target)
-                self._sockets += [client, server]
-                threading.Thread(target=self._pass, args=(client, server, False), daemon=True).start()
-                threading.Thread(target=self._pass, args=(server, client, True), daemon=True).start()
+    def pass_back(self, server, client):
+        copy(server, client, self._hold)
+        end(server, client)
 
-    def _pass(self, source, sink, may_hold):
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 20):
-                if may_hold and self.marker and self.marker in data:
-                    self.held.set()
-                    self._go_on.wait(10)
-                sink.sendall(data)
-        for sock in (source, sink):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+    def _hold(self, data):
+        if self.marker and self.marker in data:
+            self.held.set()
+            self._go_on.wait(60)
+        return data
 
 
 @pytest.fixture

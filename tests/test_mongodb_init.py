@@ -1,12 +1,9 @@
 """MongoDB's side of init and health: collections, validators, indexes; servers that lack something."""
 
-import contextlib
 import datetime
 import json
 import re
 import socket
-import struct
-import threading
 import time
 import uuid
 from pathlib import Path
@@ -16,7 +13,7 @@ import pymongo
 import pytest
 
 from cluster import SHARDS
-from mongo_wire import message as read_message
+from mongo_wire import MongoWire, is_command, reply
 
 REGIONS = [region for _, regions in SHARDS.values() for region in regions]
 PREFERENCES = json.loads((Path(__file__).resolve().parent.parent / 'sql/mongo/preferences.schema.json').read_text())
@@ -101,48 +98,32 @@ def test_preferences_are_checked(database, change):
 
 # ---- servers that lack something or say nothing
 
-class Proxy:
+class WithoutValidators(MongoWire):
     """In front of the real server: passes every message on, but answers what has a validator by an error itself."""
 
-    def __init__(self, target, code):
-        self.target, self.code, self.refused = target, code, 0
-        self.listener = socket.create_server(('127.0.0.1', 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+    def __init__(self, uri, code):
+        self.code, self.refused = code, 0
+        super().__init__(uri)
 
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client):
-        with client, socket.create_connection(self.target) as server, contextlib.suppress(OSError):
-            while True:
-                request = read_message(client)
-                size, number, _, operation = struct.unpack('<iiii', request[:16])
-                if operation == 2013 and b'validationLevel' in request:
-                    self.refused += 1
-                    body = bson.encode({'ok': 0.0, 'code': self.code, 'errmsg': 'there are no validators here'})
-                    client.sendall(struct.pack('<iiiiIb', 21 + len(body), 1, number, 2013, 0, 0) + body)
-                else:
-                    server.sendall(request)
-                    client.sendall(read_message(server))
+    def handle(self, request, client, server):
+        if not is_command(request) or b'validationLevel' not in request:
+            return super().handle(request, client, server)
+        self.refused += 1
+        client.sendall(reply(request, {'ok': 0.0, 'code': self.code, 'errmsg': 'there are no validators here'}))
+        return True
 
 
 @pytest.mark.parametrize('code', [59, 238])
 def test_a_server_without_validators_gets_the_collections(database, code):
-    host, port = re.match(r'\w+://([^:/]+):(\d+)', database.uri).groups()
-    proxy = Proxy((host, int(port)), code)
-    uri = f'mongodb://127.0.0.1:{proxy.port}/{database.name}?directConnection=true'
-    changes = database.init(uri)
+    proxy = WithoutValidators(database.uri, code)
+    changes = database.init(proxy.uri)
     assert proxy.refused == 1 + len(REGIONS)
     assert (f'created collection {database.name}.preferences without a validator, which this server does not have'
             in changes)
     assert validator_of(database, 'preferences') is None
     assert database.db.preferences.index_information()['user_id_1']['unique']
-    assert database.init(uri) == [], 'what cannot be changed is no change'
-    proxy.listener.close()
+    assert database.init(proxy.uri) == [], 'what cannot be changed is no change'
+    proxy.close()
     assert f'replaced the validator of {database.name}.preferences' in database.init()
 
 
