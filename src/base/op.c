@@ -1,5 +1,6 @@
 #include "base/op.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <time.h>
@@ -32,6 +33,23 @@ int64_t op_left_ms(const struct op *op)
 bool op_interrupted(const struct op *op)
 {
     return op->interrupted && op->interrupted(op->arg);
+}
+
+bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until)
+{
+    struct timespec time = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+    return pthread_cond_clockwait(cond, lock, CLOCK_MONOTONIC, &time) != ETIMEDOUT;
+}
+
+int op_wait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct op *op)
+{
+    int64_t slice = clock_now_ms() + OP_SLICE_MS;
+    if (op_interrupted(op))
+        return -EINTR;
+    if (op_left_ms(op) == 0)
+        return -EIO;
+    wait_until(cond, lock, slice < op->deadline ? slice : op->deadline);
+    return 0;
 }
 
 void clock_text(char out[CLOCK_TEXT])

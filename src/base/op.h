@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,3 +29,16 @@ struct op op_within(int64_t ms);
 int64_t op_left_ms(const struct op *op);
 
 bool op_interrupted(const struct op *op);
+
+/*
+ * Waits under the lock for the condition variable (of default attributes: the clock is this call's) until
+ * clock_now_ms() is `until`. False when that has passed; true may be for nothing, as always.
+ */
+bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until);
+
+/*
+ * As wait_until() by the operation's deadline, and for no longer than OP_SLICE_MS, so that who waits in a
+ * loop hears of an interrupt: 0, -EINTR, -EIO once the deadline has passed. Asks `interrupted` under the lock.
+ */
+enum { OP_SLICE_MS = 50 };
+int op_wait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct op *op);

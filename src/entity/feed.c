@@ -175,10 +175,9 @@ static bool wait(struct feed *feed)
     int64_t until_ms = feed->ask_at;
     for (size_t i = 0; i < ROUNDS; i++)
         until_ms = feed->rounds[i].at < until_ms ? feed->rounds[i].at : until_ms;
-    struct timespec until = {.tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000};
     pthread_mutex_lock(&feed->lock);
     while (!feed->stopping && !feed->due && batch_is_empty(feed->waiting) &&
-           pthread_cond_clockwait(&feed->noted, &feed->lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)
+           wait_until(&feed->noted, &feed->lock, until_ms))
         ;
     bool go_on = !feed->stopping;
     swap(&feed->waiting, &feed->now);

@@ -132,12 +132,11 @@ bool follow_catch_up(struct follow *follow, const struct op *op)
     int64_t until_ms = clock_now_ms() + CATCH_UP_MS;
     if (until_ms > op->deadline)
         until_ms = op->deadline;
-    struct timespec until = {.tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000};
     pthread_mutex_lock(&follow->lock);
     bool possible = follow->report.streaming && write(follow->wake, &one, sizeof one) == sizeof one;
     uint64_t wanted = possible ? ++follow->catching.wanted : 0;
     while (possible && follow->catching.done < wanted && follow->report.streaming)
-        possible = pthread_cond_clockwait(&follow->came, &follow->lock, CLOCK_MONOTONIC, &until) == 0;
+        possible = wait_until(&follow->came, &follow->lock, until_ms);
     bool done = wanted > 0 && follow->catching.done >= wanted;
     pthread_mutex_unlock(&follow->lock);
     return done;

@@ -10,7 +10,7 @@
 #include "entity/noted.h"
 
 /* More changes than that in one answer, and the whole shard is forgotten instead. */
-enum { CHANGES_MAX = CHANGES_ROWS_MAX, WAIT_SLICE_MS = 50 };
+enum { CHANGES_MAX = CHANGES_ROWS_MAX };
 #define CHANGES_MAX_TEXT "4097" /* one more, to tell "exactly the limit" from "more" */
 enum { SNAPSHOT_KEPT_MS = 3600000 };
 
@@ -71,11 +71,7 @@ struct freshness *freshness_new(struct shard *shard, struct cache *cache, struct
                                 .used_at = clock_now_ms()}; /* the first readers find it fed */
     fresh->changes = (struct pg_statement){"changes", sql_text("queries/changes.sql"), 2};
     pthread_mutex_init(&fresh->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&fresh->answered, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&fresh->answered, NULL);
     return fresh;
 }
 
@@ -319,23 +315,15 @@ static int ask(struct freshness *fresh, const struct op *op, struct fail *f)
 }
 
 /*
- * Under the lock: waits until nobody asks, in slices, so that the caller can be interrupted. As many may wait
+ * Under the lock: waits until nobody asks. As many may wait
  * as for the shard's connections, so that a frozen one does not keep every thread of the mount.
  */
 static int wait_for_answer(struct freshness *fresh, const struct op *op)
 {
     int r = fresh->waiting >= FRESHNESS_WAITERS ? -EIO : 0;
     fresh->waiting++;
-    while (r == 0 && fresh->asking) {
-        int64_t now = clock_now_ms(), slice = now + WAIT_SLICE_MS;
-        int64_t end = slice < op->deadline ? slice : op->deadline;
-        struct timespec until = {.tv_sec = end / 1000, .tv_nsec = end % 1000 * 1000000};
-        pthread_cond_timedwait(&fresh->answered, &fresh->lock, &until);
-        if (fresh->asking && op_interrupted(op))
-            r = -EINTR;
-        else if (fresh->asking && clock_now_ms() >= op->deadline)
-            r = -EIO;
-    }
+    while (r == 0 && fresh->asking)
+        r = op_wait(&fresh->answered, &fresh->lock, op);
     fresh->waiting--;
     return r;
 }

@@ -293,11 +293,8 @@ static bool keeper_wait(struct transfers *transfers, int64_t ms)
 {
     pthread_mutex_lock(&transfers->lock);
     transfers->next_at = clock_now_ms() + ms;
-    while (!transfers->stopping && clock_now_ms() < transfers->next_at) {
-        struct timespec until = {.tv_sec = transfers->next_at / 1000,
-                                 .tv_nsec = transfers->next_at % 1000 * 1000000};
-        pthread_cond_clockwait(&transfers->changed, &transfers->lock, CLOCK_MONOTONIC, &until);
-    }
+    while (!transfers->stopping && clock_now_ms() < transfers->next_at)
+        wait_until(&transfers->changed, &transfers->lock, transfers->next_at);
     bool goes_on = !transfers->stopping;
     pthread_mutex_unlock(&transfers->lock);
     return goes_on;

@@ -14,7 +14,6 @@ enum {
     AHEAD_MAX = 2 * PIECE,    /* read ahead for one reader */
     NEAR = 8 << 20,           /* bytes: the kernel's own reading ahead comes in any order */
     IN_ORDER = 2,             /* reads in order before anything is read ahead */
-    INTERRUPT_EVERY_MS = 100, /* how often who waits looks whether he still wants to */
 };
 
 /* A chunk in memory or on its way. Under the cache's lock, but for the bytes, which are constant. */
@@ -68,11 +67,7 @@ int chunk_cache_open(struct mongo *mongo, size_t size, int64_t fetch_ms, struct 
     cache->fetch_ms = fetch_ms;
     cache->references = 1;
     pthread_mutex_init(&cache->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&cache->arrived, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&cache->arrived, NULL);
     *out = cache;
     return 0;
 }
@@ -284,20 +279,8 @@ static int64_t claim_run(struct chunk_cache *cache, struct media_revision *revis
 /* Waits for something to happen, under the lock: 0, or why it is no use. */
 static int wait_arrival(struct chunk_cache *cache, const struct op *op, struct fail *f)
 {
-    struct timespec until;
-    int64_t left = op_left_ms(op);
-    if (op_interrupted(op))
-        return -EINTR;
-    if (left == 0)
-        return fail_set(f, EIO, "MongoDB did not answer in time");
-    if (left > INTERRUPT_EVERY_MS)
-        left = INTERRUPT_EVERY_MS;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += left * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&cache->arrived, &cache->lock, &until);
-    return 0;
+    int r = op_wait(&cache->arrived, &cache->lock, op);
+    return r == -EIO ? fail_set(f, EIO, "MongoDB did not answer in time") : r;
 }
 
 /* ---- reading ahead ---- */

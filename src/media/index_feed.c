@@ -334,11 +334,8 @@ static int follow(struct feed *feed, struct fail *f)
 /* Waits under the lock, not longer than a tick; false when it is time to end. */
 static bool rest(struct media_index *index)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += TICK_MS / 1000;
     if (!index->ending)
-        pthread_cond_timedwait(&index->changed, &index->lock, &until);
+        wait_until(&index->changed, &index->lock, clock_now_ms() + TICK_MS);
     return !index->ending;
 }
 

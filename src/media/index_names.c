@@ -8,7 +8,7 @@
 #include "media/index_internal.h"
 #include "media/path.h"
 
-enum { INTERRUPT_EVERY_MS = 100, RETRIED_MS = 2000 };
+enum { RETRIED_MS = 2000 };
 
 int media_index_open(struct mongo *mongo, const struct media_index_options *options, struct media_index **out)
 {
@@ -19,11 +19,7 @@ int media_index_open(struct mongo *mongo, const struct media_index_options *opti
     index->options = *options;
     index->scan = 1;
     pthread_mutex_init(&index->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&index->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&index->changed, NULL);
     int r = index_root(index);
     if (r < 0)
         media_index_close(index);
@@ -89,21 +85,11 @@ static bool fresh(const struct media_index *index, int64_t now)
 /* Under the lock: a wait that ends when something has changed, or to look whether to go on. */
 static int wait_change(struct media_index *index, const struct op *op, struct fail *f)
 {
-    struct timespec until;
-    int64_t left = op_left_ms(op);
-    if (op_interrupted(op))
-        return -EINTR;
-    if (left == 0)
+    int r = op_wait(&index->changed, &index->lock, op);
+    if (r == -EIO)
         return fail_set(f, EIO, "the names of region %s could not be read from MongoDB in time",
                         index->options.region);
-    if (left > INTERRUPT_EVERY_MS)
-        left = INTERRUPT_EVERY_MS;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += left * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&index->changed, &index->lock, &until);
-    return 0;
+    return r;
 }
 
 int index_lock_fresh(struct media_index *index, const struct op *op, struct fail *f)

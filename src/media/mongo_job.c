@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SLICE_MS = 50 }; /* how often who waits looks for an interrupt */
-
 struct mongo_jobs {
     struct mongo *mongo;    /* borrowed */
     pthread_t *threads;     /* room for max */
@@ -34,11 +32,7 @@ struct mongo_jobs *mongo_jobs_new(struct mongo *mongo, unsigned threads)
     jobs->end = &jobs->first;
     pthread_mutex_init(&jobs->lock, NULL);
     pthread_cond_init(&jobs->queued, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&jobs->settled, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&jobs->settled, NULL);
     return jobs;
 }
 
@@ -138,20 +132,13 @@ static int queue(struct mongo_jobs *jobs, struct mongo_job *job, const struct op
     return 0;
 }
 
-/* Under the lock: waits for the job's end, in slices, so that the caller can be interrupted. */
+/* Under the lock: waits for the job's end. */
 static int wait_for(struct mongo_jobs *jobs, const struct mongo_job *job, const struct op *op)
 {
-    while (!job->done) {
-        int64_t slice = clock_now_ms() + SLICE_MS;
-        int64_t end = slice < op->deadline ? slice : op->deadline;
-        struct timespec until = {.tv_sec = end / 1000, .tv_nsec = end % 1000 * 1000000};
-        pthread_cond_timedwait(&jobs->settled, &jobs->lock, &until);
-        if (!job->done && op_interrupted(op))
-            return -EINTR;
-        if (!job->done && op_left_ms(op) == 0)
-            return -EIO;
-    }
-    return 0;
+    int r = 0;
+    while (r == 0 && !job->done)
+        r = op_wait(&jobs->settled, &jobs->lock, op);
+    return r;
 }
 
 int mongo_do(struct mongo *mongo, struct mongo_job *job, const struct op *op, struct fail *f)

@@ -19,7 +19,7 @@ int staged_enter(struct staged *s, const struct op *op, struct fail *f)
     bool in_time = true;
     pthread_mutex_lock(&s->lock);
     while (s->busy && in_time)
-        in_time = staging_wait(&s->settled, &s->lock, op->deadline);
+        in_time = wait_until(&s->settled, &s->lock, op->deadline);
     int r = s->busy ? fail_set(f, EIO, "the file is still being written by another call") : 0;
     s->busy = true;
     pthread_mutex_unlock(&s->lock);
@@ -72,7 +72,7 @@ int staged_wait_sent(struct staged *s, const struct op *op, struct fail *f)
     bool in_time = true;
     pthread_mutex_lock(&s->lock);
     while (s->sending > 0 && in_time)
-        in_time = staging_wait(&s->settled, &s->lock, op->deadline);
+        in_time = wait_until(&s->settled, &s->lock, op->deadline);
     int r = s->sending > 0 ? fail_set(f, EIO, "MongoDB did not take the bytes in time") : told(s, f);
     pthread_mutex_unlock(&s->lock);
     return r;
@@ -444,7 +444,7 @@ int staged_new(struct staging *staging, const char *region, const char *filename
     s->length = s->base_end = base ? base->length : 0;
     s->peeked_n = -1;
     pthread_mutex_init(&s->lock, NULL);
-    staging_cond(&s->settled);
+    pthread_cond_init(&s->settled, NULL);
     pthread_mutex_lock(&staging->lock);
     list_add(&staging->all, &s->entry);
     pthread_mutex_unlock(&staging->lock);

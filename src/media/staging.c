@@ -17,21 +17,6 @@ enum {
     RENEW_AT_ONCE = 256
 };
 
-void staging_cond(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
-bool staging_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
-{
-    struct timespec until = {.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
-    return pthread_cond_timedwait(cond, lock, &until) != ETIMEDOUT;
-}
-
 /* ---- buffers ---- */
 
 /* Under the lock: a buffer, if there may be one more. */
@@ -124,7 +109,7 @@ int buffer_get(struct staged *s, int64_t n, const struct op *op, struct buffer *
     pthread_mutex_lock(&staging->lock);
     while (!(buffer = take_buffer(staging)) && in_time) {
         send_idle(staging, s);
-        in_time = staging_wait(&staging->freed, &staging->lock, op->deadline);
+        in_time = wait_until(&staging->freed, &staging->lock, op->deadline);
     }
     pthread_mutex_unlock(&staging->lock);
     if (!buffer)
@@ -261,7 +246,7 @@ static void *keeper_main(void *arg)
     while (!stop) {
         pthread_mutex_lock(&staging->lock);
         if (!staging->stop && !staging->leftovers)
-            staging_wait(&staging->ended, &staging->lock, clock_now_ms() + KEEP_EVERY_MS);
+            wait_until(&staging->ended, &staging->lock, clock_now_ms() + KEEP_EVERY_MS);
         stop = staging->stop;
         pthread_mutex_unlock(&staging->lock);
         renew_leases(staging);
@@ -318,9 +303,9 @@ int staging_open(struct mongo *mongo, const struct staging_options *options, str
         staging->max_buffers = GRIDFS_BATCH;
     staging->queue_end = &staging->queue;
     pthread_mutex_init(&staging->lock, NULL);
-    staging_cond(&staging->work);
-    staging_cond(&staging->freed);
-    staging_cond(&staging->ended);
+    pthread_cond_init(&staging->work, NULL);
+    pthread_cond_init(&staging->freed, NULL);
+    pthread_cond_init(&staging->ended, NULL);
     int r = start_threads(staging);
     if (r < 0) {
         staging_close(staging);

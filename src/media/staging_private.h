@@ -140,8 +140,5 @@ int staging_send(struct staged *s, struct buffer **buffers, size_t n, size_t tai
 int staged_sent(struct staged *s, struct buffer **buffers, size_t n, int r);
 /* The sha256 before the first chunk. */
 int staged_hash_begin(struct staged *s);
-/* Waits by a deadline of clock_now_ms(), on a condition of staging_cond(); false when it has passed. */
-bool staging_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline);
-void staging_cond(pthread_cond_t *cond);
 /* The _id of the new revision as a document; the caller's to destroy. */
 bson_t *staged_id(const struct staged *s);

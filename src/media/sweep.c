@@ -326,10 +326,9 @@ static void *sweep_main(void *arg)
     bool more = false;
     for (;;) {
         int64_t until = clock_now_ms() + (more ? 0 : pause_ms(sweep, &random));
-        struct timespec time = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
         pthread_mutex_lock(&sweep->lock);
         while (!sweep->stop && clock_now_ms() < until)
-            pthread_cond_timedwait(&sweep->ended, &sweep->lock, &time);
+            wait_until(&sweep->ended, &sweep->lock, until);
         bool stop = sweep->stop;
         pthread_mutex_unlock(&sweep->lock);
         if (stop)
@@ -358,11 +357,7 @@ int media_sweep_start(const struct config *config, struct mongo *mongo,
     gethostname(host, sizeof(host) - 1);
     snprintf(sweep->owner, sizeof(sweep->owner), "%s:%ld:%s", host, (long)getpid(), text);
     pthread_mutex_init(&sweep->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&sweep->ended, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&sweep->ended, NULL);
     int r = pthread_create(&sweep->thread, NULL, sweep_main, sweep);
     if (r != 0) {
         pthread_mutex_destroy(&sweep->lock);

@@ -7,19 +7,6 @@
 #include <errno.h>
 #include <time.h>
 
-enum { WAIT_SLICE_MS = 50 };
-
-/* Under the lock, which is given up meanwhile. */
-static void wait_changed(struct shard *shard, int64_t ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += ms % 1000 * 1000000;
-    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_cond_clockwait(&shard->changed, &shard->lock, CLOCK_MONOTONIC, &until);
-}
-
 /* ---- writes that wait for a primary ---- */
 
 int admit_hold(struct shard *shard, size_t bytes, struct fail *f)
@@ -54,7 +41,7 @@ void admit_release(struct shard *shard, size_t bytes)
 void admit_wait(struct shard *shard, int64_t ms)
 {
     pthread_mutex_lock(&shard->lock);
-    wait_changed(shard, ms);
+    wait_until(&shard->changed, &shard->lock, clock_now_ms() + ms);
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -80,7 +67,7 @@ int admit_fall_back(struct shard *shard, const struct op *op, struct fail *f)
                          shard->self->name, a->fallen);
             continue;
         }
-        wait_changed(shard, left < WAIT_SLICE_MS ? left : WAIT_SLICE_MS);
+        wait_until(&shard->changed, &shard->lock, clock_now_ms() + (left < OP_SLICE_MS ? left : OP_SLICE_MS));
         /* An operation may be interrupted because of a pool's state, which takes locks to be known. */
         pthread_mutex_unlock(&shard->lock);
         bool interrupted = op_interrupted(op);

@@ -313,7 +313,7 @@ void pool_wait(struct pool *pool, int64_t ms)
 {
     pthread_mutex_lock(&pool->lock);
     if (!pool->woken)
-        line_sleep(pool, &pool->changed, ms);
+        wait_until(&pool->changed, &pool->lock, clock_now_ms() + ms);
     pool->woken = false;
     pthread_mutex_unlock(&pool->lock);
 }

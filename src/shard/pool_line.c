@@ -6,8 +6,6 @@
 #include <stddef.h>
 #include <time.h>
 
-enum { WAIT_SLICE_MS = 50 };
-
 struct waiter *line_pop(struct pool *pool)
 {
     struct waiter *waiter = pool->first;
@@ -54,27 +52,14 @@ void slots_share(struct pool *pool)
     }
 }
 
-void line_sleep(struct pool *pool, pthread_cond_t *cond, int64_t ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    pthread_cond_clockwait(cond, &pool->lock, CLOCK_MONOTONIC, &until);
-}
-
 static void wait_slice(struct pool *pool, struct waiter *waiter, const struct op *op)
 {
     int64_t slice = op_left_ms(op), until_open = pool->open_after - clock_now_ms();
-    if (op->interrupted && slice > WAIT_SLICE_MS)
-        slice = WAIT_SLICE_MS;
+    if (op->interrupted && slice > OP_SLICE_MS)
+        slice = OP_SLICE_MS;
     if (pool->first == waiter && until_open > 0 && slice > until_open)
         slice = until_open;
-    line_sleep(pool, &waiter->cond, slice);
+    wait_until(&waiter->cond, &pool->lock, clock_now_ms() + slice);
 }
 
 static bool is_served(const struct waiter *waiter)

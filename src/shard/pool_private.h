@@ -61,8 +61,6 @@ void slot_release(struct pool *pool);
 void slots_share(struct pool *pool);
 /* Whether somebody may connect now. */
 bool slot_free(const struct pool *pool, int64_t now);
-/* Waits for a signal for so long at most. */
-void line_sleep(struct pool *pool, pthread_cond_t *cond, int64_t ms);
 
 /* ---- pool_tend.c; with the lock held ---- */
 

@@ -235,8 +235,7 @@ struct node *draft_pending(struct tree *tree, const struct row_key *key, pid_t t
 int draft_wait_settled(struct node *node, const struct op *op)
 {
     while (node->draft.committing) {
-        struct timespec until = {.tv_sec = op->deadline / 1000, .tv_nsec = op->deadline % 1000 * 1000000};
-        if (pthread_cond_timedwait(&node->settled, &node->lock, &until) == ETIMEDOUT)
+        if (!wait_until(&node->settled, &node->lock, op->deadline))
             return -EIO;
     }
     return 0;

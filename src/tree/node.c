@@ -57,11 +57,7 @@ static int make(struct nodes *nodes, enum node_kind kind, bool free_of_charge, s
     node->free_of_charge = free_of_charge;
     node->references = 1;
     pthread_mutex_init(&node->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&node->settled, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&node->settled, NULL);
     clock_gettime(CLOCK_REALTIME, &node->mtime);
     node->ctime = node->mtime;
     pthread_mutex_lock(&nodes->lock);
