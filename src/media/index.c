@@ -355,13 +355,13 @@ int index_apply(struct media_index *index, struct media_revision *revision)
         attach(to, known);
     if (from && to && from != to)
         carry_ino(index, from, to);
+    if (from && from != to) { /* first: it lets go of the node that the file goes on with */
+        index_tell(index, false, from->parent->ino);
+        settle(index, from);
+    }
     if (to) {
         index_tell(index, false, to->parent->ino);
         settle(index, to);
-    }
-    if (from && from != to) {
-        index_tell(index, false, from->parent->ino);
-        settle(index, from);
     }
     return 0;
 }
