@@ -1,11 +1,13 @@
 """Names of media: folders to any depth, renames and removals as on a disk, other drivers' changes, and what cannot be a
 path."""
 
+import ctypes
 import json
 import os
 import random
 import shutil
 import stat
+import struct
 import subprocess
 
 import process
@@ -21,6 +23,15 @@ def names(folder):
 def tree_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
             for path in folder.rglob('*')}
+
+
+def node_of(path):
+    """The number and generation under which the kernel knows the file, and keeps its pages (name_to_handle_at)."""
+    handle = ctypes.create_string_buffer(struct.pack('Ii', 128, 0) + bytes(128))
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.name_to_handle_at(-100, os.fsencode(path), handle, ctypes.byref(ctypes.c_int()), 0) < 0:
+        raise OSError(ctypes.get_errno(), 'name_to_handle_at', path)
+    return handle.raw[8:8 + struct.unpack_from('I', handle)[0]]
 
 
 def last_error(mnt):
@@ -80,12 +91,12 @@ def test_attributes_of_folders_are_kept(course, new_mount):
     folder = course.folder / 'week'
     folder.mkdir()
     os.chmod(folder, 0o2775)
-    os.utime(folder, ns=(1500000000123456000, 1500000000123456000))
+    os.utime(folder, ns=(1500000000123456789, 1500000000123456789))
     os.chown(folder, 12, 34)
     for seen in (folder, new_mount().directory / folder.relative_to(course.folder.parents[3])):
         status = seen.stat()
         assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o2775, 12, 34)
-        assert status.st_mtime_ns == 1500000000123456000
+        assert status.st_mtime_ns == 1500000000123456789
     (folder / 'new').mkdir()
     assert folder.stat().st_mtime > 1600000000
 
@@ -180,6 +191,21 @@ def test_rename_of_a_whole_folder(course, bucket, mnt):
     filenames = {d['filename'] for d in bucket.files.find({'filename': {'$regex': f'^{course.id}/'}})}
     assert filenames == {f'{course.id}/new one/{name}' for name in expected}
     assert bucket.db[f'{bucket.name}.renames'].count_documents({}) == 0
+
+
+def test_a_file_is_the_same_to_the_kernel_after_renames(course):
+    """Also once more is known of it than that it was renamed: readers' pages stay good."""
+    (course.folder / 'old').mkdir()
+    path = course.folder / 'old/one'
+    path.write_bytes(b'1')
+    node, ino = node_of(path), path.stat().st_ino
+    os.rename(path, course.folder / 'old/two')
+    os.chmod(course.folder / 'old/two', 0o600)
+    assert node_of(course.folder / 'old/two') == node
+    os.rename(course.folder / 'old', course.folder / 'new')
+    os.chmod(course.folder / 'new/two', 0o640)
+    moved = course.folder / 'new/two'
+    assert (node_of(moved), moved.stat().st_ino, moved.read_bytes()) == (node, ino, b'1')
 
 
 def test_what_rename_refuses(course, mnt):

@@ -306,13 +306,13 @@ def test_a_walk_beside_a_local_file(course, tmp_path, seed):
 def test_times_modes_and_owners(course, tmp_path):
     local, path = tmp_path / 'a', course.folder / 'a'
     local.write_bytes(b'x' * 1000)
-    os.utime(local, ns=(0, 1234567890_123456000))
+    os.utime(local, ns=(0, 1234567890_123456789))
     local.chmod(0o604)
     subprocess.run(['cp', '-a', local, path], check=True)
-    assert (path.stat().st_mtime_ns, path.stat().st_mode & 0o7777) == (1234567890_123456000, 0o604)
+    assert (path.stat().st_mtime_ns, path.stat().st_mode & 0o7777) == (1234567890_123456789, 0o604)
     document = verify(course, 'a', b'x' * 1000)
     assert len(revisions(course, 'a')) == 1, 'times and modes that are set before the close are published with it'
-    assert document['metadata']['mtime'] == 1234567890_123456000 and document['metadata']['mode'] == 0o604
+    assert document['metadata']['mtime'] == 1234567890_123456789 and document['metadata']['mode'] == 0o604
     os.utime(path, ns=(0, 5_000_000_000))
     path.chmod(0o640)
     assert (path.stat().st_mtime_ns, path.stat().st_mode & 0o7777) == (5_000_000_000, 0o640)
@@ -322,7 +322,7 @@ def test_times_modes_and_owners(course, tmp_path):
         assert (path.stat().st_uid, path.stat().st_gid) == (1234, 2345)
     with open(path, 'ab') as file:
         file.write(b'y')
-    assert path.stat().st_mode & 0o7777 == 0o640 and path.stat().st_mtime_ns > 1234567890_123456000
+    assert path.stat().st_mode & 0o7777 == 0o640 and path.stat().st_mtime_ns > 1234567890_123456789
 
 
 def test_what_people_said_of_a_file_outlives_its_bytes(course):

@@ -21,6 +21,7 @@ PG_DUMP = Path('/usr/lib/postgresql/15/bin/pg_dump')
 BUSINESS = ('users user_profiles user_credentials course_categories courses course_modules course_lessons enrollments '
             'lesson_progress course_reviews payment_methods transactions invoices').split()
 TECHNICAL = {'rev', 'content_at'}
+MEDIA = 'media'
 DONE, LEFT, BROKEN, USAGE, INTERRUPTED = 0, 1, 2, 64, 130
 PASSWORD = 'correct horse battery'
 EMAIL = 'restored@example.org'
@@ -64,7 +65,7 @@ class Platform:
             connection.close()
 
     def drop(self):
-        """The bad day: every database and all preferences are lost, and made anew."""
+        """The bad day: every database, all preferences and all media are lost, and made anew."""
         self.unmount()
         for shard in SHARDS:
             connection = self.cluster.connect(shard, database='postgres')
@@ -72,7 +73,9 @@ class Platform:
                 cursor.execute('DROP DATABASE campusfs WITH (FORCE)')
             connection.close()
         with self.cluster.mongodb.client() as client:
-            client.get_default_database().drop_collection('preferences')
+            database = client.get_default_database()
+            for name in database.list_collection_names():
+                database.drop_collection(name)
         self.cluster.run('init')
         self.mounted()
 
@@ -85,6 +88,13 @@ class Platform:
         time.sleep(1.1)
         return subprocess.run(['rsync', '-anicO', '--delete', f'{self.backup}/', f'{self.root}/'], capture_output=True,
                               text=True, check=True).stdout
+
+    def media_differences(self, region='europe'):
+        """Of media, in any respect that a backup knows: folders' times are their own, too."""
+        place = f'regions/{region}/{MEDIA}/'
+        return [line for line in subprocess.run(
+            ['rsync', '-anic', '--delete', '--modify-window=-1', f'{self.backup}/{place}', f'{self.root}/{place}'],
+            capture_output=True, text=True, check=True).stdout.splitlines() if not line.endswith(' ./')]
 
     def dump(self):
         """{(shard, table): its rows, sorted}, as pg_dump has them, technical columns aside."""
@@ -121,6 +131,20 @@ def put(platform, region, collection, row_id, document):
     return made
 
 
+def fill(folder):
+    """Media of a course: files of several sizes, below each other and empty, with times, modes and owners; an empty folder."""
+    os.makedirs(folder / 'week 1/raw')
+    os.makedirs(folder / 'week 2')
+    for name, size in (('notes.txt', 10), ('week 1/film.bin', 600_000), ('week 1/raw/empty', 0), ('week 1/raw/tail', 261_121)):
+        (folder / name).write_bytes(bytes(range(256)) * (size // 256) + b'x' * (size % 256))
+        os.chmod(folder / name, 0o640)
+        os.utime(folder / name, ns=(0, 1_500_000_000_123_456_789 + size))
+    os.chown(folder / 'notes.txt', 1234, 1235)
+    os.chmod(folder / 'week 2', 0o2750)
+    for name in ('week 1/raw', 'week 1', 'week 2'):
+        os.utime(folder / name, ns=(0, 1_400_000_000_000_000_001 + len(name)))
+
+
 @pytest.fixture(scope='module')
 def platform(run_directory, campusfs):
     """A seeded platform, with a user whose password is known and a deep branch of categories whose ids run upwards."""
@@ -137,6 +161,7 @@ def platform(run_directory, campusfs):
                 {'name': f'Level {row_id}', 'slug': f'level-{row_id}', 'parent_id': parent}))
         chosen = min((root / 'regions/europe/preferences').iterdir())
         chosen.write_text('{"theme": "dark", "playback": {"speed": 1.5}}')
+        fill(root / f'regions/europe/{MEDIA}' / min((root / 'regions/europe/courses').iterdir()).stem)
         time.sleep(1.1)
         subprocess.run(['rsync', '-a', f'{root}/', f'{platform.backup}/'], check=True)
         platform.saved, platform.saved_choices = platform.dump(), platform.choices()
@@ -190,6 +215,8 @@ def test_round_trip(platform):
     for place, rows in platform.saved.items():
         assert restored[place] == rows, place
     assert platform.choices() == platform.saved_choices and len(platform.saved_choices) > 50
+    assert len(list((platform.backup / f'regions/europe/{MEDIA}').glob('*/week */*'))) == 2
+    assert platform.media_differences() == []
     check_fresh_ids(platform)
     (user,), = platform.sql('europe', 'SELECT user_id FROM authenticate_user(%s, %s)', (EMAIL, PASSWORD))
     moved = platform.root / f'regions/europe/users/{user}.json'
@@ -225,6 +252,15 @@ def test_a_second_run_sends_nothing(whole):
 
 # ---- damage
 
+def damage_media(folder):
+    """Lost, changed, moved away, and of another mode."""
+    (folder / 'week 2').rmdir()
+    (folder / 'week 1/raw/tail').unlink()
+    (folder / 'week 1/film.bin').write_bytes(b'cut off')
+    os.rename(folder / 'week 1/raw/empty', folder / 'extra')
+    os.chmod(folder / 'notes.txt', 0o600)
+
+
 def test_a_damaged_tree(whole):
     region = 'regions/europe'
     users, reviews, enrollments, courses = (backup_rows(whole, name)
@@ -242,22 +278,27 @@ def test_a_damaged_tree(whole):
     extra = put(whole, 'europe', 'users', None, {'email': 'extra@example.org', 'username': 'extra', 'first_name': 'E',
                                                  'last_name': '', 'password': 'extra password'})
     put(whole, 'europe', 'reviews', None, {'user_id': extra, 'course_id': int(courses[0].stem), 'rating': 1})
+    media = next((whole.backup / region / MEDIA).glob('*/week 2')).parent.relative_to(whole.backup)
+    damage_media(whole.root / media)
     time.sleep(1.1)
 
     done = whole.restore('--dry-run', '--delete')
     assert done.returncode == DONE and 'nothing was changed' in done.stdout
     assert f'delete {region}/users/{extra}.json' in done.stdout
     assert f'send {region}/reviews/{reviews[0].name}' in done.stdout
+    for words in ('delete {}/extra', 'send {}/week 2', 'send {}/notes.txt', 'send {}/week 1/film.bin'):
+        assert words.format(media) in done.stdout
     assert 'Damaged' in changed.read_text()
 
     done = whole.restore()
     assert done.returncode == DONE or f'{courses[0].name}' in done.stdout, done.stdout
     assert (whole.root / region / f'users/{extra}.json').exists(), 'only --delete deletes'
     assert '--delete removes them' in done.stdout or 'left:' in done.stdout
+    assert whole.media_differences() == [f'*deleting   {media.name}/extra']
 
     done = whole.restore('--delete')
     assert done.returncode == DONE, done.stdout + done.stderr
-    assert whole.differences() == ''
+    assert whole.differences() == '' and whole.media_differences() == []
     assert whole.dump() == whole.saved
 
 
@@ -352,7 +393,7 @@ def test_too_much_to_delete(whole, tmp_path):
     subprocess.run(['cp', '-a', whole.backup, part], check=True)
     for path in sorted((part / 'regions/asia/reviews').iterdir())[:4]:
         path.unlink()
-    refused(whole, '--delete', '--max-delete', '3', backup=part, words='would remove 4 rows')
+    refused(whole, '--delete', '--max-delete', '3', backup=part, words='would remove 4 rows and files')
 
 
 def test_mounts_that_cannot_take_it(whole):

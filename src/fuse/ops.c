@@ -9,7 +9,7 @@
 
 #include "fuse/session_private.h"
 
-enum { MAX_BACKGROUND = 64, TIME_GRANULARITY_NS = 1000 };
+enum { MAX_BACKGROUND = 64 };
 
 struct tree *tree_of(fuse_req_t req)
 {
@@ -71,7 +71,7 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
     conn->want |= conn->capable & FUSE_CAP_READDIRPLUS;
     conn->want &= ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_WRITEBACK_CACHE);
     conn->max_background = MAX_BACKGROUND;
-    conn->time_gran = TIME_GRANULARITY_NS; /* rows keep microseconds */
+    conn->time_gran = 1; /* media keep nanoseconds; rows cut to microseconds what they are given */
     if (session->ready)
         session->ready(session->ready_arg);
 }
