@@ -121,18 +121,44 @@ def _restart(world, choice):
 @fault('disk-full', node=True)
 def _disk_full(world, choice):
     """That of the third node, as a standby; where that ends it, it is started when there is room again."""
-    node, folder = world.third, world.third.data_directory.parent
-    if not os.path.ismount(folder):
-        raise LeftOut('the third node has no disk of its own, which takes root')
+    node, ballast = world.third, _ballast(world)
     if world.leader is node:
         node.stop()
         world.rebuild(world.fail_over())
-    ballast = folder / 'ballast'
     _fill(ballast)
     _write_much(world, node)
     yield None
     ballast.unlink()
     node.start()
+
+
+@fault('disk-full-primary', node=True)
+def _disk_full_primary(world, choice):
+    """That of the third node, as the primary: it ends itself, for it cannot write WAL, and another takes over."""
+    node, ballast = world.third, _ballast(world)
+    if world.leader is not node:
+        world.switch_over(node)
+    _fill(ballast)
+    _write_much(world, node)
+    yield None
+    node.kill()  # were it up still, what follows would make a second primary
+    old = world.fail_over()
+    world.hold()
+    # It ended in the midst of a record that goes on in the next segment, and the standbys have the first half. The one
+    # that is promoted drops it; the other wants the second half, which nobody has: it does not follow, and is fenced.
+    for other in world.standbys():
+        if other is not old:
+            world.rebuild(other)
+    ballast.unlink()
+    world.rebuild(old)
+
+
+def _ballast(world):
+    """The file that takes the room of the third node's disk."""
+    folder = world.third.data_directory.parent
+    if not os.path.ismount(folder):
+        raise LeftOut('the third node has no disk of its own, which takes root')
+    return folder / 'ballast'
 
 
 def _fill(path):

@@ -86,12 +86,12 @@ class World:
         if not wait_for(stands_still, CONDITION, 0.1):
             raise Broken(f'{node.name} replays without an end')
 
-    def fail_over(self):
-        """The standby that has most becomes the leader, the other follows it; returns the old leader."""
+    def fail_over(self, new=None):
+        """The standby that has most, or this one, becomes the leader, the other follows it; returns the old leader."""
         candidates = [node for node in self.standbys() if node.is_running() and not node.is_frozen()]
         for node in candidates:  # one that is paused does not change over, and knows less well what it has
             self.resume(node)
-        new = max(candidates, key=self.position)
+        new = new or max(candidates, key=self.position)
         old, self.leader = self.leader, new
         new.promote()
         for node in candidates:
@@ -99,6 +99,12 @@ class World:
                 self.cluster.repoint(node, new)
         self.detail(f'{new.name} promoted instead of {old.name}')
         return old
+
+    def switch_over(self, new):
+        """Planned: the leader ends when its standbys have all that it has, and another one is promoted."""
+        self.leader.stop()
+        old = self.fail_over(new)
+        self.rebuild(old)
 
     def rebuild(self, node):
         self.cluster.rejoin(node, self.leader)
