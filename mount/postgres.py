@@ -47,17 +47,26 @@ NOT_DURABLE = {'fsync': 'off', 'full_page_writes': 'off', 'shared_buffers': '24M
                'max_slot_wal_keep_size': '256MB'}
 
 
+_leases = []  # sockets whose names say which ports are this process's
+
+
 def free_port():
-    """A port of 127.0.0.1 that nothing listens on now; who binds it must still be ready to lose the race."""
+    """A port of 127.0.0.1 that nothing listens on, and that no other launcher of this machine gets while this process
+    lives: a server that is down keeps it. Whoever else binds it wins the race, for which who starts a server must be
+    ready."""
     while True:
         port = random.choice(PORTS)
+        lease = socket.socket(socket.AF_UNIX)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
+                lease.bind(f'\0campusfs-port-{port}')  # of no file system; it goes with the process
                 probe.bind(('127.0.0.1', port))
-                return port
             except OSError:
+                lease.close()
                 continue
+        _leases.append(lease)
+        return port
 
 
 def quote_setting(value):

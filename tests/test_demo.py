@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 
 import fuse_mount
+import postgres
 import process
 from cluster import Cluster
 from conftest import ROOT
@@ -26,6 +27,7 @@ class Demo:
 
     def __init__(self, directory, campusfs, **env):
         self.directory = directory
+        self.is_calm = False  # up, and nobody has touched it since
         self.env = {**os.environ, 'CAMPUSFS_PROGRAM': str(campusfs), **env}
 
     def __call__(self, *arguments, code=0):
@@ -80,16 +82,58 @@ def demo(run_directory, campusfs):
 
 @pytest.fixture
 def up(demo):
+    """The demo, started, to be broken."""
     demo('start')
+    demo.is_calm = False
     return demo
 
 
-def test_start_ends_with_a_mount_and_commands_to_try(demo):
-    output = demo()
+@pytest.fixture
+def calm(demo):
+    """The demo, up, for who only looks at it: it is started again only after a test that may have broken it."""
+    if not demo.is_calm:
+        demo('start')
+        demo.is_calm = True
+    return demo
+
+
+def test_an_interrupted_creation_is_made_anew(demo, campusfs):
+    """SIGKILL in the middle of the first start. The second one ends with a mount and commands to try, here without
+    MongoDB, which a later start finds."""
+    alone = Demo(demo.directory, campusfs, CAMPUSFS_MONGODB_URI='mongodb://127.0.0.1:1/none')
+    first = subprocess.Popen([ROOT / 'mount/demo', '--dir', demo.directory], env=alone.env, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    try:
+        assert process.wait_until(lambda: (demo.directory / 'nodes/emea-a/postmaster.pid').exists(), 60)
+    finally:
+        first.kill()
+        first.wait()
+    output = alone()
+    assert 'WARNING: no MongoDB server' in output, 'an unreachable one is said, and no reason not to start'
+    assert demo.state['mongodb'] is None and 'mongodb_uri' not in (demo.directory / 'campusfs.conf').read_text()
     assert fuse_mount.is_mounted(demo.mnt)
     assert f'ls {demo.mnt}/regions/europe/users | head' in output
     assert json.loads(demo.user().read_text())['region'] == 'europe'
-    assert set(demo.states(0)) == NODES | {'mongodb', 'mount'}
+
+
+def test_reset_throws_the_data_away(up):
+    """What it makes is what a first start makes."""
+    connection = up.cluster.connect('europe')
+    with connection.cursor() as cursor:
+        cursor.execute('CREATE TABLE public.old ()')
+    connection.close()
+    text = up.user('asia').read_bytes()
+    mine = up.directory / 'notes.txt'
+    mine.write_text('not the demo\'s')
+    output = up('reset')
+    connection = up.cluster.connect('europe')
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('public.old')")
+        assert cursor.fetchone() == (None,)
+    connection.close()
+    assert mine.exists() and f'ls {up.mnt}/regions/europe/users | head' in output
+    assert up.states(0) == dict.fromkeys(NODES | {'mongodb', 'mount'}, 'up')
+    assert up.user('asia').read_bytes() == text, 'the sample data are always the same'
 
 
 def test_the_commands_to_try_work(up):
@@ -110,8 +154,8 @@ def test_the_commands_to_try_work(up):
     assert json.loads(up.user().read_text())['first_name'] == 'Grace'
 
 
-def test_cluster_json_describes_every_node(up):
-    nodes = {node['name']: node for node in up.state['nodes']}
+def test_cluster_json_describes_every_node(calm):
+    nodes = {node['name']: node for node in calm.state['nodes']}
     assert set(nodes) == NODES
     for name, node in nodes.items():
         assert node['shard'] == name[:-2] and node['role'] == ('primary' if name.endswith('a') else 'replica')
@@ -120,7 +164,7 @@ def test_cluster_json_describes_every_node(up):
         assert os.readlink(f'/proc/{pid}/cwd') == node['data_directory']
         for host in (node['host'], node['socket_directory']):
             connection = psycopg2.connect(host=host, port=node['port'], user='campusfs_ro', dbname='campusfs',
-                                          passfile=up.state['passfile'])
+                                          passfile=calm.state['passfile'])
             with connection.cursor() as cursor:
                 cursor.execute('SELECT pg_is_in_recovery()')
                 assert cursor.fetchone() == (node['role'] == 'replica',)
@@ -130,37 +174,37 @@ def test_cluster_json_describes_every_node(up):
 @pytest.mark.parametrize('setting, value', [
     ('fsync', 'on'), ('full_page_writes', 'on'), ('wal_level', 'logical'), ('max_prepared_transactions', '10'),
     ('password_encryption', 'scram-sha-256')])
-def test_servers_are_set_up(up, setting, value):
-    for node in up.cluster.nodes.values():
-        connection = up.cluster.connect(node)
+def test_servers_are_set_up(calm, setting, value):
+    for node in calm.cluster.nodes.values():
+        connection = calm.cluster.connect(node)
         with connection.cursor() as cursor:
             cursor.execute(f'SHOW {setting}')
             assert cursor.fetchone() == (value,)
         connection.close()
 
 
-def test_nobody_enters_without_a_password(up):
-    node = up.state['nodes'][0]
+def test_nobody_enters_without_a_password(calm):
+    node = calm.state['nodes'][0]
     for host in (node['host'], node['socket_directory']):
         with pytest.raises(psycopg2.OperationalError, match='password|no pg_hba'):
             psycopg2.connect(host=host, port=node['port'], user='postgres', dbname='campusfs', passfile='/dev/null')
     for name in ('pgpass', 'campusfs.conf', 'cluster.json'):
-        assert stat.S_IMODE((up.directory / name).stat().st_mode) == 0o600
+        assert stat.S_IMODE((calm.directory / name).stat().st_mode) == 0o600
 
 
-def test_replicas_stream_through_physical_slots(up):
+def test_replicas_stream_through_physical_slots(calm):
     for shard in ('americas', 'emea', 'apac'):
-        connection = up.cluster.connect(shard)
+        connection = calm.cluster.connect(shard)
         with connection.cursor() as cursor:
             cursor.execute("SELECT slot_name, slot_type, active FROM pg_replication_slots WHERE slot_type = 'physical'")
             assert cursor.fetchall() == [(f'{shard}_b', 'physical', True)]
         connection.close()
 
 
-def test_second_start_changes_nothing(up):
-    before = up('status')
-    assert 'everything is up already' in up('start')
-    assert up('status') == before
+def test_second_start_changes_nothing(calm):
+    before = calm('status')
+    assert 'everything is up already' in calm('start')
+    assert calm('status') == before
 
 
 def test_start_mends_what_was_killed(up):
@@ -242,42 +286,6 @@ def test_stop_leaves_nothing_running(up):
     assert row.read_bytes() == text
 
 
-def test_reset_throws_the_data_away(up):
-    connection = up.cluster.connect('europe')
-    with connection.cursor() as cursor:
-        cursor.execute('CREATE TABLE public.old ()')
-    connection.close()
-    text = up.user('asia').read_bytes()
-    mine = up.directory / 'notes.txt'
-    mine.write_text('not the demo\'s')
-    up('reset')
-    connection = up.cluster.connect('europe')
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('public.old')")
-        assert cursor.fetchone() == (None,)
-    connection.close()
-    assert mine.exists() and set(up.states(0).values()) == {'up'}
-    assert up.user('asia').read_bytes() == text, 'the sample data are always the same'
-
-
-def test_an_interrupted_creation_is_made_anew(run_directory, campusfs):
-    """SIGKILL in the middle of the first start."""
-    demo = Demo(run_directory / 'demo-interrupted', campusfs, CAMPUSFS_MONGODB_URI='mongodb://127.0.0.1:1/none')
-    first = subprocess.Popen([ROOT / 'mount/demo', '--dir', demo.directory], env=demo.env, stdout=subprocess.DEVNULL,
-                             stderr=subprocess.DEVNULL)
-    try:
-        assert process.wait_until(lambda: (demo.directory / 'nodes/emea-a/postmaster.pid').exists(), 30)
-        first.kill()
-        first.wait()
-        output = demo('start')
-        assert 'WARNING: no MongoDB server' in output, 'an unreachable one is said, and no reason not to start'
-        assert demo.state['mongodb'] is None and 'mongodb_uri' not in (demo.directory / 'campusfs.conf').read_text()
-        assert demo.user().read_text()
-    finally:
-        first.kill()
-        end(demo)
-
-
 def test_a_directory_of_somebody_else_is_refused(run_directory, campusfs):
     directory = run_directory / 'precious'
     directory.mkdir()
@@ -316,6 +324,15 @@ def test_an_ordinary_user_has_a_demo_beside_it(up, campusfs, run_directory):
         assert not ports & {node['port'] for node in up.state['nodes']}
     finally:
         subprocess.run([*command, 'stop'], env=env, timeout=60, check=False, **account)
+
+
+def test_no_two_launchers_take_the_same_port(monkeypatch):
+    """Of two hundred ports two processes choose thirty each before anybody listens on one."""
+    monkeypatch.setattr(postgres, 'PORTS', range(31000, 31200))
+    mine = {postgres.free_port() for _ in range(30)}
+    script = 'import postgres; postgres.PORTS = range(31000, 31200); print(*(postgres.free_port() for _ in range(30)))'
+    done = subprocess.run(['/usr/bin/python3', '-c', script], cwd=ROOT / 'mount', capture_output=True, text=True, check=True)
+    assert len(mine) == 30 and len(mine | set(map(int, done.stdout.split()))) == 60
 
 
 def test_usage():
