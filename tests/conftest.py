@@ -36,6 +36,7 @@ during which it was written, unless the test said so (a system call that ended i
 
 Tests that take longer than ten seconds carry @pytest.mark.long and run with `tests/run -m long` (or -m '').
 Environment: CAMPUSFS_PROGRAM, CAMPUSFS_TEST_DIR (where clusters lie, default /tmp), CAMPUSFS_TEST_KEEP=1 (keep them),
+CAMPUSFS_TEST_SHARE (a folder: only files of tests are run that no other run with that folder has begun),
 CAMPUSFS_MONGODB_URI (a server to test against, without credentials: each run has a database of its own there, dropped at
 its end; without it a mongod on PATH, else the pinned SecantusDB, is started).
 """
@@ -86,6 +87,40 @@ def pytest_collection_modifyitems(config, items):
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    """With CAMPUSFS_TEST_SHARE: pytest's own loop, over the files that this run gets. A file stays in one run, for the
+    sake of its fixtures."""
+    folder = os.environ.get('CAMPUSFS_TEST_SHARE')
+    if not folder or session.testsfailed or session.config.option.collectonly:
+        return None
+    items = of_this_run(session.items, Path(folder))
+    item = next(items, None)
+    while item:
+        following = next(items, None)  # what is torn down after a test depends on it
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
+
+
+def of_this_run(items, folder):
+    """The tests of each file that nobody has begun when its first one is due; that it is begun stands in the folder."""
+    whose = {}
+    for item in items:
+        if item.path not in whose:
+            try:
+                (folder / f'{item.path.name}.begun').touch(exist_ok=False)
+                whose[item.path] = True
+            except FileExistsError:
+                whose[item.path] = False
+        if whose[item.path]:
+            yield item
 
 
 # ---- the run's directory, and what earlier runs that were killed have left
@@ -293,7 +328,7 @@ def replayed(cluster, sql):
         (lsn,), = sql(where, 'SELECT pg_current_wal_flush_lsn()::text')
         standby = cluster.replica(where).name
         has_it = lambda: sql(standby, 'SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn', (lsn,))[0][0]  # noqa: E731
-        assert process.wait_until(has_it, 10, 0.002)
+        assert process.wait_until(has_it, 60, 0.002)
     return wait
 
 

@@ -4,8 +4,11 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from conftest import of_this_run
 
 ROOT = Path(__file__).resolve().parent.parent
 TOP_LEVEL = {'.ci', '.clang-format', '.editorconfig', '.gitignore', 'README.md', 'LICENSE', 'docs', 'meson.build',
@@ -131,3 +134,16 @@ def test_scripts_are_executable():
     wrong = [relative(path) for path in tracked()
              if path.read_bytes()[:2] == b'#!' and not path.stat().st_mode & 0o111]
     assert not wrong
+
+
+# ---- runs of the suite that share its files
+
+def test_each_file_of_tests_is_run_by_one_of_the_runs_that_share_them(tmp_path):
+    items = [SimpleNamespace(path=Path(f'tests/test_{name}.py'), number=number)
+             for name in 'abcad' for number in range(3)]  # pytest may put a file's tests apart
+    one, other = of_this_run(items, tmp_path), of_this_run(items, tmp_path)
+    first = [next(one) for _ in range(2)]
+    second = [next(other) for _ in range(5)]
+    first, second = first + list(one), second + list(other)
+    assert {item.path.name for item in first} == {'test_a.py', 'test_d.py'} and len(first) == 9
+    assert {item.path.name for item in second} == {'test_b.py', 'test_c.py'} and len(second) == 6
