@@ -101,7 +101,7 @@ def course(bucket, new_course, mnt):
     bucket.remove(f'{made.id}/')
     bucket.folders.delete_many({'$or': [{'_id': str(made.id)}, {'_id': {'$gt': f'{made.id}/', '$lt': f'{made.id}0'}}]})
     listed = lambda: str(made.id) in os.listdir(made.folder.parent)  # noqa: E731
-    assert process.wait_until(lambda: not listed(), 20, 0.01)  # other tests look at the whole tree
+    assert process.wait_until(lambda: not listed(), 60, 0.01)  # other tests look at the whole tree
 
 
 # ---- uploads

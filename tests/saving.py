@@ -167,7 +167,7 @@ class Actor:
 
 # ---- waiting
 
-def eventually(condition, timeout=30):
+def eventually(condition, timeout=60):
     """Polls until the condition gives something true, which is returned; fails after the timeout."""
     deadline = time.monotonic() + timeout
     while True:

@@ -8,7 +8,7 @@ import uuid
 from conftest import region_number
 from mount_tools import errno_of, wait_for
 
-PATIENCE = 30  # seconds until something must have happened, on a busy machine
+PATIENCE = 60  # seconds until something must have happened, on a busy machine
 
 
 def admin(cluster, where, text, parameters=None, database='campusfs'):

@@ -38,7 +38,7 @@ def far_mount(cluster, new_mount):
     yield mount
     assert daemon.poll() is None, 'the daemon has died'
     subprocess.run(['fusermount3', '-u', mount.directory], check=False)
-    assert daemon.wait(timeout=15) == 0
+    assert daemon.wait(timeout=60) == 0
 
 
 SAVES = {
@@ -137,7 +137,7 @@ def test_sudo_tee_from_an_editor(mnt, new_mount, new_user, sql, tmp_path):
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     sh('tee "$1" < "$2" > "$3"', path, tmp_path / 'new', '/dev/null')
     assert name_in(sql, row) == 'By root'
-    assert reader.communicate(b'go\n', timeout=10)[0] in (json.dumps(row.document, indent=2).encode() + b'\n',
+    assert reader.communicate(b'go\n', timeout=60)[0] in (json.dumps(row.document, indent=2).encode() + b'\n',
                                                           path.read_bytes())
     # Refused, it is root's text; the user does not see it, nor is the row another one.
     (tmp_path / 'new').write_text('{"first_name": 5}')
@@ -360,7 +360,7 @@ def test_a_name_that_somebody_takes_in_the_same_moment(mnt, cluster, new_user, s
         other.commit()
         other.close()
         with fails(errno.EEXIST):
-            saving.result(timeout=10)
+            saving.result(timeout=60)
     assert trace(sql, row) == before and refused(row).read_text() == text
     told = last_error(mnt, row)
     assert told['sqlstate'] == '23505' and 'email' in json.dumps(told)
@@ -374,7 +374,7 @@ def test_two_save_the_same_new_name_at_once(mnt, new_user, sql, unique):
         with Actor() as one, Actor() as two, ThreadPoolExecutor(2) as pool:
             outcomes = [pool.submit(actor.save, row.path, text)
                         for actor, row, text in zip((one, two), rows, texts)]
-            codes = [getattr(outcome.exception(timeout=20), 'errno', None) for outcome in outcomes]
+            codes = [getattr(outcome.exception(timeout=60), 'errno', None) for outcome in outcomes]
         assert sorted(codes, key=str) == [errno.EEXIST, None]
         assert [row.json()['email'] == email for row in rows] == [code is None for code in codes]
 

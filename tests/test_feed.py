@@ -15,7 +15,7 @@ from conftest import prepare, region_number
 from mount_tools import errno_of, feed_states, folder_of, metrics, requests_of, wait_for
 
 LATE = 1.0   # seconds: a change by somebody else is seen by then
-SLACK = 3.0  # what a busy machine may add
+SLACK = 9.0  # what a busy machine may add: the kernel keeps for minutes what it is not told of
 
 
 @pytest.fixture(params=['auto', 'poll'])

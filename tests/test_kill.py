@@ -146,7 +146,7 @@ def kill_again_and_again(times, new_mount, new_user, sql, unique, tmp_path):
         writer.process.stdin.close()
         writer.process.wait()
         writer.judge(sql)
-    assert max(starts) < 5, starts
+    assert max(starts) < 20, starts
     ids = sql('europe', 'SELECT count(*), count(DISTINCT id) FROM users WHERE region = %s', (region_number('europe'),))
     assert ids[0][0] == ids[0][1]
     print(f'{times} kills, {sum(saves)} saves told, mounted again in {min(starts):.2f} to {max(starts):.2f} s')

@@ -40,7 +40,7 @@ class Holder:
 
     def __exit__(self, *_):
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(60)
         self.process.stdout.close()
 
 
@@ -149,7 +149,7 @@ def test_a_wait_ends_by_a_signal(new_user, opened, kind, signum):
         waiting = Holder(path, kind, 'write').process
         time.sleep(0.5)
         waiting.send_signal(signum)
-        assert waiting.wait(5) == -signum
+        assert waiting.wait(60) == -signum
         waiting.stdin.close()
         waiting.stdout.close()
     fd = opened(path)
@@ -163,7 +163,7 @@ def test_a_killed_holder_leaves_nothing(new_user, opened, kind, how):
     holder = Holder(path, kind, how)
     with holder:
         holder.process.kill()
-        holder.process.wait(5)
+        holder.process.wait(60)
     fd = opened(path)
     assert wait_for(lambda: locked(fd, kind) is None, 30)
 
@@ -266,4 +266,4 @@ def test_a_mount_ends_with_somebody_waiting(new_mount, new_user, mnt):
         os.kill(mount.pid(), signal.SIGTERM)
         assert wait_for(lambda: mount.pid() is None, 30)
         waiting.process.kill()
-        waiting.process.communicate(timeout=5)
+        waiting.process.communicate(timeout=60)

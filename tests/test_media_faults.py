@@ -95,8 +95,8 @@ def test_an_error_reaches_the_writer_and_nothing_is_seen(mount, folder, proxy, b
     words = last_words(mount, course)
     assert words['errno'] == name and 'the test says so' in words['message']
     proxy.clear()
-    assert process.wait_until(lambda: chunk_ids(bucket) <= before, 20, 0.05), 'what was sent is deleted'
-    assert process.wait_until(lambda: not uploads(bucket, course), 20, 0.05)
+    assert process.wait_until(lambda: chunk_ids(bucket) <= before, 60, 0.05), 'what was sent is deleted'
+    assert process.wait_until(lambda: not uploads(bucket, course), 60, 0.05)
     write(folder / 'film', NEW)
     assert content(bucket, course, 'film') == NEW == (folder / 'film').read_bytes()
 
@@ -196,7 +196,7 @@ def test_a_kill_at_each_step_of_a_publication(cluster, bucket, course, new_mount
     assert (path.read_bytes() if path.exists() else None) == found
     owned = {repr(document['_id']) for document in bucket.files.find({}, {'_id': 1})}
     assert process.wait_until(lambda: not (chunk_ids(bucket) - before - owned), 30, 0.05)
-    assert process.wait_until(lambda: not uploads(bucket, course), 20, 0.05)
+    assert process.wait_until(lambda: not uploads(bucket, course), 60, 0.05)
     assert content(bucket, course, 'film') == found
 
 
@@ -227,7 +227,7 @@ def test_a_lease_that_was_lost_ends_the_upload(new_mount, bucket, course):
     os.fsync(fd)
     assert expire(bucket, course) == 1
     entry = bucket.uploads.find_one({'path': f'{course.id}/film'})
-    assert process.wait_until(lambda: bucket.chunks.count_documents({'files_id': entry['_id']}) == 0, 20, 0.05)
+    assert process.wait_until(lambda: bucket.chunks.count_documents({'files_id': entry['_id']}) == 0, 60, 0.05)
     assert errno_of(os.close, fd) == 'EIO'
     assert content(bucket, course, 'film') is None
 
@@ -242,9 +242,9 @@ def test_replaced_revisions_go_after_their_time(new_mount, bucket, course):
     assert bucket.chunks.count_documents({'files_id': old['_id']}) == 2, 'within media_keep it stays'
     assert keeping.stop() == 0
     sweeping(new_mount, bucket, media_keep='0')
-    assert process.wait_until(lambda: bucket.files.count_documents({'filename': f'{course.id}/film'}) == 1, 20, 0.05)
-    assert process.wait_until(lambda: bucket.chunks.count_documents({'files_id': old['_id']}) == 0, 20, 0.05)
-    assert process.wait_until(lambda: bucket.uploads.count_documents({'_id': old['_id']}) == 0, 20, 0.05)
+    assert process.wait_until(lambda: bucket.files.count_documents({'filename': f'{course.id}/film'}) == 1, 60, 0.05)
+    assert process.wait_until(lambda: bucket.chunks.count_documents({'files_id': old['_id']}) == 0, 60, 0.05)
+    assert process.wait_until(lambda: bucket.uploads.count_documents({'_id': old['_id']}) == 0, 60, 0.05)
     assert content(bucket, course, 'film') == NEW
 
 
@@ -256,7 +256,7 @@ def test_a_revision_that_was_never_replaced_stays(new_mount, bucket, course):
     bucket.uploads.insert_one({'_id': document['_id'], 'path': f'{course.id}/film', 'owner': 'x:1',
                                'retired': LONG_AGO})
     sweeping(new_mount, bucket, media_keep='0')
-    assert process.wait_until(lambda: bucket.uploads.count_documents({'_id': document['_id']}) == 0, 20, 0.05)
+    assert process.wait_until(lambda: bucket.uploads.count_documents({'_id': document['_id']}) == 0, 60, 0.05)
     assert content(bucket, course, 'film') == OLD
 
 
@@ -268,4 +268,4 @@ def test_one_mount_sweeps_and_another_takes_over(new_mount, bucket):
     time.sleep(0.5)
     assert f':{first.pid()}:' in owner()
     assert first.stop() == 0
-    assert process.wait_until(lambda: f':{second.pid()}:' in owner(), 20, 0.05)
+    assert process.wait_until(lambda: f':{second.pid()}:' in owner(), 60, 0.05)

@@ -106,7 +106,7 @@ def test_attributes_of_folders_are_kept(course, new_mount):
 def test_unlink_takes_all_revisions(course, bucket):
     bucket.put(f'{course.id}/talk', b'old')
     path = course.put('talk', b'newer')
-    assert process.wait_until(lambda: path.read_bytes() == b'newer', 10, 0.01)
+    assert process.wait_until(lambda: path.read_bytes() == b'newer', 60, 0.01)
     fd = os.open(path, os.O_RDONLY)
     path.unlink()
     assert errno_of(path.stat) == 'ENOENT' and names(course.folder) == []
@@ -133,7 +133,7 @@ def test_rename_over_a_target(course, bucket):
     bucket.put(f'{course.id}/new', b'an old revision of the source')
     new = course.put('new', b'source')
     target = course.put('target', b'the target')
-    assert process.wait_until(lambda: new.read_bytes() == b'source', 10, 0.01)
+    assert process.wait_until(lambda: new.read_bytes() == b'source', 60, 0.01)
     mtime = new.stat().st_mtime_ns
     with open(target, 'rb') as reader:
         os.rename(new, target)
@@ -288,7 +288,7 @@ def test_filenames_that_are_no_path_are_left_out(course, bucket, mnt, filename):
         bucket.files.delete_one({'_id': file_id})
         bucket.chunks.delete_many({'files_id': file_id})
     gone = 'campusfs_media_left_out{region="europe"} 0\n'
-    assert process.wait_until(lambda: gone in (mnt / '.campusfs/metrics').read_text(), 10, 0.01)
+    assert process.wait_until(lambda: gone in (mnt / '.campusfs/metrics').read_text(), 60, 0.01)
 
 
 def test_a_file_under_the_name_of_a_folder(course, bucket):
@@ -297,7 +297,7 @@ def test_a_file_under_the_name_of_a_folder(course, bucket):
     appears(course.folder / 'name/inner')
     assert tree_of(course.folder) == {'name': None, 'name/inner': b'inner'}
     bucket.remove(f'{course.id}/name/')
-    assert process.wait_until(lambda: (course.folder / 'name').is_file(), 10, 0.01)
+    assert process.wait_until(lambda: (course.folder / 'name').is_file(), 60, 0.01)
     assert (course.folder / 'name').read_bytes() == b'file'
 
 

@@ -89,7 +89,7 @@ def kill_once(rng, proxy, mount, path, data):
     """Writes the file while the daemon is killed: at some command, before it or after its answer, or just at some time.
     Whether close() said that it went well."""
     pid = mount.pid()
-    kill = lambda: (os.kill(pid, signal.SIGKILL), process.wait_until(lambda: mount.pid() is None, 10, 0.001))  # noqa: E731
+    kill = lambda: (os.kill(pid, signal.SIGKILL), process.wait_until(lambda: mount.pid() is None, 60, 0.001))  # noqa: E731
     timer = None
     if rng.random() < 0.3:
         timer = threading.Timer(rng.random() * 0.3, kill)

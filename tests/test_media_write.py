@@ -219,7 +219,7 @@ def test_shared_mappings(course):
         os.close(fd)  # what is stored now comes after the last close
         for at in (0, CHUNK - 2, len(data) - 4):
             memory[at:at + 4] = data[at:at + 4] = b'mmap'
-    assert process.wait_until(lambda: path.read_bytes() == data, 10, 0.02)
+    assert process.wait_until(lambda: path.read_bytes() == data, 60, 0.02)
     verify(course, 'a', bytes(data))
 
 
@@ -259,7 +259,7 @@ def test_shells(course):
     shell('(cat a; echo third; seq 3) > b; cat b > c')
     assert (course.folder / 'c').read_bytes() == b'first\nsecond\nthird\n1\n2\n3\n'
     shell(': > a')
-    assert process.wait_until(lambda: path.stat().st_size == 0, 10, 0.01)
+    assert process.wait_until(lambda: path.stat().st_size == 0, 60, 0.01)
 
 
 @pytest.mark.parametrize('seed', range(2))

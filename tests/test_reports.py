@@ -16,6 +16,7 @@ from mount_tools import entries, errno_of, errors_of, wait_for
 from people import Person, ask, new_course
 
 TIMEOUT = 3
+SLACK = 20  # seconds that a busy machine may add: a frozen server and a lock never answer
 NAMES = ['completion_funnel', 'course_statistics', 'platform_overview', 'revenue_by_month', 'top_courses']
 HOMES = {'americas': 'south_america', 'emea': 'europe', 'apac': 'asia'}  # a region of each shard
 AMOUNTS = ['0.10', '0.20', '9999999999.99']  # of the payments in each: no sum of doubles is their sum
@@ -73,7 +74,7 @@ def report(folder, name):
     def new():
         read = json.loads((folder / f'{name}.json').read_text(), parse_float=Decimal)
         return read if datetime.fromisoformat(read['generated_at'].replace('Z', '+00:00')) >= begun else None
-    return wait_for(new, 10, 0.05)
+    return wait_for(new, 60, 0.05)
 
 
 def test_the_names_are_listed_and_nothing_else_is_there(reports):
@@ -146,7 +147,7 @@ def test_a_frozen_shard_is_named_and_the_others_are_there(own, reports):
     own.primary('emea').freeze()
     begun = time.monotonic()
     partial = report(reports, 'platform_overview')
-    assert time.monotonic() - begun < TIMEOUT + 4
+    assert time.monotonic() - begun < TIMEOUT + SLACK
     assert partial['partial'] is True
     said = {shard['name']: (shard['answered'], shard['error']) for shard in partial['shards']}
     assert said['americas'] == said['apac'] == (True, None)
@@ -165,7 +166,7 @@ def test_a_shard_that_is_slow_is_given_up(own, reports):
             cursor.execute('LOCK TABLE campusfs.invoices IN ACCESS EXCLUSIVE MODE')
             begun = time.monotonic()
             partial = report(reports, 'platform_overview')
-            assert time.monotonic() - begun < TIMEOUT + 4
+            assert time.monotonic() - begun < TIMEOUT + SLACK
         assert [shard['name'] for shard in partial['shards'] if not shard['answered']] == ['apac']
         connection.rollback()
 
@@ -176,7 +177,7 @@ def test_no_shard_at_all_is_an_error_in_words(own, reports):
         own.primary(shard).freeze()
     begun = time.monotonic()
     assert errno_of((reports / 'completion_funnel.json').read_text) == 'EIO'
-    assert time.monotonic() - begun < TIMEOUT + 4
+    assert time.monotonic() - begun < TIMEOUT + SLACK
     own.thaw()
     assert wait_for(lambda: not report(reports, 'top_courses')['partial'], 30)
     assert 'no shard answered' in errors_of(reports.parent.parent, '.campusfs/reports/completion_funnel.json')[-1]['message']

@@ -333,7 +333,7 @@ def test_an_interrupted_restore_goes_on(whole, whom):
         os.killpg(runner.pid, signal.SIGINT)  # as a terminal does
     else:
         runner.terminate()
-    words = runner.communicate(timeout=20)[1]
+    words = runner.communicate(timeout=60)[1]
     assert runner.returncode == INTERRUPTED and 'run it again' in words
     assert '>f' in whole.differences() and '.json.' not in whole.differences(), 'no half of a row is left'
     assert whole.restore().returncode == DONE

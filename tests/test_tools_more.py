@@ -239,7 +239,7 @@ def test_two_editors_on_one_row(mnt, new_user, sql, tmp_path):
     done = subprocess.run([*VIM, '-n', '-c', '%s/Ada/Second/', '-c', 'w!', '-c', 'q', row.path], check=False, timeout=30)
     assert name_in(sql, row) == 'Second'
     go.touch()
-    first.communicate(b'y\n', timeout=20)  # vim has seen that the file is a newer one; yes, really
+    first.communicate(b'y\n', timeout=60)  # vim has seen that the file is a newer one; yes, really
     assert done.returncode == 0 and first.returncode != 0
     assert name_in(sql, row) == 'Second' == row.json()['first_name']
     assert '"First"' in refused(row).read_text() and last_error(mnt, row)['errno'] == 'ECANCELED'
@@ -257,7 +257,7 @@ def test_two_emacs_see_each_others_locks(mnt, new_user, sql):
     assert eventually(link.is_symlink)
     told = sh('emacs -Q --batch --eval "(princ (file-locked-p \\"$1\\"))"', row.path).stdout
     assert told not in ('', 'nil'), 'somebody has it'
-    holder.communicate('go\n', timeout=20)
+    holder.communicate('go\n', timeout=60)
     link.unlink(missing_ok=True)
     assert name_in(sql, row) == 'Ada'
 
