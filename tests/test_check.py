@@ -12,7 +12,7 @@ from library_notice import without_notice
 from mount_tools import wait_for
 from people import Person, ask, new_course
 
-PARTS = ['transfers', 'names', 'ids', 'categories', 'regions', 'derived', 'sequences', 'media']
+PARTS = ['transfers', 'names', 'ids', 'categories', 'regions', 'derived', 'sequences', 'preferences', 'media']
 DAY = "clock_timestamp() - interval '1 day'"
 
 

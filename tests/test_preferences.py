@@ -382,6 +382,90 @@ def test_they_are_gone_with_the_user_and_come_back_with_him(new_preferences, peo
     assert index['expireAfterSeconds'] == 86400
 
 
+class People:
+    """Users with stored preferences, each gone in another way or not at all."""
+
+    def __init__(self, new_preferences, new_invoice, sql, people):
+        self.people, self.sql = people, sql
+        self.there, self.removed_by_sql, self.erased, self.kept = (new_preferences() for _ in range(4))
+        payer = new_invoice().document
+        (row,), = sql('europe', 'SELECT user_id FROM transactions WHERE id = %s', [payer['transaction_id']])
+        self.erased_payer = row
+        for prefs in (self.there, self.removed_by_sql, self.erased, self.kept):
+            prefs.save(theme='dark')
+        self.insert(row)
+
+    def insert(self, user_id, **fields):
+        self.people.insert_one({'user_id': bson.Int64(user_id), 'language': 'en', 'updated_at': datetime.datetime(2026, 2, 3),
+                                **fields})
+
+    def remove_by_sql(self, user_id):
+        self.sql('europe', 'DELETE FROM users WHERE id = %s', [user_id])
+
+    def go(self):
+        """All but one of them."""
+        self.remove_by_sql(self.removed_by_sql.id)
+        assert self.sql('europe', 'SELECT erase_user(%s)', [self.erased.id]) == [('removed',)]
+        assert self.sql('europe', 'SELECT erase_user(%s)', [self.erased_payer]) == [('anonymised',)]
+        self.kept.user.path.unlink()
+
+    def left(self, *ids):
+        return [user_id for user_id in ids if self.people.count_documents({'user_id': user_id})]
+
+
+@pytest.fixture
+def leaving(new_preferences, new_invoice, sql, people):
+    return People(new_preferences, new_invoice, sql, people)
+
+
+def test_they_go_with_users_whom_sql_deletes_while_no_mount_sweeps(leaving, new_mount, new_preferences, people):
+    """What the first look finds; afterwards whom the feed names."""
+    gone = [leaving.removed_by_sql.id, leaving.erased.id, leaving.erased_payer]
+    stranger, later = 999_999_001, new_preferences()
+    leaving.go()
+    leaving.insert(stranger)
+    later.save(theme='dark')
+    people.update_one({'user_id': leaving.there.id}, {'$set': {'_deleted_at': datetime.datetime(2026, 1, 1)}})
+    assert leaving.left(*gone) == gone, 'nobody but a sweep deletes them'
+    people.database['leases'].delete_many({})
+    mount = new_mount(media_sweep='100ms')
+    eventually(lambda: leaving.left(*gone) == [], 60)
+    eventually(lambda: '_deleted_at' in people.find_one({'user_id': stranger}), 60)
+    eventually(lambda: '_deleted_at' not in leaving.there.stored(), 60)
+    assert leaving.there.json()['theme'] == 'dark'
+    assert leaving.kept.stored()['theme'] == 'dark', 'a deleted user can be brought back for a day'
+    metric = 'campusfs_preferences_swept_total '
+    swept = next(line for line in (mount.directory / '.campusfs/metrics').read_text().splitlines() if line.startswith(metric))
+    assert int(swept.split()[1]) >= 3
+    leaving.remove_by_sql(later.id)
+    eventually(lambda: leaving.left(later.id) == [], 60)
+    people.delete_one({'user_id': stranger})
+
+
+def test_check_tells_of_preferences_that_users_have_left(leaving, cluster, people):
+    stranger, abroad = 999_998_001, 999_998_777
+    leaving.go()
+    leaving.insert(stranger)
+    leaving.insert(abroad)
+
+    def check(*options):
+        done = cluster.run('check', 'preferences', '--json', *options, check=False)
+        part, = json.loads(done.stdout)['parts']
+        return {finding['message']: finding['repaired'] for finding in part['findings']}
+    gone = [leaving.removed_by_sql.id, leaving.erased.id, leaving.erased_payer]
+    messages = [f'preferences of user {user_id}, who was deleted or erased' for user_id in gone]
+    messages.append(f'preferences of user {stranger}, whom no shard knows: removed a day after --repair')
+    found = check()
+    assert [found.get(message) for message in messages] == [False] * 4
+    for user_id in (leaving.there.id, leaving.kept.id, abroad):
+        assert not any(f'user {user_id},' in message for message in found), 'an id of a shard that is not configured is left'
+    assert leaving.left(*gone) == gone
+    found = check('--repair')
+    assert [found.get(message) for message in messages] == [True] * 4
+    assert leaving.left(*gone, stranger) == [stranger] and not set(messages) & set(check())
+    people.delete_many({'user_id': {'$in': [stranger, abroad]}})
+
+
 def test_a_user_who_is_made_again_keeps_them(new_preferences):
     """As git checkout does it: removed, and made anew."""
     prefs = new_preferences()

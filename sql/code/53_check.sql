@@ -263,3 +263,29 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION repair_category IS 'Makes a copy of a category what the first shard has, times and all';
+
+-- Preferences --------------------------------------------------------------------------------------------------------
+
+-- They lie in MongoDB and go with their users. A move between shards is known for a while on the shard left: shards are
+-- asked one after the other. Somebody erased whose account stays for its invoices (erase_user) has nothing any more.
+CREATE OR REPLACE FUNCTION preferences_owners(p_ids bigint[])
+RETURNS TABLE (user_id bigint, state text, claimed_by smallint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
+    SELECT asked.id,
+           CASE WHEN u.status = 'deleted' AND u.email LIKE 'erased-%@erased.invalid' THEN 'gone'
+                WHEN u.id IS NOT NULL THEN 'there'
+                WHEN EXISTS (SELECT FROM deleted_rows d WHERE d.collection = 1 AND d.id = asked.id
+                                AND d.deleted_at > statement_timestamp() - deleted_kept_for())
+                  OR EXISTS (SELECT FROM transfers t WHERE t.user_id = asked.id AND t.outcome = 'committed'
+                                AND coalesce(t.finished_at, 'infinity') > statement_timestamp() - interval '10 minutes')
+                    THEN 'kept'
+                WHEN EXISTS (SELECT FROM change_log c WHERE c.row_id = asked.id AND c.collection = 1
+                                AND c.operation = 'delete') THEN 'gone' END,
+           (SELECT c.shard FROM id_claims c WHERE c.collection = 1 AND c.id = asked.id)
+    FROM unnest(p_ids) WITH ORDINALITY AS asked(id, place)
+         LEFT JOIN users u ON u.id = asked.id
+    ORDER BY asked.place
+$$;
+COMMENT ON FUNCTION preferences_owners IS
+    'What this shard knows of users, in the order asked: there, kept (deleted within the last day, or on the way to another '
+    'shard), gone (deleted, or erased), NULL: nothing; and the shard that their id is claimed for';

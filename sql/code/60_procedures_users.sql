@@ -297,6 +297,6 @@ COMMENT ON FUNCTION erase_user(bigint) IS
 an invoice, the account, and what was deleted within the last day and is still kept, an account too. Where invoices were
 handed out, those stay with their payments, and the account stays for them without anything that tells whose it was,
 deleted for good. Returns removed or anonymised; can be repeated.
-Preferences in MongoDB, backups and logs are outside of it.
+Preferences in MongoDB are deleted by the mounts, within media_sweep or an hour; backups and logs are outside of it.
 p_user_id: the user.
 Errors: CF001 no such user; CF002 the user teaches courses.';

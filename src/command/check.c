@@ -39,6 +39,7 @@ static const struct check_part parts[] = {
     {"derived", "ratings, counts, durations and progress that are not what they add up to: mended", false,
      check_derived},
     {"sequences", "sequences whose next value is taken: moved on", false, check_sequences},
+    {"preferences", "preferences of users who are gone: removed", false, check_preferences},
     {"media", "files that lost chunks or have no path; what nobody owns or swept: removed", false,
      check_media},
     {"checksums", "media whose bytes are not those of their SHA-256", true, check_checksums},

@@ -68,5 +68,6 @@ int check_categories(struct check *check, struct fail *f);
 int check_regions(struct check *check, struct fail *f);
 int check_derived(struct check *check, struct fail *f);
 int check_sequences(struct check *check, struct fail *f);
+int check_preferences(struct check *check, struct fail *f);
 int check_media(struct check *check, struct fail *f);
 int check_checksums(struct check *check, struct fail *f);

@@ -61,14 +61,29 @@ int store_open(const struct config *config, struct cluster *cluster, struct mong
     return 0;
 }
 
+/* Of users it is noted as well, for their preferences. */
+static void tell(void *arg, const struct row_change *changes, size_t n, unsigned times)
+{
+    struct store *store = arg;
+    for (size_t i = 0; times == 0 && i < n; i++)
+        if (changes[i].key.id && collection_of_folder("users")->number == changes[i].key.collection)
+            preferences_sweep_note(store->preferences_sweep, changes[i].key.id);
+    store->changed(store->changed_arg, changes, n, times);
+}
+
 int store_listen(struct store *store, feed_listener changed, void *arg)
 {
+    const struct config *config = store->config;
     int r = 0;
-    for (size_t i = 0; r == 0 && store->config->cache_ttl_ms > 0 && i < cluster_shards(store->cluster); i++)
-        r = feed_start(cluster_shard(store->cluster, i), store->fresh[i], store->config, changed, arg,
+    store->changed = changed;
+    store->changed_arg = arg;
+    if (store->mongo && !config->read_only && config->media_sweep_ms > 0)
+        r = preferences_sweep_start(config, store->cluster, store->mongo, &store->preferences_sweep);
+    for (size_t i = 0; r == 0 && config->cache_ttl_ms > 0 && i < cluster_shards(store->cluster); i++)
+        r = feed_start(cluster_shard(store->cluster, i), store->fresh[i], config, tell, store,
                        &store->feeds[i]);
-    if (r == 0 && !store->config->read_only)
-        r = transfers_start(store->cluster, store->config->timeout_ms, &store->transfers);
+    if (r == 0 && !config->read_only)
+        r = transfers_start(store->cluster, config->timeout_ms, &store->transfers);
     return r;
 }
 
@@ -76,6 +91,7 @@ void store_quiet(struct store *store)
 {
     for (size_t i = 0; i < CONFIG_MAX_SHARDS; i++)
         feed_stop(STEAL(store->feeds[i]));
+    preferences_sweep_stop(STEAL(store->preferences_sweep));
     transfers_stop(STEAL(store->transfers));
 }
 
@@ -554,6 +570,10 @@ int store_metrics(struct store *store, struct buf *out)
     for (size_t i = 0; r == 0 && i < n; i++)
         r = buf_printf(out, "campusfs_freshness_changes_total{shard=\"%s\"} %llu\n",
                        shard_name(cluster_shard(store->cluster, i)), (unsigned long long)changes[i]);
+    if (r == 0 && store->mongo)
+        r = buf_printf(
+            out, "# TYPE campusfs_preferences_swept_total counter\ncampusfs_preferences_swept_total %llu\n",
+            (unsigned long long)preferences_sweep_removed(store->preferences_sweep));
     r = r < 0 ? r : transfers_metrics(store->transfers, out);
     return r < 0 ? r : metrics_of_feeds(store, out);
 }

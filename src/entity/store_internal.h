@@ -5,6 +5,7 @@
 
 #include "entity/feed.h"
 #include "entity/freshness.h"
+#include "entity/preferences_sweep.h"
 #include "entity/runs.h"
 #include "entity/store.h"
 #include "entity/store_preferences.h"
@@ -26,9 +27,13 @@ struct store {
     struct known_preferences *preferences;
     struct freshness *fresh[CONFIG_MAX_SHARDS]; /* by shard_index() */
     struct feed *feeds[CONFIG_MAX_SHARDS];      /* likewise; NULL before store_listen() */
-    struct transfers *transfers;                /* NULL before store_listen(), or read-only */
-    uint64_t schema;                            /* hash of what renders documents */
-    pthread_mutex_t lock;                       /* guards ahead */
+    feed_listener changed;                      /* who listens, since store_listen() */
+    void *changed_arg;
+    struct preferences_sweep
+        *preferences_sweep;      /* NULL before store_listen(), read-only, or not by this mount */
+    struct transfers *transfers; /* NULL before store_listen(), or read-only */
+    uint64_t schema;             /* hash of what renders documents */
+    pthread_mutex_t lock;        /* guards ahead */
     struct read_ahead ahead[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 };
 
