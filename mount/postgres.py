@@ -1,5 +1,7 @@
 """One PostgreSQL server of a cluster: made, started, stopped, broken and mended."""
 
+import contextlib
+import ctypes
 import os
 import random
 import shutil
@@ -13,6 +15,7 @@ from process import LaunchError
 
 BINARIES = Path('/usr/lib/postgresql/15/bin')
 START_TIMEOUT = 60
+IPC_RMID = 0
 PORTS = range(20000, 32000)  # below Linux's own range, so that no outgoing connection takes a stopped server's port
 
 ACCESS_RULES = """\
@@ -39,6 +42,7 @@ SETTINGS = {
     'shared_buffers': '64MB',
     'min_wal_size': '64MB',
     'jit': 'off',
+    'dynamic_shared_memory_type': 'mmap',  # in the data directory: nothing is left in /dev/shm by who is killed
     'log_line_prefix': '%m [%p] %u@%d %a ',
     'timezone': 'UTC',
     'log_timezone': 'UTC',
@@ -275,8 +279,9 @@ class Node:
         path.write_text(path.read_text().replace(f"\nport = '{old}'\n", f"\nport = '{self.port}'\n"))
 
     def _clear_stale(self):
-        """Ends what a killed postmaster left: children that outlived it, its pid file and its socket's lock."""
+        """Ends what a killed postmaster left: children that outlived it, memory, its pid file and its socket's lock."""
         process.end_all('postgres', self._owns, signal.SIGQUIT, 2)
+        self._free_memory()
         for path in (self.pid_file, self._socket, self._socket.with_suffix(self._socket.suffix + '.lock')):
             path.unlink(missing_ok=True)
 
@@ -306,6 +311,16 @@ class Node:
         process.end_all('postgres', self._owns, signal.SIGKILL)
         if pid is not None:
             process.reap(pid)
+        self._free_memory()
+
+    def _free_memory(self):
+        """Shared memory outlives who is killed. A server takes its own back at the next start, if there is one."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            key, number = (int(word) for word in self.pid_file.read_text().split('\n')[6].split())
+            for line in Path('/proc/sysvipc/shm').read_text().splitlines()[1:]:
+                entry = [int(word) for word in line.split()]
+                if (entry[0] & 0xffffffff, entry[1], entry[6]) == (key & 0xffffffff, number, 0):
+                    ctypes.CDLL(None).shmctl(number, IPC_RMID, None)
 
     def freeze(self):
         """SIGSTOP to all its processes: the kernel accepts connections, and nobody answers."""

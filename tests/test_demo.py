@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import uuid
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -208,10 +209,14 @@ def test_second_start_changes_nothing(calm):
 
 
 def test_start_mends_what_was_killed(up):
-    """A killed daemon and its dead mount, killed and frozen servers."""
+    """A killed daemon and its dead mount, killed and frozen servers. None leaves memory to the machine."""
     cluster = up.cluster
-    os.kill(int(re.search(r'^mount .* (\d+)$', up('status'), re.MULTILINE)[1]), signal.SIGKILL)
+    daemon = int(re.search(r'^mount .* (\d+)$', up('status'), re.MULTILINE)[1])
+    os.kill(daemon, signal.SIGKILL)
+    memory = cluster.nodes['americas-a'].pid_file.read_text().split('\n')[6].split()[1]
     cluster.nodes['americas-a'].kill()
+    assert memory not in [line.split()[1] for line in Path('/proc/sysvipc/shm').read_text().splitlines()]
+    assert not Path(f'/dev/shm/mongoc-{daemon}').exists()
     cluster.nodes['emea-b'].kill()
     cluster.nodes['apac-a'].freeze()
     cluster.mongodb.kill()
