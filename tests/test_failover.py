@@ -19,9 +19,9 @@ SYNCHRONOUS = ('synchronous_standby_names', 'synchronous_commit')
 
 @pytest.fixture(scope='module')
 def mount(breakable):
-    """A patient one: an operation may take twenty seconds, so that what it waits for can be made to happen."""
+    """A patient one: an operation may take a minute, so that what it waits for can be made to happen."""
     breakable.start()
-    config = breakable.write_config(breakable.directory / 'patient.conf', timeout='20s', failover_wait='20s')
+    config = breakable.write_config(breakable.directory / 'patient.conf', timeout='60s', failover_wait='60s')
     mount = breakable.mount(breakable.directory / 'mnt-failover', config=config)
     yield mount
     breakable.thaw()
@@ -104,7 +104,7 @@ def test_saves_wait_for_the_next_primary(shard, mount, request):
 
 def test_waiting_is_bounded_in_time_number_and_size(shard, extra_mount):
     short = extra_mount(failover_wait='300ms', timeout='20s')
-    few = extra_mount(failover_writes='2', timeout='20s', failover_wait='20s')
+    few = extra_mount(failover_writes='2', timeout='60s', failover_wait='60s')
     small = extra_mount(failover_size='1kB', timeout='20s', failover_wait='20s')
     row_ids = [new_user(shard) for _ in range(3)]
     paths = [path_of(few.directory, row_id) for row_id in row_ids]

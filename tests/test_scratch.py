@@ -561,13 +561,15 @@ def test_what_a_dead_process_left_is_swept(new_mount):
     for maker in makers:
         assert maker.stdout.readline() == 'made\n'
     opened, mine = folder / 'opened.swp', folder / 'mine.swp'
-    subprocess.run(['sh', '-c', f'echo > {opened}'], check=True)
+    opener = subprocess.Popen(['sh', '-c', f'echo > {opened}; echo; read end'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert opener.stdout.readline() == b'\n'
     mine.write_text('')
     with open(opened, encoding='utf-8'):
-        makers[0].communicate('')
+        opener.communicate(b'\n')
         names = {name for name in os.listdir(folder) if 'swp' in name}
         assert names == {f'{path.name}{end}' for path in (left, kept) for end in ('', '.d', '.l')} | {opened.name,
                                                                                                       mine.name}
+        makers[0].communicate('')
         assert eventually(lambda: not [name for name in os.listdir(folder) if name.startswith('left')])
         time.sleep(1.5)
         assert {kept.name, opened.name, mine.name} <= set(os.listdir(folder))

@@ -5,6 +5,7 @@ documents, and refuses the rest. Money and reports: test_sql_procedures_money.py
 import datetime
 import json
 import re
+import time
 from pathlib import Path
 
 import psycopg2
@@ -103,17 +104,17 @@ def test_authentication_works_as_long_for_unknown_users(cluster, registered):
     _, name, _ = registered()
     run(connection, 'authenticate_user', [name, PASSWORD], {})  # the hash is now of cost 8
 
-    def best(login):
-        times = []
-        for _ in range(5):
-            start = datetime.datetime.now()
+    best = {name: 1e9, 'nobody': 1e9}
+    for tries in range(100):  # until a loaded machine has let each of them be as fast as it can
+        for login in best:
+            start = time.monotonic()
             with pytest.raises(psycopg2.Error):
                 run(connection, 'authenticate_user', [login, 'a guess'], {})
-            times.append((datetime.datetime.now() - start).total_seconds())
-        return min(times)
-    known, unknown = best(name), best('nobody')
+            best[login] = min(best[login], time.monotonic() - start)
+        if tries >= 4 and best['nobody'] > best[name] / 2:
+            break
     connection.close()
-    assert unknown > known / 2, f'{unknown:.4f} s against {known:.4f} s'
+    assert best['nobody'] > best[name] / 2, best
 
 
 def test_authenticate_user_strengthens_an_old_hash(cluster, registered, sql):

@@ -2,9 +2,7 @@
 
 import datetime
 import json
-import random
 import re
-import string
 import threading
 
 import process
@@ -51,7 +49,7 @@ def test_add_payment_method_refuses(refused, new_user, changes, words):
     given = {'kind': 'card', 'token': 'tok_1', 'brand': 'visa', 'last_four': '4242', 'expires_on': '2039-12-31',
              **changes}
     error = refused('22023', words, 'add_payment_method', new_user(REGION).id, *given.values())
-    assert '4111' not in str(error), 'a card number is in no message'
+    assert '11111111' not in re.sub(r'\D', '', str(error)), 'a card number is in no message'
 
 
 def test_add_payment_method_refuses_users(call, refused, new_user):
@@ -397,7 +395,7 @@ def test_erasing_and_enrolling_at_once_is_no_deadlock(connect, call, new_user, n
 # ---- reports, as the role that may only read
 
 def test_revenue_by_month(report, refused, new_transaction):
-    one, other = sorted(''.join(random.choices(string.ascii_uppercase, k=3)) for _ in range(2))  # nobody's currencies
+    one, other = 'XQA', 'XQB'  # nobody's currencies
 
     def paid(day, **fields):
         new_transaction('africa', **{'currency': one, 'created_at': f'{day}T12:00:00.000000Z', **fields})
