@@ -51,13 +51,13 @@ class Bucket:
         self.client.close()
 
 
-def appears(path, seconds=10):
+def appears(path, seconds=60):
     """Waits until the mount shows a file of another driver's."""
     assert process.wait_until(path.exists, seconds, 0.01), f'{path} does not appear'
     return path
 
 
-def disappears(path, seconds=10):
+def disappears(path, seconds=60):
     assert process.wait_until(lambda: not path.exists(), seconds, 0.01), f'{path} is still there'
 
 

@@ -20,7 +20,7 @@ REGION = 'oceania'
 NAMES = ['a.tmp', '4913', '{id}.json~', '.{id}.json.swp', 'folder/x', 'folder/y', 'other/x', 'x y\n']
 FOLDERS = ['folder', 'other']
 LINK = 'nowhere/nothing'  # where symbolic links lead
-STALE_SECONDS = 3         # by then every mount shows what others have changed: one, and what a busy machine takes
+STALE_SECONDS = 10        # by then every mount shows what others have changed: one, and what a busy machine takes
 
 
 @dataclass(eq=False)

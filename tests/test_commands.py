@@ -415,7 +415,8 @@ def test_health_of_a_lagging_replica(ready):
     replica = ready.replica('apac')
     try:
         admin(ready, replica, 'SELECT pg_wal_replay_pause()', database='postgres')
-        time.sleep(0.1)
+        is_paused = lambda: admin(ready, replica, 'SELECT pg_get_wal_replay_pause_state()')  # noqa: E731
+        assert process.wait_until(lambda: is_paused() == [('paused',)], 60)
         admin(ready, 'apac', "UPDATE shard SET number = number")
         time.sleep(1.2)
         config = ready.write_config(ready.directory / 'refused.conf', max_lag='1s')
@@ -478,7 +479,9 @@ def test_progress_is_drawn_on_a_terminal_only(ready):
     command = f'{ready.program} --config {ready.config} init'
     with subprocess.Popen(['script', '-qec', command, '/dev/null'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           env=process.clean_environment(TERM='xterm')) as init:
-        time.sleep(1.5)
+        waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        assert process.wait_until(lambda: len(admin(ready, 'emea', waiting)) == 1, 60)
+        time.sleep(1.2)
         holder.close()
         said = init.communicate(timeout=30)[0].decode()
     assert re.search(r'\rSQL files \[#*\.*\] +\d+ %  \d+/\d+', said), said

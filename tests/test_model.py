@@ -165,7 +165,7 @@ class Walk(Mounts):
         """A file that was given up is gone when its release has been answered, which nobody waits for."""
         if process not in self.actors:
             return
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while self.attempt(process, 'stat', self.path(process, 'new.json' if row_id is None else row_id))[0] is None:
             assert time.monotonic() < until, 'a new file that was given up is still there'
             time.sleep(0.002)

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -243,7 +244,7 @@ def test_two_editors_on_one_row(mnt, new_user, sql, tmp_path):
     assert done.returncode == 0 and first.returncode != 0
     assert name_in(sql, row) == 'Second' == row.json()['first_name']
     assert '"First"' in refused(row).read_text() and last_error(mnt, row)['errno'] == 'ECANCELED'
-    assert [path for path in os.listdir(row.path.parent) if str(row.id) in path] == [row.path.name]
+    assert [name for name in os.listdir(row.path.parent) if str(row.id) in re.findall(r'\d+', name)] == [row.path.name]
 
 
 def test_two_emacs_see_each_others_locks(mnt, new_user, sql):
