@@ -19,7 +19,7 @@ CLAIMS = {path.stem: match[1] for path in QUERIES
 TABLES = ('users user_profiles course_categories courses course_modules course_lessons enrollments lesson_progress '
           'course_reviews payment_methods transactions invoices change_log').split()
 # A row, or a dozen, each: their constraints are there to be true, no plan would read them by an index.
-TINY = {'shard', 'regions', 'collections', 'schema_version', 'seed_log'}
+TINY = {'shard', 'regions', 'collections', 'indexed_fields', 'schema_version', 'seed_log'}
 REGIONS = {1: ('north_america', False), 2: ('south_america', False), 3: ('europe', True), 4: ('africa', True)}
 LOCAL = [number for number, (_, local) in REGIONS.items() if local]
 SHARD = 2
@@ -257,6 +257,74 @@ def test_documents_are_found_by_their_key(filled, name, table, condition, count)
     assert f'{table}_pkey' in used or f'{table}_id_key' in used, plan
     assert plan['Actual Rows'] == count
     assert not [node for node in nodes(plan) if node.get('Rows Removed by Filter', 0) > len(REGIONS)], plan
+
+
+# ---- rows by a value (code/21_by.sql)
+
+def by_plan(cursor, function, *values):
+    """The nodes of the plan of what by_values() or by_rows() executes, run: with constants, as EXECUTE … USING has them."""
+    cursor.execute('SET enable_seqscan = off')
+    cursor.execute(f'SELECT {function}')
+    text, = cursor.fetchone()
+    for n, value in reversed(list(enumerate(values, 1))):
+        text = text.replace(f'${n}', cursor.mogrify('%s', (value,)).decode())
+    try:
+        cursor.execute(f'EXPLAIN (FORMAT json, ANALYZE, COSTS off, TIMING off) {text}')
+        return list(nodes(cursor.fetchone()[0][0]['Plan']))
+    finally:
+        cursor.execute('RESET enable_seqscan')
+
+
+def rows_read(way, table):
+    return sum(node['Actual Loops'] * (node['Actual Rows'] + node.get('Rows Removed by Filter', 0)) for node in way
+               if node.get('Relation Name') == table)
+
+
+def test_each_field_is_listed_and_found_by_an_index(filled):
+    """From anywhere on. A page of a hundred values reads a few rows of each, one of a hundred rows no
+    more than some thousands, whatever the value."""
+    filled.execute('SELECT collection, number, name, table_name, column_name, choices FROM indexed_fields')
+    fields = filled.fetchall()
+    assert len(fields) == 27
+    for collection, number, name, table, column, choices in fields:
+        region = 0 if table == 'course_categories' else LOCAL[0]
+        row = f'(SELECT f FROM indexed_fields f WHERE collection = {collection} AND number = {number})'
+        filled.execute(f'SELECT {column}::text FROM {table} WHERE region = {region} AND {column} IS NOT NULL '
+                       f'ORDER BY {column} OFFSET 400 LIMIT 1')
+        (value,), = filled.fetchall()
+        for first in (True, False) if choices is None else ():
+            way = by_plan(filled, f'by_values_text({row}, {first})', region, value, 100)
+            assert not {node['Node Type'] for node in way} & {'Sort', 'Incremental Sort', 'Seq Scan', 'Hash'}, (name, way)
+            assert 0 < rows_read(way, table) <= 410, (table, name, first, rows_read(way, table))
+        way = by_plan(filled, f'by_rows_text({row})', region, value, 0, 100)
+        assert 'Seq Scan' not in {node['Node Type'] for node in way}, (name, way)
+        assert 0 < rows_read(way, table) <= 3000, (table, name, value, rows_read(way, table))
+
+
+@pytest.mark.parametrize('table, column, value, most', [
+    ('users', 'status', 'active', 110), ('users', 'status', 'suspended', 110), ('users', 'role', 'student', 120),
+    ('users', 'role', 'instructor', 110), ('enrollments', 'status', 'active', 150), ('users', 'status', 'deleted', 0),
+    ('enrollments', 'status', 'cancelled', 1100), ('transactions', 'status', 'completed', 110)])
+def test_a_value_that_many_rows_have_is_paged_by_key(filled, table, column, value, most):
+    """In the middle of a folder: what was shown before is not read again, and what follows is not sorted."""
+    filled.execute(f'SELECT id FROM {table} WHERE region = {LOCAL[1]} ORDER BY id OFFSET (SELECT count(*) FROM {table}) / 4 '
+                   'LIMIT 1')
+    middle, = filled.fetchone()
+    row = f"(SELECT f FROM indexed_fields f WHERE table_name = '{table}' AND name = '{column}')"
+    way = by_plan(filled, f'by_rows_text({row})', LOCAL[1], value, middle, 100)
+    assert rows_read(way, table) <= most, way
+
+
+def test_choices_are_those_of_the_columns_check(filled):
+    filled.execute(r"""SELECT f.table_name, f.column_name, f.choices, (SELECT array_agg(m[1] ORDER BY m[1])
+                          FROM pg_constraint c, regexp_matches(pg_get_constraintdef(c.oid), $r$'(\w+)'::text$r$, 'g') m
+                          WHERE c.conrelid = f.table_name::text::regclass AND c.contype = 'c'
+                            AND c.conkey = ARRAY[a.attnum])
+                       FROM indexed_fields f JOIN pg_attribute a ON a.attrelid = f.table_name::text::regclass
+                                                               AND a.attname = f.column_name
+                       WHERE f.choices IS NOT NULL""")
+    found = filled.fetchall()
+    assert len(found) == 6 and all(choices == allowed for _, _, choices, allowed in found), found
 
 
 # ---- the schema as a whole

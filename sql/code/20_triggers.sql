@@ -430,6 +430,7 @@ BEGIN
     INSERT INTO collections (number, folder, table_name, noun) VALUES (p_number, p_folder, p_table, p_noun)
     ON CONFLICT (number) DO UPDATE
     SET folder = EXCLUDED.folder, table_name = EXCLUDED.table_name, noun = EXCLUDED.noun;
+    DELETE FROM indexed_fields WHERE collection = p_number; -- index_field() declares them anew
     SELECT format('(%s) IS DISTINCT FROM (%s)', string_agg('OLD.' || quote_ident(attname), ', ' ORDER BY attnum),
                   string_agg('NEW.' || quote_ident(attname), ', ' ORDER BY attnum))
     INTO content FROM pg_attribute

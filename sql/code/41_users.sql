@@ -4,6 +4,11 @@ SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
 CALL install_collection(1::smallint, 'users', 'users', 'user', ARRAY['last_login_at']);
 CALL install_changed_triggers('user_profiles', 'profiles_changed', ARRAY['parts', 'all']);
+CALL index_field(1::smallint, 1::smallint, 'email', p_folded => true);
+CALL index_field(1::smallint, 2::smallint, 'username', p_folded => true);
+CALL index_field(1::smallint, 3::smallint, 'role', p_choices => ARRAY['student', 'instructor', 'admin']);
+CALL index_field(1::smallint, 4::smallint, 'status', p_choices => ARRAY['active', 'suspended', 'deleted']);
+CALL index_field(1::smallint, 5::smallint, 'country', 'user_profiles', 'user_id'); -- profile.country
 
 CREATE OR REPLACE VIEW doc_users AS
 SELECT u.region, u.id, u.rev, epoch_us(u.updated_at) AS updated_us, epoch_us(u.content_at) AS content_us,

@@ -6,6 +6,10 @@ CALL install_collection(2::smallint, 'courses', 'courses', 'course',
                         ARRAY['duration_minutes', 'rating_sum', 'rating_count', 'enrollment_count']);
 CALL install_changed_triggers('course_modules', 'modules_changed', ARRAY['parts', 'all']);
 CALL install_changed_triggers('course_lessons', 'lessons_changed', ARRAY['parts', 'all']);
+CALL index_field(2::smallint, 1::smallint, 'slug');
+CALL index_field(2::smallint, 2::smallint, 'instructor_id');
+CALL index_field(2::smallint, 3::smallint, 'category_id');
+CALL index_field(2::smallint, 4::smallint, 'status', p_choices => ARRAY['draft', 'published', 'archived']);
 
 CREATE OR REPLACE VIEW doc_courses AS
 SELECT c.region, c.id, c.rev, epoch_us(c.updated_at) AS updated_us, epoch_us(c.content_at) AS content_us,

@@ -5,6 +5,9 @@ SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 CALL install_collection(3::smallint, 'enrollments', 'enrollments', 'enrollment', ARRAY['progress_percent']);
 CALL install_changed_triggers('enrollments', 'enrollments_changed', ARRAY['all']);
 CALL install_changed_triggers('lesson_progress', 'progress_changed', ARRAY['parts', 'all']);
+CALL index_field(3::smallint, 1::smallint, 'user_id');
+CALL index_field(3::smallint, 2::smallint, 'course_id');
+CALL index_field(3::smallint, 3::smallint, 'status', p_choices => ARRAY['active', 'completed', 'cancelled']);
 
 CREATE OR REPLACE VIEW doc_enrollments AS
 SELECT e.region, e.id, e.rev, epoch_us(e.updated_at) AS updated_us, epoch_us(e.content_at) AS content_us,

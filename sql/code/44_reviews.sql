@@ -4,6 +4,8 @@ SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
 CALL install_collection(4::smallint, 'reviews', 'course_reviews', 'review');
 CALL install_changed_triggers('course_reviews', 'reviews_changed', ARRAY['all']);
+CALL index_field(4::smallint, 1::smallint, 'user_id');
+CALL index_field(4::smallint, 2::smallint, 'course_id');
 
 CREATE OR REPLACE VIEW doc_reviews AS
 SELECT r.region, r.id, r.rev, epoch_us(r.updated_at) AS updated_us, epoch_us(r.content_at) AS content_us,

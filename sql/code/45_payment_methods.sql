@@ -3,6 +3,9 @@
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
 CALL install_collection(5::smallint, 'payment-methods', 'payment_methods', 'payment method');
+CALL index_field(5::smallint, 1::smallint, 'user_id');
+CALL index_field(5::smallint, 2::smallint, 'token');
+CALL index_field(5::smallint, 3::smallint, 'expires_on');
 
 -- Row by row and before, unlike the others: the unique index on defaults allows no second one, not for a moment.
 CREATE OR REPLACE TRIGGER default_method_chosen BEFORE INSERT OR UPDATE ON payment_methods FOR EACH ROW

@@ -3,6 +3,11 @@
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
 CALL install_collection(6::smallint, 'transactions', 'transactions', 'transaction');
+CALL index_field(6::smallint, 1::smallint, 'user_id');
+CALL index_field(6::smallint, 2::smallint, 'course_id');
+CALL index_field(6::smallint, 3::smallint, 'payment_method_id');
+CALL index_field(6::smallint, 4::smallint, 'status', p_choices => ARRAY['pending', 'completed', 'failed', 'refunded']);
+CALL index_field(6::smallint, 5::smallint, 'gateway_reference');
 
 CREATE OR REPLACE VIEW doc_transactions AS
 SELECT t.region, t.id, t.rev, epoch_us(t.updated_at) AS updated_us, epoch_us(t.content_at) AS content_us,

@@ -3,6 +3,9 @@
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
 CALL install_collection(7::smallint, 'invoices', 'invoices', 'invoice');
+CALL index_field(7::smallint, 1::smallint, 'transaction_id');
+CALL index_field(7::smallint, 2::smallint, 'number');
+CALL index_field(7::smallint, 3::smallint, 'status', p_choices => ARRAY['draft', 'issued', 'paid', 'void']);
 
 CREATE OR REPLACE VIEW doc_invoices AS
 SELECT i.region, i.id, i.rev, epoch_us(i.updated_at) AS updated_us, epoch_us(i.content_at) AS content_us,

@@ -3,6 +3,8 @@
 SET LOCAL search_path = campusfs, pg_catalog, pg_temp;
 
 CALL install_collection(8::smallint, 'categories', 'course_categories', 'category', p_global => true);
+CALL index_field(8::smallint, 1::smallint, 'slug');
+CALL index_field(8::smallint, 2::smallint, 'parent_id');
 
 CREATE OR REPLACE TRIGGER categories_changed_insert AFTER INSERT ON course_categories REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION categories_changed();
