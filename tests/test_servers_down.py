@@ -254,6 +254,24 @@ def time_of(call):
 
 # ---- a whole shard away
 
+def test_rows_are_found_by_value_wherever_they_can_be_read(own, root, users):
+    """By the standby alone, which runs what finds them; by nobody, and that is told and is no ENOENT."""
+    folder = folder_of(root, 'users', 'europe')
+    row_id, document = users['europe'][5]
+    link = folder / '.by/email' / document['email'] / f'{row_id}.json'
+    own.primary('europe').kill()
+    with Timed(3 * TIMEOUT + SLACK):
+        assert json.loads(link.read_bytes())['email'] == document['email']
+        assert len(os.listdir(folder / '.by/username')) == ROWS
+        assert len(os.listdir(folder / '.by/role/student')) == ROWS
+    kill(own, 'europe')
+    assert wait_for(lambda: errno_of(os.listdir, folder / '.by/email') == 'EIO', 60)
+    assert wait_for(lambda: errno_of(os.lstat, link) == 'EIO', 60)
+    assert {errno_of(os.stat, folder / '.by' / name) for name in ('x', 'role')} == {'EIO'}
+    assert 'emea' in errors_of(root, 'regions/europe/users/.by/email')[-1]['message']
+    others_answer(root, users, 'europe')
+
+
 def test_a_shard_that_is_away_is_no_missing_file(own, root, users):
     """EIO for what was read before, for what was not, and for what may not be there at all; never ENOENT, on which
     backups delete."""

@@ -143,8 +143,9 @@ static void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *to, int set
 
 static void ops_readlink(fuse_req_t req, fuse_ino_t ino)
 {
+    struct caller caller = caller_of(req);
     char *target = NULL;
-    int r = tree_readlink(tree_of(req), ino, &target);
+    int r = tree_readlink(tree_of(req), &caller, ino, &target);
     if (r < 0) {
         reply_result(req, TREE_OTHER, r);
         return;

@@ -1,6 +1,7 @@
 #include "tree/address.h"
 
-enum { COLLECTION_SHIFT = 60, REGION_SHIFT = 54, ID_SHIFT = 16 };
+enum { COLLECTION_SHIFT = 60, COLLECTION_BITS = 4, REGION_SHIFT = 54, ID_SHIFT = 16 };
+enum { BY_LINK = 0x4000, BY_LINK_SHIFT = 10, BY_LINK_REVS = 1 << BY_LINK_SHIFT };  /* likewise */
 enum { DELETED = 0x8000, DELETED_SHIFT = 11, DELETED_MARKS = 1 << DELETED_SHIFT }; /* in the lowest bits */
 enum {
     META_REVISIONS = 12,
@@ -39,6 +40,27 @@ uint64_t address_deleted(const struct row_key *key, uint64_t mark)
 {
     return pack(0, key->region, (uint64_t)key->id,
                 DELETED | (unsigned)key->collection << DELETED_SHIFT | (unsigned)(mark % DELETED_MARKS));
+}
+
+uint64_t address_by_link(const struct row_key *key, uint64_t rev)
+{
+    return pack(0, key->region, (uint64_t)key->id,
+                BY_LINK | (unsigned)key->collection << BY_LINK_SHIFT | (unsigned)(rev % BY_LINK_REVS));
+}
+
+uint64_t address_by_field(const struct row_key *key, unsigned field)
+{
+    return pack(0, key->region, (uint64_t)field << COLLECTION_BITS | key->collection, PLACE_BY_FIELD);
+}
+
+uint64_t address_by_value(uint64_t number)
+{
+    return pack(0, 0, number, PLACE_BY_VALUE);
+}
+
+uint64_t address_by_value_ino(uint64_t hash)
+{
+    return pack(0, (unsigned)(hash >> 58), hash, PLACE_BY_VALUE);
 }
 
 uint64_t address_place(enum place_kind kind, unsigned collection, unsigned region)
@@ -102,12 +124,21 @@ bool address_parse(uint64_t nodeid, struct place *place)
         place->mark = (uint16_t)(low % DELETED_MARKS);
         return collection_numbered(place->key.collection) != NULL;
     }
+    if (low & BY_LINK) {
+        place->kind = PLACE_BY_LINK;
+        place->key.collection = (uint8_t)(low >> BY_LINK_SHIFT & 0xf);
+        place->key.id = (int64_t)id;
+        place->mark = (uint16_t)(low % BY_LINK_REVS);
+        return collection_numbered(place->key.collection) != NULL;
+    }
     if (low < PLACE_ROOT || low > PLACE_NODE)
         return false;
     place->kind = (enum place_kind)low;
-    if (place->kind == PLACE_NODE)
+    if (place->kind == PLACE_NODE || place->kind == PLACE_BY_VALUE)
         place->number = id;
     else
         place->key.collection = (uint8_t)(id & 0xf);
+    if (place->kind == PLACE_BY_FIELD)
+        place->number = id >> COLLECTION_BITS;
     return true;
 }

@@ -10,6 +10,8 @@
  * file. 13 is what is known of a file beside its bytes (tree/tree_meta.h): with a folder's ino the nodeid and
  * st_ino of its .meta, with a file's the st_ino of its document there; 12 with a file's ino is the folder of
  * its older revisions.
+ *
+ * Of .by (tree/tree_by.h) a link is its row, a field its collection, region and number.
  */
 #pragma once
 
@@ -30,9 +32,13 @@ enum place_kind {
     PLACE_DELETED,        /* collection, region: its .deleted */
     PLACE_MEDIA,          /* region: its media */
     PLACE_REPORTS,        /* .campusfs/reports */
+    PLACE_BY,             /* collection, region: its .by */
+    PLACE_BY_FIELD,       /* collection, region: a field in .by, by its number */
+    PLACE_BY_VALUE,       /* a value in .by, by number (tree/by_folders.h) */
     PLACE_NODE,           /* a node, by number */
     PLACE_ROW,            /* a revision of a row */
     PLACE_DELETED_ROW,    /* a row in .deleted */
+    PLACE_BY_LINK,        /* a link to a row in .by */
     PLACE_MEDIA_FOLDER,   /* a folder of media, by ino; region */
     PLACE_MEDIA_FILE,     /* a revision of a file of media, by node; region */
     PLACE_META,           /* the .meta of a folder of media, by its ino; region */
@@ -42,8 +48,8 @@ enum place_kind {
 struct place {
     enum place_kind kind;
     struct row_key key; /* collection and region where the kind has them; id and mark for a row */
-    uint16_t mark;      /* the lowest 16 bits; of a deleted row 11 */
-    uint64_t number;    /* of a node, and of media */
+    uint16_t mark;      /* the lowest 16 bits; of a deleted row 11, of a link 10 */
+    uint64_t number;    /* of a node, of media, and in .by */
 };
 
 /* Beside the collections' numbers, in keys: a file of media, by its ino. What is saved under such a key is
@@ -57,6 +63,12 @@ uint64_t address_row(const struct row_key *key);
 /* The nodeid of a deleted row, its st_ino with a mark of 0. They lie beside the fixed places: collection
  * 0, and in the lowest 16 bits a 1, the collection and 11 of the mark. */
 uint64_t address_deleted(const struct row_key *key, uint64_t mark);
+/* The nodeid of a link in .by, its st_ino with a rev of 0; likewise, with a 01 and 10 of the row's rev. */
+uint64_t address_by_link(const struct row_key *key, uint64_t rev);
+/* The nodeid and st_ino of a field in .by, the nodeid of a value there, and its st_ino by a hash. */
+uint64_t address_by_field(const struct row_key *key, unsigned field);
+uint64_t address_by_value(uint64_t number);
+uint64_t address_by_value_ino(uint64_t hash);
 /* The nodeid (and st_ino) of a fixed place. */
 uint64_t address_place(enum place_kind kind, unsigned collection, unsigned region);
 /* The nodeid of a node: 1 <= number < 2^38. */

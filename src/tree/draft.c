@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "tree/tree_by.h"
 #include "tree/tree_meta.h"
 
 /* A database's clock may be ahead of ours by so much. */
@@ -49,7 +50,8 @@ static void row_outdated(struct tree *tree, const struct row_key *key, uint64_t 
     uint64_t former = store_mark(tree->store, key, former_rev);
     if (former != 0)
         tree->invalidate(tree->invalidate_arg, address_revision(key, former));
-    told_outdated(tree->told, key, former);    /* if it is another one */
+    told_outdated(tree->told, key, former); /* if it is another one */
+    by_row_changed(tree, key, former_rev);
     told_outdated(tree->told_deleted, key, 0); /* a row again, or one that was deleted anew */
 }
 

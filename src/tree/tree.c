@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "tree/media_draft.h"
+#include "tree/tree_by.h"
 #include "tree/tree_meta.h"
 
 enum {
@@ -20,9 +21,7 @@ enum {
     DRAFT_ATTR_MS = 1000,  /* of one that nobody has opened yet: nothing but its opener changes it */
 };
 
-/* Fixed places have no time of their own; the same one over remounts lets backups see that nothing changed.
- */
-static const struct timespec FIXED_TIME = {.tv_sec = 1767225600}; /* 2026-01-01T00:00:00Z */
+const struct timespec FIXED_TIME = {.tv_sec = 1767225600}; /* 2026-01-01T00:00:00Z */
 
 struct process caller_process(const struct caller *caller)
 {
@@ -117,9 +116,10 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
     tree->locks = locks_new(LOCKS_MAX);
     tree->report = report_new(config->errors_size);
     tree->refused = refused_new();
+    tree->by = by_new();
     if (tree_access_renew(tree, config) < 0 || !tree->nodes || !tree->scratch || !tree->notes ||
         !tree->memory || !tree->report || !tree->refused || !tree->told || !tree->told_deleted ||
-        !tree->locks || view_readme(tree, &tree->readme) < 0) {
+        !tree->locks || !tree->by || view_readme(tree, &tree->readme) < 0) {
         tree_close(tree);
         return fail_set(f, ENOMEM, "out of memory");
     }
@@ -179,6 +179,7 @@ void tree_close(struct tree *tree)
     told_free(tree->told);
     told_free(tree->told_deleted);
     locks_free(tree->locks);
+    by_free(tree->by);
     store_close(tree->store);
     tree_access_free(tree);
     pthread_mutex_destroy(&tree->lock);
@@ -387,6 +388,8 @@ enum name_kind name_in(unsigned collection, const char *name, int64_t *id)
 {
     const struct collection *c = collection_numbered(collection);
     enum name_kind kind = name_parse(name, id);
+    if (c && kind == NAME_BY)
+        return c->of_users || c->secret ? NAME_RESERVED : NAME_BY;
     return c && c->of_users && (kind == NAME_NEW || kind == NAME_NEXT_ID || kind == NAME_DELETED)
                ? NAME_RESERVED
                : kind;
@@ -589,6 +592,9 @@ static int lookup_collection(struct tree *tree, const struct caller *caller, uin
     case NAME_DELETED:
         entry_place(tree, caller, PLACE_DELETED, key.collection, key.region, entry);
         return 0;
+    case NAME_BY:
+        return by_lookup(tree, caller, &(struct place){.kind = PLACE_COLLECTION, .key = *folder}, name,
+                         entry);
     case NAME_SCRATCH:
         return scratch_entry(tree, parent, name, entry);
     default:
@@ -638,6 +644,10 @@ int tree_lookup(struct tree *tree, const struct caller *caller, uint64_t parent,
         return lookup_report(tree, caller, name, entry);
     case PLACE_DELETED:
         return deleted_lookup(tree, caller, &place.key, name, entry);
+    case PLACE_BY:
+    case PLACE_BY_FIELD:
+    case PLACE_BY_VALUE:
+        return by_lookup(tree, caller, &place, name, entry);
     case PLACE_REFUSED:
     case PLACE_NODE:
         return scratch_entry(tree, parent, name, entry);
@@ -653,6 +663,8 @@ void tree_forget(struct tree *tree, uint64_t nodeid, uint64_t n)
         return;
     if (place.kind == PLACE_NODE)
         node_forget(tree->nodes, nodeid, n);
+    else if (place.kind == PLACE_BY_VALUE)
+        by_forget(tree, place.number, n);
 }
 
 bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place)

@@ -80,7 +80,7 @@ int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
                  const struct change *change, struct stat *attr, int64_t *attr_ms);
 
 /* A link's target; free() it. */
-int tree_readlink(struct tree *tree, uint64_t nodeid, char **target);
+int tree_readlink(struct tree *tree, const struct caller *caller, uint64_t nodeid, char **target);
 
 /* What the kernel may do with an open file. */
 struct open_hints {
@@ -109,8 +109,8 @@ void tree_read_done(struct chunk *chunk);
 int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data,
                size_t len, off_t offset);
 /* `mode` as of fallocate(2); -EOPNOTSUPP but for files of media, on which tools make do without. */
-int tree_allocate(struct tree *tree, const struct caller *caller, struct handle *handle, int mode, off_t offset,
-                  off_t len);
+int tree_allocate(struct tree *tree, const struct caller *caller, struct handle *handle, int mode,
+                  off_t offset, off_t len);
 int tree_flush(struct tree *tree, const struct caller *caller, struct handle *handle);
 int tree_fsync(struct tree *tree, const struct caller *caller, struct handle *handle);
 void tree_release(struct tree *tree, const struct caller *caller, struct handle *handle);

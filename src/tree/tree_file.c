@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "tree/media_draft.h"
+#include "tree/tree_by.h"
 #include "tree/tree_meta.h"
 
 struct handle {
@@ -41,7 +42,8 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
     if (!handle)
         return -ENOMEM;
     handle->writes = (flags & O_ACCMODE) != O_RDONLY;
-    if (node && node->media && flags & (O_CREAT | O_TRUNC)) /* the close publishes, whatever it was opened for */
+    if (node && node->media &&
+        flags & (O_CREAT | O_TRUNC)) /* the close publishes, whatever it was opened for */
         handle->writes = true;
     handle->uid = caller->uid;
     handle->gid = caller->gid;
@@ -456,9 +458,9 @@ int tree_create(struct tree *tree, const struct caller *caller, uint64_t parent,
         return -ENAMETOOLONG;
     bool media = is_media_folder(tree, parent, &place);
     if (!media && !is_scratch_folder(tree, parent, &place))
-        return place.kind == PLACE_META_REVISIONS
-                   ? meta_refuse(tree, &place, name, META_REVISIONS_WORDS)
-                   : -EPERM;
+        return place_is_by(&place)                  ? by_refuse(tree, &place, name)
+               : place.kind == PLACE_META_REVISIONS ? meta_refuse(tree, &place, name, META_REVISIONS_WORDS)
+                                                    : -EPERM;
     int r = media ? media_create(tree, caller, &place, name, mode, flags, &node)
             : place.kind == PLACE_COLLECTION
                 ? create_in_collection(tree, caller, parent, &place, name, mode, flags, &node)

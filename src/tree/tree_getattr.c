@@ -3,6 +3,7 @@
  * looks the name up again, unless somebody has it open.
  */
 #include "tree/media_draft.h"
+#include "tree/tree_by.h"
 #include "tree/tree_meta.h"
 
 /* An outdated revision is still answered while somebody has it open. */
@@ -112,6 +113,8 @@ static int getattr_place(struct tree *tree, const struct caller *caller, const s
         return meta_getattr(tree, caller, place, attr, attr_ms);
     if (place->kind == PLACE_DELETED_ROW)
         return deleted_getattr(tree, caller, place, document, attr, attr_ms);
+    if (place_is_by(place))
+        return by_getattr(tree, caller, place, attr, attr_ms);
     if (place->kind == PLACE_NODE)
         return getattr_node(tree, caller, nodeid, attr, attr_ms);
     entry_place(tree, caller, place->kind, place->key.collection, place->key.region, &entry);

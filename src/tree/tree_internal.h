@@ -21,6 +21,10 @@ struct access {
     mode_t file_mode;
 };
 
+/* Fixed places have no time of their own; the same one over remounts lets backups see that nothing changed.
+ */
+extern const struct timespec FIXED_TIME;
+
 /* How long the kernel may believe names that cannot change while the mount lasts. */
 enum { FIXED_MS = 3600 * 1000 };
 
@@ -68,6 +72,7 @@ struct tree {
     struct told *told, *told_deleted; /* revisions of rows, of rows in .deleted */
     struct locks *locks;
     struct refused *refused;
+    struct by *by;       /* tree_by.h */
     struct node *readme; /* a reference; never changes */
     void (*invalidate)(void *arg, uint64_t nodeid);
     void *invalidate_arg;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tree/tree_by.h"
 #include "tree/tree_media.h"
 
 enum {
@@ -45,6 +46,7 @@ struct listing {
     struct scratch_item *items; /* owned, with references; listed once */
     size_t nitems;
     struct media_names *media; /* owned: of a folder of media, listed once */
+    struct by_listing *by;     /* owned: of a folder of .by; NULL for all else */
     bool listed;
     bool plus; /* the kernel wants attributes, too */
     char name[NAME_MAX_BYTES + 1];
@@ -59,13 +61,20 @@ int tree_open_folder(struct tree *tree, const struct caller *caller, uint64_t no
     if (!listing)
         return -ENOMEM;
     bool known = address_parse(nodeid, &place);
-    if (!known || place.kind == PLACE_MEDIA_FILE ||
+    if (!known || place.kind == PLACE_MEDIA_FILE || place.kind == PLACE_BY_LINK ||
         (place.kind == PLACE_NODE && !is_scratch_folder(tree, nodeid, &place))) {
         free(listing);
         return known ? -ENOTDIR : -ESTALE;
     }
+    int r = place_is_by(&place) ? by_listing_new(tree, &place, &listing->by) : 0;
+    if (r < 0) {
+        free(listing);
+        return r;
+    }
     listing->nodeid = nodeid;
     listing->place = place;
+    if (listing->by)
+        listing->place.key = by_listing_key(listing->by);
     pthread_mutex_lock(&tree->lock);
     list_add(&tree->listings, &listing->open);
     pthread_mutex_unlock(&tree->lock);
@@ -156,6 +165,7 @@ void tree_close_folder(struct tree *tree, struct listing *listing)
     pthread_mutex_unlock(&tree->lock);
     ahead_drop(&listing->ahead);
     items_free(tree, listing);
+    by_listing_free(listing->by);
     free(listing->page);
     free(listing);
 }
@@ -178,6 +188,10 @@ static uint64_t parent_of(const struct listing *listing)
     case PLACE_REFUSED:
     case PLACE_DELETED:
         return address_place(PLACE_COLLECTION, key->collection, key->region);
+    case PLACE_BY:
+    case PLACE_BY_FIELD:
+    case PLACE_BY_VALUE:
+        return by_listing_parent(listing->by);
     case PLACE_MEDIA:
         return address_place(PLACE_REGION, 0, key->region);
     case PLACE_NODE:
@@ -198,7 +212,9 @@ static int dot_at(struct tree *tree, const struct caller *caller, struct listing
 {
     *listed = (struct listed){.name = offset == 0 ? "." : "..", .next = offset + 1};
     listed->entry.attr.st_mode = S_IFDIR;
-    listed->entry.attr.st_ino = offset == 0 ? listing->nodeid : parent_of(listing);
+    listed->entry.attr.st_ino = offset != 0   ? parent_of(listing)
+                                : listing->by ? by_listing_ino(listing->by)
+                                              : listing->nodeid;
     (void)tree;
     (void)caller;
     return 1;
@@ -271,7 +287,8 @@ static int ask_page(struct tree *tree, const struct caller *caller, struct listi
 {
     struct fail f = {0};
     const struct row_key *key = &listing->place.key;
-    int r = listing->place.kind == PLACE_DELETED
+    int r = listing->by ? by_listing_page(tree, caller, listing->by, after, limit, &listing->page, &f)
+            : listing->place.kind == PLACE_DELETED
                 ? store_deleted_page(tree->store, key->collection, key->region, after, limit, &caller->op,
                                      &listing->page, &f)
                 : store_page(tree->store, key->collection, key->region, after, limit, &caller->op,
@@ -359,7 +376,11 @@ static int row_at(struct tree *tree, const struct caller *caller, struct listing
     key.id = row->id;
     snprintf(listing->name, sizeof listing->name, "%lld.json", (long long)row->id);
     *listed = (struct listed){.name = listing->name, .next = row->id + DOTS};
-    if (listing->place.kind == PLACE_DELETED && listing->plus)
+    if (listing->by && listing->plus)
+        entry_by_link(tree, &key, row->revision.rev, &listed->entry);
+    else if (listing->by)
+        listed->entry.attr = (struct stat){.st_ino = address_by_link(&key, 0), .st_mode = S_IFLNK};
+    else if (listing->place.kind == PLACE_DELETED && listing->plus)
         entry_deleted_listed(tree, &key, &row->revision, &listed->entry);
     else if (listing->place.kind == PLACE_DELETED)
         entry_deleted(tree, &key, &row->revision, &listed->entry);
@@ -406,10 +427,19 @@ static int media_at(struct tree *tree, const struct caller *caller, struct listi
     return r;
 }
 
+static int by_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
+                 struct listed *listed)
+{
+    int r = by_listing_at(tree, caller, listing->by, (size_t)offset - DOTS, listing->name, listed);
+    listed->next += r > 0 ? DOTS : 0;
+    return r;
+}
+
 /* A listing that starts again shows the names as they are now. */
 static void rewind_listing(struct tree *tree, struct listing *listing)
 {
     items_free(tree, listing);
+    by_listing_rewind(listing->by);
     ahead_drop(&listing->ahead);
     free(listing->page);
     listing->page = NULL;
@@ -445,7 +475,11 @@ int tree_listing_at(struct tree *tree, const struct caller *caller, struct listi
         return scratch_at(tree, listing, offset, listed);
     case PLACE_META_REVISIONS:
         return tree->media ? media_at(tree, caller, listing, offset, listed) : 0;
+    case PLACE_BY:
+    case PLACE_BY_FIELD:
+        return by_at(tree, caller, listing, offset, listed);
     case PLACE_DELETED:
+    case PLACE_BY_VALUE:
         return row_at(tree, caller, listing, offset - DOTS, listed);
     case PLACE_REFUSED:
     case PLACE_NODE:
@@ -458,7 +492,9 @@ int tree_listing_at(struct tree *tree, const struct caller *caller, struct listi
 bool tree_listing_waits(const struct tree *tree, const struct listing *listing, off_t offset)
 {
     size_t i;
-    bool rows = listing->place.kind == PLACE_DELETED ||
+    if (listing->place.kind == PLACE_BY || listing->place.kind == PLACE_BY_FIELD)
+        return offset > DOTS && by_listing_waits(listing->by, (size_t)offset - DOTS);
+    bool rows = listing->place.kind == PLACE_DELETED || listing->place.kind == PLACE_BY_VALUE ||
                 (listing->place.kind == PLACE_COLLECTION && offset < SCRATCH_OFFSET);
     return rows && offset > DOTS && !page_tells(tree, listing, offset - DOTS, &i);
 }

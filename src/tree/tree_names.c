@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tree/tree_by.h"
 #include "tree/tree_meta.h"
 
 /* A name in a folder, as an operation on names sees it. */
@@ -29,7 +30,8 @@ static int target_parse(struct tree *tree, const struct caller *caller, uint64_t
     if (strlen(name) > NAME_MAX_BYTES)
         return -ENAMETOOLONG;
     if (!is_scratch_folder(tree, folder, &target->place))
-        return target->place.kind == PLACE_META_REVISIONS
+        return place_is_by(&target->place) ? by_refuse(tree, &target->place, name)
+               : target->place.kind == PLACE_META_REVISIONS
                    ? meta_refuse(tree, &target->place, name, META_REVISIONS_WORDS)
                    : -EPERM;
     target->key = target->place.key;
@@ -133,6 +135,7 @@ int tree_unlink(struct tree *tree, const struct caller *caller, uint64_t parent,
     case NAME_NEXT_ID:
     case NAME_REFUSED:
     case NAME_DELETED:
+    case NAME_BY:
         return -EPERM;
     default:
         return -ENOENT;
@@ -207,8 +210,11 @@ int tree_symlink(struct tree *tree, const struct caller *caller, uint64_t parent
     return make_node(tree, caller, parent, name, NODE_LINK, 0777, target, entry);
 }
 
-int tree_readlink(struct tree *tree, uint64_t nodeid, char **target)
+int tree_readlink(struct tree *tree, const struct caller *caller, uint64_t nodeid, char **target)
 {
+    struct place place;
+    if (address_parse(nodeid, &place) && place.kind == PLACE_BY_LINK)
+        return by_readlink(tree, caller, &place, target);
     struct node *node = node_get(tree->nodes, nodeid);
     int r = !node ? -ESTALE : node->kind != NODE_LINK ? -EINVAL : 0;
     if (r == 0) {

@@ -13,6 +13,7 @@
 #include "shard/live.h"
 #include "shard/pool_metrics.h"
 #include "shard/schema.h"
+#include "tree/tree_by.h"
 #include "tree/tree_media.h"
 
 enum {
@@ -118,6 +119,7 @@ static int render_metrics(struct tree *tree, const struct caller *caller, struct
     for (size_t i = 0; r == 0 && i < TREE_REQUESTS; i++)
         r = buf_printf(out, "campusfs_request_errors_total{request=\"%s\"} %llu\n", request_names[i],
                        (unsigned long long)__atomic_load_n(&tree->errors[i], __ATOMIC_RELAXED));
+    r = r < 0 ? r : by_metrics(tree, out);
     r = r < 0 ? r : store_metrics(tree->store, out);
     r = r < 0 ? r : cluster_metrics(tree->cluster, out);
     r = r < 0 ? r : pool_metrics(tree->cluster, out);
@@ -293,6 +295,8 @@ static const char readme_head[] =
     "  jq .email regions/*/users/*.json    read with any tool\n"
     "  vim regions/REGION/users/ID.json    correct with any editor: saving is one transaction\n"
     "  cat regions/REGION/users/.next-id   a fresh id; writing ID.json or new.json makes a row\n"
+    "  ls regions/REGION/users/.by         by which fields rows can be found:\n"
+    "  cat regions/REGION/users/.by/email/ada@example.org/*.json\n"
     "  rm regions/REGION/reviews/ID.json   delete; EBUSY says who still needs it\n"
     "  rsync -a . /backup/                 back it all up; a second run sends what has changed\n"
     "\n"
@@ -302,8 +306,8 @@ static const char readme_head[] =
     "\n"
     "Never listed, but there by name:\n"
     "  .campusfs/health.json, metrics, config, errors.jsonl, version, reload, reports/\n"
-    "  .next-id, .refused/ and .deleted/ in each collection; what was deleted within a day comes\n"
-    "  back by  mv .deleted/ID.json ID.json\n"
+    "  .next-id, .refused/, .deleted/ and .by/ in each collection; what was deleted within a day\n"
+    "  comes back by  mv .deleted/ID.json ID.json\n"
     "  .meta/ in each folder of media: NAME.json says what is known of a file, title and language\n"
     "  are written by saving it; NAME.revisions/ has what it was before\n"
     "\n"
