@@ -309,13 +309,15 @@ void pool_count_cancelled(struct pool *pool, unsigned n)
     pthread_mutex_unlock(&pool->lock);
 }
 
-void pool_wait(struct pool *pool, int64_t ms)
+bool pool_wait(struct pool *pool, int64_t ms)
 {
     pthread_mutex_lock(&pool->lock);
     if (!pool->woken)
         wait_until(&pool->changed, &pool->lock, clock_now_ms() + ms);
+    bool woken = pool->woken;
     pool->woken = false;
     pthread_mutex_unlock(&pool->lock);
+    return woken;
 }
 
 void pool_wake(struct pool *pool)

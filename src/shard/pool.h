@@ -102,8 +102,8 @@ void pool_tend(struct pool *pool);
 size_t pool_steal_abandoned(struct pool *pool, struct conn_session out[CONN_CANCEL_MAX]);
 void pool_count_cancelled(struct pool *pool, unsigned n);
 
-/* Sleeps until the pool fails, pool_wake() is called, or the time is over. For the watcher. */
-void pool_wait(struct pool *pool, int64_t ms);
+/* Sleeps until the pool fails, pool_wake() is called (then true), or the time is over. For the watcher. */
+bool pool_wait(struct pool *pool, int64_t ms);
 /* Makes the watcher look at the node now; cheap. */
 void pool_wake(struct pool *pool);
 

@@ -2,7 +2,8 @@
  * A thread a node, so that a frozen one delays no other. It asks its node, on a connection of its own, for
  * role, position and lag: about twice a second, and at once when woken. A node that does not answer is taken
  * out of use, which ends what operations have under way there; one that is out of use is tried again at
- * growing, jittered intervals. It also ends, on the server, what operations have left there.
+ * growing, jittered intervals, and sooner while somebody waits for a primary: it may be the next. It also
+ * ends, on the server, what operations have left there.
  */
 #include "base/cleanup.h"
 #include "shard/schema.h"
@@ -18,6 +19,7 @@ enum {
     ANSWER_MS = 1000,  /* how long an answer may take */
     BACKOFF_MS = 100,  /* after a first failure; doubles */
     BACKOFF_MAX_MS = 500,
+    HURRIED_MS = 120,  /* from one attempt to the next, while woken */
     SCHEMA_MS = 2000,  /* from one look at the schema's version to the next */
     SETTLED_MS = 5000, /* in use for so long, a node's failures are forgotten */
 };
@@ -170,27 +172,33 @@ static void visit(struct watch *watch)
     node_settle(node->shard);
 }
 
+/* Until the node is to be asked, or tried, again. */
+static void rest(struct watch *watch)
+{
+    struct node *node = watch->node;
+    int64_t asked = clock_now_ms(), hurried = asked + about(watch, HURRIED_MS);
+    if (pool_ready(node->pool))
+        pool_wait(node->pool, about(watch, ASK_MS));
+    while (!atomic_load(&node->stopping)) {
+        look(watch);
+        int64_t now = clock_now_ms(), due = watch->ready ? asked + ASK_AGAIN_MS : watch->retry_at;
+        if (now >= due)
+            return;
+        bool woken = pool_wait(node->pool, due - now);
+        if (woken && !watch->ready && hurried < watch->retry_at)
+            watch->retry_at = hurried;
+    }
+}
+
 static void *watch_main(void *arg)
 {
     struct node *node = arg;
     struct watch watch = {.node = node, .ready = pool_ready(node->pool), .since = clock_now_ms()};
     watch.seed = (unsigned)watch.since ^ (unsigned)(uintptr_t)node;
-    int64_t asked = 0;
     while (!atomic_load(&node->stopping)) {
-        int64_t now = clock_now_ms();
         look(&watch);
-        int64_t due = watch.ready ? asked + ASK_AGAIN_MS : watch.retry_at;
-        if (now < due) {
-            struct op op = op_within(due - now);
-            op.interrupted = watch_interrupted;
-            op.arg = node;
-            shard_pause(&op, due - now);
-            continue;
-        }
         visit(&watch);
-        asked = clock_now_ms();
-        if (pool_ready(node->pool))
-            pool_wait(node->pool, about(&watch, ASK_MS));
+        rest(&watch);
     }
     return NULL;
 }
