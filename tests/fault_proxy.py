@@ -13,19 +13,19 @@ SAVE, APPEND, RESOLVE = b'put_existing_users\0', b'put_users\0', b'shard_resolve
 
 
 class Loss:
-    """What is to be lost next: the `times` next messages that run the statement. How: 'answer' (the server has
-    committed, the connection breaks before it can say so), 'request' (it breaks before the server has heard of it),
-    'race' (it breaks as soon as the server has it), 'silence' (as 'answer', and the connection stays). `happened` is set
-    when all are."""
+    """What is to be lost next: the `times` next messages that run the statement, with that word in them. How: 'answer'
+    (the server has committed, the connection breaks before it can say so), 'request' (it breaks before the server has
+    heard of it), 'race' (it breaks as soon as the server has it), 'silence' (as 'answer', and the connection stays).
+    `happened` is set when all are."""
 
-    def __init__(self, how, statement, times=1):
-        self.how, self.statement, self.left = how, statement, times
+    def __init__(self, how, statement, times=1, word=b''):
+        self.how, self.statement, self.left, self.word = how, statement, times, word
         self.happened = threading.Event()
         self._lock = threading.Lock()
 
     def takes(self, data):
         """Whether this message is one of them."""
-        if self.statement not in data:
+        if self.statement not in data or self.word not in data:
             return False
         with self._lock:
             if self.left == 0:

@@ -1,6 +1,7 @@
 """What writers were told, against what the servers have: the books of test_ledger.py.
 
-Each writer has a mount, a row of its own that it saves again and again, numbered, and new rows that it appends. It notes
+Each writer has a mount, a row of its own that it saves again and again, numbered, and new rows that it appends, under ids of
+its own or of the database's choice. It notes
 what became of each: 'saved' (acknowledged), 'refused' (never to be seen), 'unknown' (may be there, once). After each save
 it reads its own row, and those of others, through its mount; what it may see follows from the books.
 """
@@ -175,6 +176,7 @@ class Writer(threading.Thread):
         self.document.pop('updated_at')
         self.saved_in = 0   # the station's generation that was told of row.last_saved
         self.appended = {}  # id: 'saved', 'refused' or 'unknown'
+        self.added = {}     # the same of rows whose id the database chose, by the name in their e-mail address
         self.listable = {}  # id: the station's generation that was told that it is saved
         self.seen = {}      # writer: (number, generation) that this station has shown last
         self.stopping = False
@@ -211,15 +213,19 @@ class Writer(threading.Thread):
 
     # ---- writing
 
-    def _put(self, path, text, what):
-        """'saved', 'refused' or 'unknown', and the errno's name or None."""
+    def _put(self, path, text, what, target=None):
+        """Writes the file, with `target` under another name first: 'saved', 'refused' or 'unknown', and the errno's name
+        or None."""
         self.doing = f'{what} at {self.station.name}'
         begun, fd, fate, generation = time.monotonic(), None, 'refused', self.station.generation
         try:
             fd = self.books.timed(f'open for {self.doing}', os.open, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             self.books.timed(f'write of {self.doing}', os.write, fd, text.encode())
-            fate, closing, fd = 'unknown', fd, None
+            fate, closing, fd = fate if target else 'unknown', fd, None
             self.books.timed(f'close of {self.doing}', os.close, closing)
+            if target:
+                fate = 'unknown'
+                self.books.timed(f'rename of {self.doing}', os.rename, path, target)
             return 'saved', None
         except OSError as error:
             name = errno.errorcode[error.errno]
@@ -254,6 +260,25 @@ class Writer(threading.Thread):
             raise
 
     def _append(self):
+        if self.random.random() < 0.5:
+            self._append_numbered()
+        else:
+            self._append_new()
+
+    def _append_new(self):
+        """The database gives it an id. Were such a save made twice there would be a second row, or somebody who has the
+        e-mail address already, while one that is repeated with a known id writes what is there."""
+        root, name = self.station.directory / 'regions/europe/users', f'{self.name}-new-{len(self.added) + 1}'
+        document = {'email': f'{name}@example.org', 'username': name, 'first_name': 'New'}
+        scratch = root / f'{name}.tmp'
+        self.added[name] = 'unknown'
+        fate, problem = self._put(scratch, json.dumps(document), f'append {name}', root / 'new.json')
+        if problem:
+            _remove_quietly(scratch)
+        self.added[name] = fate
+        self.books.count(fate)
+
+    def _append_numbered(self):
         root = self.station.directory / 'regions/europe/users'
         begun, generation = time.monotonic(), self.station.generation
         try:
@@ -330,6 +355,13 @@ def _around(row, n, floor):
 def _read_text(path):
     with open(path, encoding='ascii') as file:
         return file.read()
+
+
+def _remove_quietly(path):
+    try:
+        os.remove(path)
+    except OSError:
+        pass
 
 
 def _close_quietly(fd):

@@ -222,25 +222,34 @@ def _proxies(world, stations, nodes):
 def _cut_at_commit(world, choice):
     """A save's request, or the answer to its commit, gets lost; half the time also the answer to what became of it."""
     how, times = choice.choice(['answer', 'answer', 'request', 'race', 'silence']), choice.randint(1, 2)
-    yield from _lose(world, how, times, choice.random() < 0.5)
+    yield from _lose_many(world, how, times, choice.random() < 0.5)
 
 
 @fault('commit-answer')
 def _cut_at_answer(world, choice):
-    yield from _lose(world, 'answer', 2, True)
+    yield from _lose_many(world, 'answer', 2, True)
 
 
-def _lose(world, how, times, resolves_too):
-    """Saves first, then a new row, at last what became of one more save."""
+@fault('commit-silence')
+def _silence_at_commit(world, choice):
+    """A save's answer never comes, and all else does: nothing but its deadline ends it."""
+    yield from _lose(world, [Loss('silence', SAVE)])
+
+
+def _lose_many(world, how, times, resolves_too):
+    """Saves first, then a new row whose id was known and one whose was not, at last what became of one more save."""
     world.detail(f'{how} {times} times{", and what became of it" if resolves_too else ""}')
-    losses = [Loss(how, SAVE, times), Loss(how, APPEND)]
-    if resolves_too:
-        losses += [Loss(how, SAVE), Loss('answer', RESOLVE)]
-    for loss in losses:
+    yield from _lose(world, [Loss(how, SAVE, times), Loss(how, APPEND), Loss(how, APPEND, word=b'-new-')],
+                     [Loss(how, SAVE), Loss('answer', RESOLVE)] if resolves_too else [])
+
+
+def _lose(world, losses, chances=()):
+    """One after the other; the last of `chances` comes or not: an answer may have been in time."""
+    for loss in [*losses, *chances]:
         for proxy in world.proxies.values():
             proxy.loss = loss
-        if loss is losses[-1] and resolves_too:
-            break  # it comes or not: an answer may have been in time
+        if chances and loss is chances[-1]:
+            break
         wait_for(lambda loss=loss: loss.happened.is_set() or world.books.broken, 4 * TIMEOUT)
     yield None
     for proxy in world.proxies.values():

@@ -210,6 +210,17 @@ class World:
                       'GROUP BY row_id HAVING count(*) > 1', (list(fates),))
         if lost or undead or others or twice:
             raise Broken(f'appended rows: lost {lost}, refused and there {undead}, not as written {others}, twice {twice}')
+        self._check_added(node)
+
+    def _check_added(self, node):
+        """The same of rows whose id is not known."""
+        fates = {name: fate for writer in self.writers for name, fate in writer.added.items()}
+        there = dict(admin(self.cluster, node or self.leader, "SELECT split_part(email, '@', 1), count(*) FROM users "
+                           "WHERE split_part(email, '@', 1) = ANY(%s) GROUP BY 1", (list(fates),)))
+        wrong = {name: (fate, there.get(name, 0)) for name, fate in fates.items()
+                 if there.get(name, 0) not in {'saved': (1,), 'refused': (0,), 'unknown': (0, 1)}[fate]}
+        if wrong:
+            raise Broken(f'rows made by new.json, and how often they are there: {wrong}')
 
     def _check_seen(self):
         """Both mounts show what the leader has."""
@@ -217,6 +228,9 @@ class World:
         begun = time.monotonic()
         rows = dict(admin(self.cluster, self.leader, 'SELECT id, first_name FROM users WHERE id = ANY(%s)', (ids,)))
         appended = {row_id for writer in self.writers for row_id, fate in writer.appended.items() if fate == 'saved'}
+        added = [name for writer in self.writers for name, fate in writer.added.items() if fate == 'saved']
+        appended |= {row_id for row_id, in admin(self.cluster, self.leader, "SELECT id FROM users WHERE split_part(email, '@', 1) "
+                                                 '= ANY(%s)', (added,))}
         for station in self.stations:
             shown = {}
 

@@ -23,7 +23,7 @@ from ledger import Broken
 from ledger_faults import FAULTS, LeftOut, run_fault, schedule
 from ledger_world import World
 
-TEN = ('commit-answer', 'daemon', 'kill-as-is', 'pause', 'terminate', 'freeze-standby', 'cut', 'kill-standby', 'lock', 'restart')
+TEN = ('commit-answer', 'daemon', 'kill-as-is', 'pause', 'terminate', 'freeze-standby+commit-silence', 'cut', 'kill-standby', 'lock', 'restart')
 
 
 def percentile(values, percent):
