@@ -119,6 +119,28 @@ int json_layout(const char *text, size_t len, struct buf *out)
     return depth != 0 || len == 0 ? -EPROTO : buf_add_char(out, '\n');
 }
 
+int json_compact(const char *text, size_t len, struct buf *out)
+{
+    size_t start = 0, i = 0;
+    int r = 0;
+    while (r == 0 && i < len) {
+        if (text[i] == '"') {
+            r = buf_add(out, text + start, i - start);
+            if (r == 0)
+                r = layout_string(text, len, &i, out);
+            start = i;
+        } else if (strchr(" \t\r\n", text[i]) && text[i] != '\0') {
+            r = buf_add(out, text + start, i - start);
+            i = start = skip_space(text, len, i);
+        } else {
+            i++;
+        }
+    }
+    if (r == 0)
+        r = buf_add(out, text + start, len - start);
+    return r < 0 ? r : len == 0 ? -EPROTO : buf_add_char(out, '\n');
+}
+
 static bool has_bom(const char *text, size_t len)
 {
     return len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0;

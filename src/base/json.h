@@ -17,6 +17,9 @@
  */
 int json_layout(const char *text, size_t len, struct buf *out);
 
+/* The same text on one line, as `jq -c .` prints it, with the newline at its end. */
+int json_compact(const char *text, size_t len, struct buf *out);
+
 /*
  * Checks one document: UTF-8 without a BOM, an object, no duplicate keys, nothing after it, nesting at most
  * 2,048. -EINVAL with line and column in *f; *unfinished tells that the text is only the beginning of a

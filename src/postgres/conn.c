@@ -481,6 +481,7 @@ void conn_close(struct conn *conn)
     if (!conn)
         return;
     int saved = errno;
+    PQfreemem(conn->copied);
     PQfinish(conn->pg);
     free(conn->prepared);
     free(conn);

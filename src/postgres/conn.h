@@ -18,6 +18,7 @@
 
 #include "base/fail.h"
 #include "base/op.h"
+#include "postgres/copy_row.h"
 #include "postgres/statement.h"
 
 struct conn;
@@ -124,6 +125,16 @@ int conn_exec(struct conn *conn, const char *sql, const struct op *op, struct pg
 int conn_copy_start(struct conn *conn, const char *copy, const struct op *op, struct fail *f);
 int conn_copy_put(struct conn *conn, const void *data, size_t len, const struct op *op, struct fail *f);
 int conn_copy_end(struct conn *conn, bool abandon, const struct op *op, struct fail *f);
+
+/*
+ * COPY ... TO STDOUT (FORMAT binary): `copy` is the statement; then rows of n columns, 1 each, until there are
+ * no more, 0. A row's fields are the connection's, until the next call. Before that end, and after a failure,
+ * the connection can only be closed; conn_copy_leave() has the server told that nobody wants the rest
+ * (conn_abandoned()).
+ */
+int conn_copy_out(struct conn *conn, const char *copy, const struct op *op, struct fail *f);
+int conn_copy_next(struct conn *conn, struct copy_field *fields, size_t n, const struct op *op, struct fail *f);
+void conn_copy_leave(struct conn *conn);
 
 /* Asks the role again; *role is also remembered. 0 or as conn_exec(). */
 int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role, struct fail *f);

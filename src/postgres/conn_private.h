@@ -1,5 +1,5 @@
-/* What the files of a connection share: connect.c opens it, conn.c runs statements, copy.c loads rows,
- * replication.c reads a stream. */
+/* What the files of a connection share: connect.c opens it, conn.c runs statements, copy.c loads
+ * and unloads rows, replication.c reads a stream. */
 #pragma once
 
 #include <libpq-fe.h>
@@ -18,6 +18,7 @@ struct conn {
     int64_t opened;  /* clock_now_ms() */
     struct conn_role role;
     struct conn_session session;
+    char *copied;     /* libpq's: the row that conn_copy_next() told of */
     bool broken;      /* can only be closed */
     bool abandoned;   /* its statement was not waited for to the end */
     bool unconfirmed; /* a commit was answered that no synchronous standby has confirmed */

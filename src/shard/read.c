@@ -36,7 +36,9 @@ struct read {
     bool learn;   /* the token is to cover what is read, whoever answers */
     bool refused; /* there was no answer that is not stale */
     bool missed;  /* the answer misses the token */
+    bool keeps;   /* the connection is wanted, too */
     struct node *answered;
+    struct conn *kept;
     bool by_standby;
 };
 
@@ -223,7 +225,10 @@ static enum verdict read_node(struct read *r, struct node *node, bool stale, con
     } else {
         verdict = run_read(r, node, conn, attempt);
     }
-    pool_give(node->pool, conn);
+    if (r->keeps && verdict == READ_DONE)
+        r->kept = conn;
+    else
+        pool_give(node->pool, conn);
     return verdict;
 }
 
@@ -339,6 +344,17 @@ int shard_read(struct shard *shard, const struct pg_statement *statement, const 
 {
     struct read r = {.shard = shard, .statement = statement, .params = params};
     return read_rounds(&r, read_round, op, rows, f);
+}
+
+int read_take(struct shard *shard, const struct op *op, struct node **node, struct conn **conn, struct fail *f)
+{
+    struct read r = {.shard = shard, .statement = &position_statement, .keeps = true};
+    struct pg_rows *rows = NULL;
+    int result = read_rounds(&r, read_round, op, &rows, f);
+    pg_rows_free(rows);
+    *node = r.answered;
+    *conn = r.kept;
+    return result;
 }
 
 /* ---- synchronous reads ---- */

@@ -235,6 +235,11 @@ void token_lose(struct shard *shard);
 int primary_take(struct shard *shard, size_t bytes, const struct op *op, struct node **node,
                  struct conn **out, struct fail *f);
 
+/* ---- read.c ---- */
+
+/* A connection on which may be read, as shard_read() would choose it; give it back to the node's pool. */
+int read_take(struct shard *shard, const struct op *op, struct node **node, struct conn **conn, struct fail *f);
+
 /* ---- used by all that routes ---- */
 
 /* Asks a connection's position: the primary's flush LSN, the standby's replay LSN. */

@@ -1,5 +1,6 @@
 /*
- * Fuzzes what reads a replication stream: the frames, the messages of pgoutput, and the transactions of the change log.
+ * Fuzzes what reads a replication stream: the frames, the messages of pgoutput, and the transactions of the change log;
+ * and the rows of a COPY.
  * tests/test_fuzz.py builds it with the sanitizers; run as
  *
  *   fuzz_feed SEED RUNS
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "entity/changes.h"
+#include "postgres/copy_row.h"
 #include "postgres/pgoutput.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -73,11 +75,29 @@ static int read_stream(struct changes *changes, const uint8_t *data, size_t size
     return transactions;
 }
 
+/* The fields lie in the message, and fill it. */
+static void read_row(const uint8_t *data, size_t size)
+{
+    struct copy_field fields[2];
+    char *exact = malloc(size ? size : 1);
+    require(exact != NULL, "memory");
+    memcpy(exact, data, size);
+    int r = copy_row_read(exact, size, fields, 2);
+    require(r <= 1, "an answer is one of those promised");
+    for (size_t i = 0; r == 1 && i < 2; i++) {
+        size_t len = fields[i].len > 0 ? (size_t)fields[i].len : 0;
+        require(fields[i].len >= -1 && fields[i].data >= exact && fields[i].data + len <= exact + size, "a field lies in its message");
+        copy_field_i64(&fields[i], 0);
+    }
+    free(exact);
+}
+
 static struct changes state_of_stream;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     read_stream(&state_of_stream, data, size);
+    read_row(data, size);
     return 0;
 }
 
@@ -233,6 +253,23 @@ static void check_stream(const struct writer *w)
 
 /* ---- mutations ---- */
 
+/* The first row of a COPY, behind the header. */
+static void write_row(struct writer *w)
+{
+    put(w, "PGCOPY\n\377\r\n", 11);
+    put_number(w, 0, 4);
+    put_number(w, 0, 4);
+    put_number(w, 2, 2);
+    put_number(w, 8, 4);
+    put_number(w, 4711, 8);
+    put_number(w, 8, 4);
+    put(w, "{\"a\":1}\n", 8);
+    struct copy_field fields[2];
+    require(copy_row_read((const char *)w->data, w->len, fields, 2) == 1 && copy_field_i64(&fields[0], 0) == 4711 &&
+                fields[1].len == 8 && memcmp(fields[1].data, "{\"a\":1}", 7) == 0,
+            "a row is read");
+}
+
 static uint64_t state;
 
 /* splitmix64 */
@@ -273,17 +310,19 @@ static size_t mutate(uint8_t *data, size_t len)
 
 int main(int argc, char **argv)
 {
-    static struct writer stream;
+    static struct writer stream, row;
     if (argc != 3)
         return fprintf(stderr, "usage: fuzz_feed SEED RUNS\n"), 64;
     state = strtoull(argv[1], NULL, 10);
     write_stream(&stream);
     check_stream(&stream);
+    write_row(&row);
     unsigned long runs = strtoul(argv[2], NULL, 10);
     for (unsigned long i = 0; i < runs; i++) {
         uint8_t work[INPUT_MAX];
-        size_t len = stream.len;
-        memcpy(work, stream.data, len);
+        const struct writer *whole = i % 4 == 3 ? &row : &stream;
+        size_t len = whole->len;
+        memcpy(work, whole->data, len);
         for (uint64_t k = 1 + next_random() % MUTATIONS; k > 0; k--)
             len = mutate(work, len);
         LLVMFuzzerTestOneInput(work, len);

@@ -47,6 +47,13 @@ static void check_layout(const char *text, size_t len, int valid)
         return;
     require(json_layout(once.data, once.len, &twice) == 0, "a layout can be laid out");
     require(once.len == twice.len && memcmp(once.data, twice.data, once.len) == 0, "a layout is canonical");
+    struct buf line CLEANUP(buf_clear) = {0}, same CLEANUP(buf_clear) = {0};
+    require(json_compact(text, len, &line) == 0 && json_compact(once.data, once.len, &same) == 0, "what is laid out has a line");
+    require(line.len == same.len && memcmp(line.data, same.data, line.len) == 0, "a layout has the line of its text");
+    if (valid) {
+        require(memchr(line.data, '\n', line.len) == line.data + line.len - 1, "a line is one");
+        require(json_check(line.data, line.len, &unfinished, NULL) == 0, "a line is as valid as its text");
+    }
     if (valid)
         require(json_check(once.data, once.len, &unfinished, NULL) == 0, "a layout is as valid as its text");
 }
