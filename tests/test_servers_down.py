@@ -411,6 +411,16 @@ def test_each_operation_on_a_frozen_shard_has_its_deadline(own, quick, users):
         os.close(fd)
 
 
+def test_an_export_of_a_frozen_shard_has_its_deadline(own, quick, users):
+    freeze(own, 'europe')
+    with Timed(3 * QUICK + SLACK):
+        assert errno_of((folder_of(quick, 'users', 'europe') / '.export.jsonl').read_bytes) == 'EIO'
+    assert 'emea' in errors_of(quick)[-1]['message'] and errors_of(quick)[-1]['path'].endswith('users/.export.jsonl')
+    assert len((folder_of(quick, 'users', 'asia') / '.export.jsonl').read_text().splitlines()) == len(users['asia'])
+    own.thaw()
+    assert wait_for(lambda: errno_of((folder_of(quick, 'users', 'europe') / '.export.jsonl').read_bytes) is None, 30)
+
+
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_who_waits_for_a_frozen_server_can_be_ended(own, new_patient_mount, users, signum):
     """Long before the deadline, which is half a minute here."""

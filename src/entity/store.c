@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/map.h"
 #include "base/sql.h"
+#include "entity/export.h"
 #include "entity/store_internal.h"
 #include "media/preferences_doc.h"
 
@@ -574,6 +575,7 @@ int store_metrics(struct store *store, struct buf *out)
         r = buf_printf(
             out, "# TYPE campusfs_preferences_swept_total counter\ncampusfs_preferences_swept_total %llu\n",
             (unsigned long long)preferences_sweep_removed(store->preferences_sweep));
+    r = r < 0 ? r : export_metrics(store, out);
     r = r < 0 ? r : transfers_metrics(store->transfers, out);
     return r < 0 ? r : metrics_of_feeds(store, out);
 }

@@ -33,8 +33,10 @@ struct store {
         *preferences_sweep;      /* NULL before store_listen(), read-only, or not by this mount */
     struct transfers *transfers; /* NULL before store_listen(), or read-only */
     uint64_t schema;             /* hash of what renders documents */
-    pthread_mutex_t lock;        /* guards ahead */
+    _Atomic uint64_t export_rows, export_copies;
+    pthread_mutex_t lock; /* guards all below */
     struct read_ahead ahead[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
+    unsigned exports[CONFIG_MAX_SHARDS]; /* open ones, by shard_index() */
 };
 
 /* The shard that serves a row's region; for a global collection the authority. NULL: no such region. */

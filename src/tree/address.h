@@ -30,6 +30,7 @@ enum place_kind {
     PLACE_REFUSED,        /* collection, region: its .refused */
     PLACE_NEXT_ID,        /* collection, region: its .next-id */
     PLACE_DELETED,        /* collection, region: its .deleted */
+    PLACE_EXPORT,         /* collection, region: its .export.jsonl */
     PLACE_MEDIA,          /* region: its media */
     PLACE_REPORTS,        /* .campusfs/reports */
     PLACE_BY,             /* collection, region: its .by */

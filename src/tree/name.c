@@ -12,7 +12,7 @@ static const struct {
     enum name_kind kind;
 } fixed[] = {
     {"new.json", NAME_NEW},     {".next-id", NAME_NEXT_ID}, {".refused", NAME_REFUSED},
-    {".deleted", NAME_DELETED}, {".by", NAME_BY},           {".export.jsonl", NAME_RESERVED},
+    {".deleted", NAME_DELETED}, {".by", NAME_BY},           {".export.jsonl", NAME_EXPORT},
 };
 
 enum name_kind name_parse(const char *name, int64_t *id)

@@ -10,7 +10,8 @@ enum name_kind {
     NAME_REFUSED,  /* .refused */
     NAME_DELETED,  /* .deleted */
     NAME_BY,       /* .by */
-    NAME_RESERVED, /* .export.jsonl: the contract's name, nothing may be made under it */
+    NAME_EXPORT,   /* .export.jsonl */
+    NAME_RESERVED, /* the contract's, but not in this collection: nothing may be made under it */
     NAME_MISTAKEN, /* looks like a row's but is not one (01.json, +1.json, 1.JSON): never exists, cannot be
                       made */
     NAME_SCRATCH,  /* anything else */

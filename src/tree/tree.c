@@ -326,7 +326,7 @@ void entry_place(struct tree *tree, const struct caller *caller, enum place_kind
                                 .st_nlink = 2 + folders_in(tree, kind)};
     attr_size(&entry->attr, ENTRY_BYTES);
     attr_time(&entry->attr, FIXED_TIME);
-    if (kind == PLACE_COLLECTION || kind == PLACE_DELETED) {
+    if (kind == PLACE_COLLECTION || kind == PLACE_DELETED || kind == PLACE_EXPORT) {
         int64_t us = changed_us(tree, caller, collection, region);
         struct row_key folder = {.collection = (uint8_t)collection, .region = (uint8_t)region};
         entry->attr_ms = store_believed_ms(tree->store, &folder, 0, 0);
@@ -339,7 +339,8 @@ void entry_place(struct tree *tree, const struct caller *caller, enum place_kind
         entry->attr_ms = tree->kernel_ms;
     } else if (kind == PLACE_REFUSED) {
         entry->attr.st_mode = S_IFDIR | S_ISVTX | 0777; /* each file is its writer's alone */
-    } else if (kind == PLACE_NEXT_ID) {
+    }
+    if (kind == PLACE_NEXT_ID || kind == PLACE_EXPORT) {
         entry->attr.st_mode = S_IFREG | (tree->access[collection].file_mode & 0444);
         entry->attr.st_nlink = 1;
         entry->attr_ms = 0;
@@ -390,7 +391,8 @@ enum name_kind name_in(unsigned collection, const char *name, int64_t *id)
     enum name_kind kind = name_parse(name, id);
     if (c && kind == NAME_BY)
         return c->of_users || c->secret ? NAME_RESERVED : NAME_BY;
-    return c && c->of_users && (kind == NAME_NEW || kind == NAME_NEXT_ID || kind == NAME_DELETED)
+    return c && c->of_users && (kind == NAME_NEW || kind == NAME_NEXT_ID || kind == NAME_DELETED ||
+                               kind == NAME_EXPORT)
                ? NAME_RESERVED
                : kind;
 }
@@ -585,6 +587,9 @@ static int lookup_collection(struct tree *tree, const struct caller *caller, uin
         return lookup_pending(tree, caller, &key, entry);
     case NAME_NEXT_ID:
         entry_place(tree, caller, PLACE_NEXT_ID, key.collection, key.region, entry);
+        return 0;
+    case NAME_EXPORT:
+        entry_place(tree, caller, PLACE_EXPORT, key.collection, key.region, entry);
         return 0;
     case NAME_REFUSED:
         entry_place(tree, caller, PLACE_REFUSED, key.collection, key.region, entry);

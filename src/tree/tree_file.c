@@ -16,6 +16,7 @@ struct handle {
     uint64_t revision;          /* the nodeid it was opened on: a revision's; 0 for all else */
     struct node *node;          /* a reference: a draft, scratch file or text; NULL for a revision */
     struct media_handle *media; /* owned: a file of media; NULL for all else */
+    struct export *export;      /* owned: an .export.jsonl, whose nodeid is lock_key; NULL for all else */
     struct process opener;
     pid_t opener_tid; /* the thread of it that opened the file; 0 = of another pid namespace */
     uid_t uid;        /* the opener's: a release does not say whose it is */
@@ -300,6 +301,23 @@ static int open_media(struct tree *tree, const struct caller *caller, const stru
     return r;
 }
 
+static int open_export(struct tree *tree, const struct caller *caller, const struct place *place,
+                       uint64_t nodeid, int flags, struct handle **handle, struct open_hints *hints)
+{
+    struct export *export;
+    int r = export_open_file(tree, caller, place, flags, &export, hints);
+    if (r < 0)
+        return r;
+    r = handle_new(tree, caller, NULL, O_RDONLY, handle);
+    if (r < 0) {
+        export_close(export);
+        return r;
+    }
+    (*handle)->export = export;
+    (*handle)->lock_key = nodeid;
+    return 0;
+}
+
 int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t nodeid, int flags,
                    struct handle **handle, struct open_hints *hints)
 {
@@ -310,6 +328,8 @@ int tree_open_file(struct tree *tree, const struct caller *caller, uint64_t node
         return open_node(tree, caller, nodeid, flags, handle, hints);
     if (place.kind == PLACE_NEXT_ID)
         return open_next_id(tree, caller, &place, flags, handle, hints);
+    if (place.kind == PLACE_EXPORT)
+        return open_export(tree, caller, &place, nodeid, flags, handle, hints);
     if (place.kind == PLACE_MEDIA_FILE)
         return open_media(tree, caller, &place, nodeid, flags, handle, hints);
     if (place.kind == PLACE_DELETED_ROW)
@@ -494,6 +514,8 @@ int tree_read(struct tree *tree, const struct caller *caller, struct handle *han
     *chunk = (struct chunk){.data = ""};
     if (handle->media)
         return media_read(tree, caller, handle->media, size, offset, chunk);
+    if (handle->export)
+        return export_read_chunk(tree, caller, handle->lock_key, handle->export, size, offset, chunk);
     if (document) {
         chunk->len = readable(document->revision.size, offset, size);
         chunk->document = document_ref(document);
@@ -679,6 +701,7 @@ void tree_release(struct tree *tree, const struct caller *caller, struct handle 
         revision_closed(tree, handle->revision);
     document_unref(handle->document);
     media_release(tree, handle->media);
+    export_close(handle->export);
     if (node && node->media) {
         media_draft_close(tree, &opener, node);
         node_unref(tree->nodes, node);

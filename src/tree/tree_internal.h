@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "entity/export.h"
 #include "entity/reports.h"
 #include "entity/store.h"
 #include "tree/address.h"
@@ -234,6 +235,15 @@ struct node *handle_node(const struct handle *handle);
 /* Changes of a node's content, under its lock: noted; and the change of its length. */
 void content_changed(struct node *node, const struct process *writer);
 int truncate_node(struct tree *tree, struct node *node, size_t size, const struct process *writer);
+
+/*
+ * tree_export.c: a collection's .export.jsonl. An open is one export (entity/export.h), for reading only; its
+ * size is not known, so it is shown as 0. *export is the caller's, export_close() ends it.
+ */
+int export_open_file(struct tree *tree, const struct caller *caller, const struct place *place, int flags,
+                     struct export **export, struct open_hints *hints);
+int export_read_chunk(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct export *export,
+                      size_t size, off_t offset, struct chunk *chunk);
 
 /*
  * tree_deleted.c: what a collection's .deleted has, rows deleted within the last day. Their nodeids say all,

@@ -136,6 +136,7 @@ int tree_unlink(struct tree *tree, const struct caller *caller, uint64_t parent,
     case NAME_REFUSED:
     case NAME_DELETED:
     case NAME_BY:
+    case NAME_EXPORT:
         return -EPERM;
     default:
         return -ENOENT;

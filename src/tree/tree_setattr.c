@@ -92,7 +92,7 @@ int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
         return set_revision(tree, caller, &place, nodeid, handle != NULL, change, attr, attr_ms);
     if (is_media_folder(tree, nodeid, &place))
         return media_set_folder_attributes(tree, caller, &place, change, attr, attr_ms);
-    if (place.kind == PLACE_NEXT_ID && change->size)
+    if ((place.kind == PLACE_NEXT_ID || place.kind == PLACE_EXPORT) && change->size)
         return -EACCES;
     if (place.kind == PLACE_DELETED_ROW)
         return -EPERM;

@@ -308,6 +308,7 @@ static const char readme_head[] =
     "  .campusfs/health.json, metrics, config, errors.jsonl, version, reload, reports/\n"
     "  .next-id, .refused/, .deleted/ and .by/ in each collection; what was deleted within a day\n"
     "  comes back by  mv .deleted/ID.json ID.json\n"
+    "  .export.jsonl in each collection: all its rows as JSON lines, in one stream\n"
     "  .meta/ in each folder of media: NAME.json says what is known of a file, title and language\n"
     "  are written by saving it; NAME.revisions/ has what it was before\n"
     "\n"
