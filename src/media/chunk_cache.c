@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "media/chunks.h"
 #include "media/mongo_job.h"
+#include "media/recycle.h"
 
 enum {
     PIECE = 4 << 20,          /* bytes read ahead at once: a message of chunks_fetch() */
@@ -116,7 +117,7 @@ static void order_add(struct chunk_cache *cache, struct cached *c)
 static void cached_free(struct cached *c)
 {
     media_revision_unref(c->revision);
-    free(c->data);
+    recycle_put(c->data);
     free(c->why);
     free(c);
 }
@@ -185,7 +186,7 @@ static int fill(void *arg, int64_t n, const void *data, size_t len)
 {
     struct fetch *fetch = arg;
     struct chunk_cache *cache = fetch->cache;
-    uint8_t *copy = malloc(len ? len : 1);
+    uint8_t *copy = recycle_get(len);
     if (!copy)
         return -ENOMEM;
     memcpy(copy, data, len);

@@ -8,6 +8,7 @@
 
 #include "media/media_error.h"
 #include "media/mongo_job.h"
+#include "media/recycle.h"
 
 enum { SELECTION_MS = 5000, CONNECT_MS = 3000, SOCKET_MS = 15000, HEARTBEAT_MS = 5000, WAIT_MS = 5000 };
 
@@ -20,6 +21,7 @@ struct mongo {
 
 static void driver_start(void)
 {
+    recycle_for_driver();
     mongoc_init();
     mongoc_log_set_handler(NULL, NULL);
     mongoc_handshake_data_append("campusfs", CAMPUSFS_VERSION, NULL);

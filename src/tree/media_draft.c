@@ -11,6 +11,7 @@
 
 #include "media/attributes.h"
 #include "media/path.h"
+#include "media/recycle.h"
 
 /* What a writer may write on before the quota is looked at again. */
 enum { GRANT_BYTES = 16 << 20 };
@@ -328,7 +329,7 @@ int media_draft_read(struct tree *tree, const struct caller *caller, struct node
 {
     struct media_draft *draft = node->media;
     struct fail f = {0};
-    chunk->copy = malloc(size ? size : 1);
+    chunk->copy = recycle_get(size);
     if (!chunk->copy)
         return -ENOMEM;
     pthread_mutex_lock(&node->lock);

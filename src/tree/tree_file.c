@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "media/recycle.h"
 #include "tree/media_draft.h"
 #include "tree/tree_by.h"
 #include "tree/tree_meta.h"
@@ -543,7 +544,7 @@ int tree_read(struct tree *tree, const struct caller *caller, struct handle *han
 void tree_read_done(struct chunk *chunk)
 {
     document_unref(chunk->document);
-    free(chunk->copy);
+    recycle_put(chunk->copy);
 }
 
 /*

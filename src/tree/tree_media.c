@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "media/path.h"
+#include "media/recycle.h"
 #include "tree/media_draft.h"
 #include "tree/tree_meta.h"
 
@@ -419,7 +420,7 @@ int media_read(struct tree *tree, const struct caller *caller, struct media_hand
                off_t offset, struct chunk *chunk)
 {
     struct fail f = {0};
-    chunk->copy = malloc(size ? size : 1);
+    chunk->copy = recycle_get(size);
     if (!chunk->copy)
         return -ENOMEM;
     ssize_t n = media_reader_read(handle->reader, chunk->copy, size, offset, &caller->op, &f);
