@@ -2,7 +2,6 @@
 documents, and refuses the rest. Money and reports: test_sql_procedures_money.py.
 """
 
-import datetime
 import json
 import re
 import time
