@@ -282,10 +282,12 @@ class Cluster:
         connection = self.connect(primary, database='postgres')
         connection.cursor().execute('CHECKPOINT')  # else pg_rewind may not see that the histories have parted
         connection.close()
+        if not process.wait_until(lambda: self._drop_slot(primary, node.slot), 10, 0.05):
+            raise LaunchError(f'{primary.name} keeps sending to {node.name}, which is gone')
+        self._create_slot(primary, node.slot)  # by now: what is written from here on is still there when it starts
         source = make_dsn(host=str(primary.socket_directory), port=primary.port, user=ROLES['admin'], dbname='postgres',
                           password=self.password('admin'))
         node.rewind(source)
-        self._create_slot(primary, node.slot)
         node.follow(primary, self._replication_passfile)
         node.start()
 
@@ -296,9 +298,10 @@ class Cluster:
         node.reload()
 
     def _create_slot(self, primary, slot):
+        """One that keeps WAL from now on, not only when a standby has come."""
         connection = self.connect(primary, database='postgres')
         with connection.cursor() as cursor:
-            cursor.execute('SELECT pg_create_physical_replication_slot(%s) WHERE NOT EXISTS '
+            cursor.execute('SELECT pg_create_physical_replication_slot(%s, true) WHERE NOT EXISTS '
                            '(SELECT FROM pg_replication_slots WHERE slot_name = %s)', (slot, slot))
         connection.close()
 
