@@ -79,7 +79,8 @@ def test_fields_values_and_rows_are_those_of_sql(sql, mnt, replayed, collection)
                                 f'WHERE region = %s AND {field} IS NOT NULL GROUP BY 1', (region,)))
         names = values_in(by(mnt, collection, field))
         assert len(names) == len(set(names))
-        assert set(names) == {name_of(value) for value in known if len(os.fsencode(name_of(value))) <= 255}, field
+        known = {value: ids for value, ids in known.items() if len(os.fsencode(name_of(value))) <= 255}
+        assert set(names) == {name_of(value) for value in known}, field
         for value in list(known)[:6]:
             folder = by(mnt, collection, field, name_of(value))
             assert rows_in(folder) == known[value], (field, value)
