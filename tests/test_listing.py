@@ -353,6 +353,20 @@ def test_each_page_goes_on_by_key(cluster, many, new_mount):
         connection.close()
 
 
+def test_rows_looked_up_by_name_are_remembered(many, new_mount):
+    """Those that come one by one are kept as they are, ready to be opened, but only so many; the others are packed, so
+    that a small cache holds them all."""
+    mount = new_mount(cache_size='256kB')
+    large = folder_of(mount.directory, 'users', REGION)
+    some = many[::-15]
+    sizes = [os.stat(large / name_of(row_id)).st_size for row_id in some]
+    assert sum(sizes) > 0.8 * 256 * 1024
+    before = metrics(mount.directory)
+    assert before['campusfs_cache_documents'] >= len(some) and before['campusfs_cache_evictions_total'] == 0
+    assert [len((large / name_of(row_id)).read_bytes()) for row_id in some] == sizes
+    assert metrics(mount.directory)['campusfs_cache_misses_total'] == before['campusfs_cache_misses_total']
+
+
 def test_the_beginning_of_a_listing_is_fast(folder):
     """`ls -U | head` reads the first page, not the folder."""
     root = folder.parents[2]

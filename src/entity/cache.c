@@ -10,6 +10,7 @@ enum {
     SAMPLE_MAX = 32 * 1024, /* bytes of documents that the others of the collection are compressed against */
     COMPRESSION_LEVEL = 1,
     STACK_DOCUMENT = 8 * 1024, /* compressed on the stack below that size */
+    PLAIN_SHARE = 4,           /* of the limit, at most, for what is kept as it is */
 };
 
 struct cached {
@@ -17,6 +18,7 @@ struct cached {
     struct cached *newer, *older; /* in order of use */
     struct row_key key;
     struct revision revision;
+    bool plain;    /* kept as it is although it could be compressed */
     size_t stored; /* bytes of data; revision.size when it is not compressed */
     char data[];
 };
@@ -31,6 +33,7 @@ struct cache {
     pthread_mutex_t lock; /* guards all below but the contents of the samples */
     struct map rows;
     struct cached *newest, *oldest;
+    size_t plain_bytes; /* of all that are plain */
     struct cache_counters counters;
     struct contexts *idle;                   /* owned; who compresses takes one */
     struct sample *samples[COLLECTIONS_MAX]; /* set once, read atomically */
@@ -122,6 +125,7 @@ static void forget(struct cache *cache, struct cached *row)
     unlink_use(cache, row);
     cache->counters.entries--;
     cache->counters.bytes -= cost(row);
+    cache->plain_bytes -= row->plain ? cost(row) : 0;
     free(row);
 }
 
@@ -222,15 +226,25 @@ static struct cached *compress(struct cache *cache, const struct row_key *key,
     return cached_new(key, revision, stored < revision->size ? packed : text, stored);
 }
 
+static bool has_room_for_plain(struct cache *cache, size_t size)
+{
+    pthread_mutex_lock(&cache->lock);
+    bool room = cache->plain_bytes + size <= cache->counters.limit / PLAIN_SHARE;
+    pthread_mutex_unlock(&cache->lock);
+    return room;
+}
+
 void cache_put(struct cache *cache, const struct row_key *key, const struct revision *revision,
                const char *text, bool soon)
 {
+    bool plain = soon && has_room_for_plain(cache, revision->size);
     struct cached *row =
-        soon ? cached_new(key, revision, text, revision->size) : compress(cache, key, revision, text);
+        plain ? cached_new(key, revision, text, revision->size) : compress(cache, key, revision, text);
     if (!row || cost(row) > cache->counters.limit) {
         free(row);
         return;
     }
+    row->plain = plain;
     pthread_mutex_lock(&cache->lock);
     struct cached *old = find(cache, key);
     if (old && old->revision.rev > row->revision.rev) {
@@ -244,6 +258,7 @@ void cache_put(struct cache *cache, const struct row_key *key, const struct revi
         link_newest(cache, row);
         cache->counters.entries++;
         cache->counters.bytes += cost(row);
+        cache->plain_bytes += plain ? cost(row) : 0;
         while (cache->counters.bytes > cache->counters.limit) {
             forget(cache, cache->oldest);
             cache->counters.evictions++;

@@ -29,7 +29,7 @@ void cache_free(struct cache *cache);
  * Remembers a revision; replaces the row's former one unless that is newer (rev rises with every change of a
  * row, as long as its shard's timeline lasts). Failing to (memory) only costs a query later. `soon`: it is
  * likely to be read again soon, and kept as it is: packing and unpacking take longer than all else that a
- * save does here.
+ * save or a lookup does here. A quarter of the limit may be taken by such; beyond that it is packed.
  */
 void cache_put(struct cache *cache, const struct row_key *key, const struct revision *revision,
                const char *text, bool soon);

@@ -380,7 +380,8 @@ static int fetch_one(struct store *store, struct shard *shard, const struct row_
     if (r < 0)
         return r;
     if (freshness_unchanged_since(fresh, key, epoch)) {
-        cache_put(store->cache, key, &document->revision, document->text, false);
+        /* Who looks a name up most often opens it next. */
+        cache_put(store->cache, key, &document->revision, document->text, true);
         if (!freshness_unchanged_since(fresh, key, epoch))
             cache_drop(store->cache, key, 0);
     }
