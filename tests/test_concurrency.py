@@ -348,6 +348,36 @@ def test_a_locked_row_stops_only_its_writers(mnt, cluster, new_user, sql):
     assert row.json()['first_name'] == 'Waited' == trace(sql, row).document['first_name']
 
 
+def test_a_rename_that_waits_stops_only_its_folder(mnt, cluster, new_user, new_course, sql):
+    """The kernel keeps the folder's lock for as long as a rename in it takes, commit included; the mount keeps none.
+    Meanwhile rows whose names the kernel knows are read, other folders of the shard are listed and written to, and what
+    waits for the folder goes on afterwards."""
+    row, neighbour, course, african = new_user(), new_user(), new_course(), new_user('africa')
+    for known in (row, neighbour):
+        known.read()
+    temporary = row.path.with_name(f'.{row.id}.tmp')
+    temporary.write_text(edited(row, first_name='Waited'))
+    with ThreadPoolExecutor(3) as pool:
+        with Lock(cluster, 'europe', f'SELECT FROM users WHERE id = {row.id} FOR UPDATE'):
+            renaming = pool.submit(temporary.rename, row.path)
+            eventually(lambda: sql('europe', "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                                             "AND usename = 'campusfs_rw'")[0][0])
+            listing = pool.submit(os.listdir, row.path.parent)
+            saving = pool.submit(neighbour.path.write_text, edited(neighbour, first_name='Behind it'))
+            assert [known.json()['first_name'] for known in (row, neighbour)] == ['Ada', 'Ada']
+            course.path.write_text(edited(course, title='Beside it'))
+            sh('sed -i "s/\\"first_name\\": .*/\\"first_name\\": \\"Mei\\",/" "$1"', african.path)
+            for other in (course, african):
+                assert other.path.name in os.listdir(other.path.parent)
+            assert not renaming.done()
+        renaming.result(timeout=60)
+        saving.result(timeout=60)
+        assert row.path.name in listing.result(timeout=60)
+    assert trace(sql, course).document['title'] == 'Beside it' and african.json()['first_name'] == 'Mei'
+    for saved, name in ((row, 'Waited'), (neighbour, 'Behind it')):
+        assert saved.json()['first_name'] == name == trace(sql, saved).document['first_name']
+
+
 def test_a_save_that_waits_too_long_is_given_up(mnt, cluster, new_mount, new_user, sql):
     row = new_user()
     before, text = trace(sql, row), edited(row, first_name='Too slow')
