@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -571,27 +572,45 @@ def test_reopened_from_a_path_handle_after_a_change(mnt, new_user, sql):
     assert name_in(sql, row) == 'Changed'
 
 
-def test_a_path_handle_of_a_row_that_changes(mnt, new_user, sql):
-    """What has nothing open knows no name to look up again either: it shows the row as it is by now, then that it is gone."""
+@pytest.fixture(params=['seen', 'unseen'])
+def row_of_daemon(request, mnt, cluster, new_mount, new_user, tmp_path, monkeypatch):
+    """A row, and its file in a mount whose daemon may see what its callers do in the kernel, or may not trace anybody,
+    as with ptrace_scope, a hidden /proc or in a container."""
     row = new_user()
-    path = os.open(row.path, os.O_PATH)
+    if request.param == 'seen':
+        return row, row.path
+    program = tmp_path / cluster.program.name
+    program.write_text(f'#!/bin/sh\nexec setpriv --inh-caps=-sys_ptrace --bounding-set=-sys_ptrace -- {cluster.program} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(cluster, 'program', program)
+    mount = new_mount()
+    capabilities = int(Path(f'/proc/{mount.pid()}/status').read_text().split('CapEff:')[1].split()[0], 16)
+    assert not capabilities & 1 << 19, 'CAP_SYS_PTRACE is gone'
+    return row, mount.directory / row.path.relative_to(mnt)
+
+
+def test_a_path_handle_of_a_row_that_changes(row_of_daemon, sql):
+    """What has nothing open knows no name to look up again either: it shows the row as it is by now, then that it is gone."""
+    row, file = row_of_daemon
+    path = os.open(file, os.O_PATH)
     size = os.fstat(path).st_size
     try:
         for name in ('Somebody', 'Somebody else', 'Eve'):
             set_by_sql(sql, row, first_name=name)
             eventually(lambda: os.fstat(path).st_size == size + len(name) - len('Ada'), 60)
-            assert os.stat(f'/proc/self/fd/{path}').st_size == os.fstat(path).st_size == row.path.stat().st_size
-            assert os.fstat(path).st_ino == row.path.stat().st_ino
+            assert os.stat(f'/proc/self/fd/{path}').st_size == os.fstat(path).st_size == file.stat().st_size
+            assert os.fstat(path).st_ino == file.stat().st_ino
+            assert len(file.read_bytes()) == file.stat().st_size
         os.utime(f'/proc/self/fd/{path}', ns=(0, 1_600_000_000_000_001_000))
         eventually(lambda: os.fstat(path).st_mtime_ns == 1_600_000_000_000_001_000, 60)
-        with open(row.path, 'r+') as file:  # a draft of its own, saved and closed
-            text = file.read().replace('Eve', 'Written')
-            file.seek(0)
-            file.write(text)
-        assert os.fstat(path).st_size == len(text) == row.path.stat().st_size
+        with open(file, 'r+') as writer:  # a draft of its own, saved and closed
+            text = writer.read().replace('Eve', 'Written')
+            writer.seek(0)
+            writer.write(text)
+        assert os.fstat(path).st_size == len(text) == file.stat().st_size
         sql(row.region, 'DELETE FROM users WHERE id = %s', [row.id])
-        eventually(lambda: not row.path.exists(), 60)
-        for look in (lambda: os.fstat(path), lambda: os.stat(f'/proc/self/fd/{path}'), row.path.stat):
+        eventually(lambda: not file.exists(), 60)
+        for look in (lambda: os.fstat(path), lambda: os.stat(f'/proc/self/fd/{path}'), file.stat):
             with fails(errno.ENOENT):
                 look()
     finally:

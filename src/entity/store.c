@@ -13,7 +13,8 @@
 enum {
     AHEAD_GAP = 8000, /* ids step by 1000 in a shard, and two regions share one: that near is "just behind" */
     RUNS_SHARE = 5,   /* of cache_size for the rows of pages: a document takes some 250 bytes, its row 32 */
-    AHEAD_FIRST = 16, /* rows fetched when a second query follows the first */
+    AHEAD_FIRST = 16, /* rows fetched when a second query follows the first; then twice as many each time */
+    AHEAD_MAX = 256,  /* whoever looks a name up in that folder waits behind them, in the kernel */
     AHEAD_LATE = 8 * AHEAD_GAP, /* so far behind the last page others may be who walk the same way */
 };
 
@@ -329,7 +330,7 @@ size_t store_ahead_rows(struct store *store, const struct row_key *key)
     bool near = step <= 0 && key->id >= ahead->from - AHEAD_LATE;
     size_t rows = 1;
     if (behind && !ahead->fetching) {
-        rows = ++ahead->run > 6 ? 1024 : (size_t)AHEAD_FIRST << (ahead->run - 1);
+        rows = ++ahead->run > 4 ? AHEAD_MAX : (size_t)AHEAD_FIRST << (ahead->run - 1);
         rows = rows < store->config->page_rows ? rows : store->config->page_rows;
         ahead->fetching = true;
         ahead->from = key->id;

@@ -94,7 +94,7 @@ bool process_is_same(struct process a, struct process b)
     return a.tgid != 0 && process_equal(a, b);
 }
 
-bool thread_asks_by_descriptor(pid_t tid)
+enum asks thread_asks(pid_t tid)
 {
     char path[64], text[256];
     long number;
@@ -102,17 +102,17 @@ bool thread_asks_by_descriptor(pid_t tid)
     snprintf(path, sizeof path, "/proc/%d/syscall", (int)tid);
     if (tid <= 0 || read_small(path, text, sizeof text) <= 0 ||
         sscanf(text, "%ld %llx %llx %llx %llx", &number, &arg[0], &arg[1], &arg[2], &arg[3]) != 5)
-        return false;
+        return ASKS_UNKNOWN;
     switch (number) {
     case SYS_fstat:
-        return true;
+        return ASKS_BY_DESCRIPTOR;
 #ifdef SYS_newfstatat /* 64-bit systems */
     case SYS_newfstatat:
-        return arg[3] & AT_EMPTY_PATH;
+        return arg[3] & AT_EMPTY_PATH ? ASKS_BY_DESCRIPTOR : ASKS_BY_NAME;
 #endif
     case SYS_statx:
-        return arg[2] & AT_EMPTY_PATH;
+        return arg[2] & AT_EMPTY_PATH ? ASKS_BY_DESCRIPTOR : ASKS_BY_NAME;
     default:
-        return false;
+        return ASKS_BY_NAME;
     }
 }

@@ -22,8 +22,10 @@ bool process_equal(struct process a, struct process b);
 bool process_is_same(struct process a, struct process b);
 
 /*
- * Whether the thread, which waits for our answer, asks for the attributes of a descriptor (fstat() and its
- * kin), so that the kernel has no name to look up again. False where that cannot be seen: another pid
- * namespace, another user's process, a request of io_uring.
+ * How the thread, which waits for our answer, asks for attributes: by a descriptor (fstat() and its kin), so
+ * that the kernel has no name to look up again, or by a name. Unknown where that cannot be seen: another pid
+ * namespace, a process that we may not trace (/proc is hidden, ptrace_scope, another user's), a request of
+ * io_uring.
  */
-bool thread_asks_by_descriptor(pid_t tid);
+enum asks { ASKS_UNKNOWN, ASKS_BY_NAME, ASKS_BY_DESCRIPTOR };
+enum asks thread_asks(pid_t tid);

@@ -139,17 +139,19 @@ static bool row_of(struct tree *tree, const struct place *place, uint64_t nodeid
 
 /*
  * fstat() of a descriptor that has nothing open (O_PATH) knows no name to look up again, and its caller would
- * see the ESTALE: what is now the row is answered, or that there is none.
+ * see the ESTALE: what is now the row is answered, or that there is none. Who asks by a name is served as
+ * well by that answer, which is believed for no time: whatever he opens then is looked up again. So it is
+ * also given where it cannot be seen how somebody asks; but not of what is no row.
  */
 static int getattr_unnamed(struct tree *tree, const struct caller *caller, const struct place *place,
-                           uint64_t nodeid, struct stat *attr, int64_t *attr_ms)
+                           uint64_t nodeid, enum asks how, struct stat *attr, int64_t *attr_ms)
 {
     struct revision revision;
     struct row_key key;
     struct fail f = {0};
     *attr_ms = 0;
     if (!row_of(tree, place, nodeid, &key))
-        return -ENOENT;
+        return how == ASKS_UNKNOWN ? -ESTALE : -ENOENT;
     struct note note = notes_take(tree->notes, caller->tid, &key); /* nobody comes back */
     note_clear(tree->notes, &note);
     if (key.collection == COLLECTION_MEDIA)
@@ -168,7 +170,6 @@ int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
         return -ESTALE;
     const struct document *document = handle ? handle_document(handle) : NULL;
     int r = getattr_place(tree, caller, &place, nodeid, document, attr, attr_ms);
-    return r == -ESTALE && thread_asks_by_descriptor(caller->tid)
-               ? getattr_unnamed(tree, caller, &place, nodeid, attr, attr_ms)
-               : r;
+    enum asks how = r == -ESTALE ? thread_asks(caller->tid) : ASKS_BY_NAME;
+    return how == ASKS_BY_NAME ? r : getattr_unnamed(tree, caller, &place, nodeid, how, attr, attr_ms);
 }
