@@ -185,7 +185,8 @@ int by_getattr(struct tree *tree, const struct caller *caller, const struct plac
     *attr_ms = 0;
     if (place->kind == PLACE_BY_LINK) {
         attr_link(tree, &place->key, attr);
-        return is_outdated(tree, caller, place) && !thread_asks_by_descriptor(caller->tid) ? -ESTALE : 0;
+        return is_outdated(tree, caller, place) && thread_asks(caller->tid) != ASKS_BY_DESCRIPTOR ? -ESTALE
+                                                                                                  : 0;
     }
     if (place->kind == PLACE_BY_VALUE && !by_folder_get(tree->by->folders, place->number, &folder))
         return -ESTALE;
