@@ -11,6 +11,7 @@ import threading
 import bson
 import process
 import pytest
+from media_proxy import MediaProxy
 from media_tools import Bucket, appears, bucket, course  # noqa: F401
 from mount_tools import errno_of, errors_of
 
@@ -276,6 +277,18 @@ def test_what_is_saved_while_the_file_is_written_is_not_lost(course, file, mnt, 
     assert not failures
     assert stored(course, file)['metadata']['title'] == f'take {saved}'
     assert meta(file)['title'] == f'take {saved}' and file.read_bytes() == PNG + bytes([24])
+
+
+def test_a_revision_that_is_published_just_before_the_save_gets_it_too(cluster, course, file, mnt, new_mount):
+    """The save has looked for the newest revision, and is on its way to that one."""
+    proxy = MediaProxy(cluster.mongodb.uri)
+    path = new_mount(mongodb_uri=proxy.uri, media_sweep='0').directory / file.relative_to(mnt)
+    assert meta(path)['title'] is None
+    proxy.rule('update', 'files', action='pass', times=1, call=lambda: file.write_bytes(PNG + b'newer'))
+    document(path).write_text('{"title": "said of the one before"}')
+    proxy.close()
+    newest = stored(course, file)
+    assert (newest['length'], newest['metadata']['title']) == (len(PNG) + 5, 'said of the one before')
 
 
 def test_what_cannot_be_made_removed_or_moved(course, file, mnt):
