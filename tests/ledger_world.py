@@ -15,7 +15,7 @@ TIMEOUT = 3  # seconds, of the mounts
 SETTINGS = {'timeout': f'{TIMEOUT}s', 'failover_wait': f'{TIMEOUT}s', 'connect_timeout': '1s', 'cache_ttl': '1s',
             'cache_size': '20MB', 'pool_size': '4', 'pool_idle': '1s', 'max_lag': '1min', 'max_lag_bytes': '1GB'}
 SYNCHRONOUS = {'synchronous_standby_names': 'ANY 1 ("emea-a", "emea-b", "emea-c")', 'synchronous_commit': 'on',
-               'full_page_writes': 'on'}  # the last for pg_rewind
+               'full_page_writes': 'on', 'wal_keep_size': '64MB'}  # the last two for pg_rewind
 SPARE_DESCRIPTORS, SPARE_THREADS = 6, 12  # libfuse keeps ten idle threads
 
 
