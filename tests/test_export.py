@@ -21,8 +21,13 @@ def compact(text):
     return re.sub(r'("(?:[^"\\]|\\.)*")|\s+', lambda token: token[1] or '', text)
 
 
+def lines_of(folder):
+    """Not by splitlines(): a text may hold U+2028."""
+    return (folder / NAME).read_text().split('\n')[:-1]
+
+
 def rows_of(folder):
-    return [json.loads(line) for line in (folder / NAME).read_text().splitlines()]
+    return [json.loads(line) for line in lines_of(folder)]
 
 
 # ---- what is in it
@@ -32,7 +37,7 @@ def rows_of(folder):
 def test_a_line_is_the_rows_file(mnt, collection):
     """By id, each token as in the file: numbers, too, which jq would write anew."""
     folder = folder_of(mnt, collection)
-    lines = (folder / NAME).read_text().splitlines()
+    lines = lines_of(folder)
     assert [json.loads(line)['id'] for line in lines] == sorted(ids_in(folder))
     for line in lines[:20] + lines[-20:]:
         assert line == compact((folder / f'{json.loads(line)["id"]}.json').read_text())
@@ -41,7 +46,7 @@ def test_a_line_is_the_rows_file(mnt, collection):
 def test_numbers_and_texts_stay_as_they_are(mnt, new_transaction, new_user):
     payment = new_transaction(amount=49.9)
     folder = folder_of(mnt, 'transactions', payment.region)
-    line, = (line for line in (folder / NAME).read_text().splitlines() if f'"id":{payment.id},' in line)
+    line, = (line for line in lines_of(folder) if line.startswith(f'{{"id":{payment.id},'))
     assert '"amount":49.90,' in line
     odd = 'tab\there "quoted" \\ back, {"a" : [ 1 ]}\nline \x7f é 😀'
     user = new_user(profile={'bio': odd})
@@ -65,7 +70,7 @@ def test_credentials_are_their_owners(new_mount):
     root = new_mount(credentials='on').directory
     secret = root / 'regions/europe/credentials' / NAME
     assert os.stat(secret).st_mode & 0o777 == 0o400
-    assert {'user_id', 'password_hash'} <= set(json.loads(secret.read_text().splitlines()[0]))
+    assert {'user_id', 'password_hash'} <= set(json.loads(lines_of(secret.parent)[0]))
 
 
 # ---- what kind of file it is

@@ -171,7 +171,9 @@ def test_reads_are_answered_by_the_replica(shard, extra_mount):
     for node in (primary, replica):
         admin(shard, node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'campusfs_rw'")
     assert wait_for(lambda: tuples_read(shard, replica, ids) - before[replica.name] >= 40, PATIENCE)
-    assert tuples_read(shard, primary, ids) - before[primary.name] <= 8
+    # Nor has the primary answered what the mount does not count; what it has, of the attempts before, may be told late.
+    asked = samples['campusfs_reads_total{shard="emea",role="primary"}']
+    assert tuples_read(shard, primary, ids) - before[primary.name] <= 2 * asked + 8
 
 
 class TestThreeNodes:
@@ -184,10 +186,15 @@ class TestThreeNodes:
         yield node
         breakable.remove_replica(node)
 
+    @staticmethod
+    def other_than(third, shard):
+        other, = (node for node in shard.nodes_of('emea') if node.is_standby and node is not third)
+        return other
+
     def test_the_preferred_replica_is_read_as_long_as_it_is_there(self, shard, third, extra_mount):
         row_id = new_user(shard)
         reader = extra_mount(lambda text: text.replace('emea-c = shard=emea ', 'emea-c = shard=emea priority=7 '))
-        path, other = path_of(reader.directory, row_id), shard.nodes['emea-b']
+        path, other = path_of(reader.directory, row_id), self.other_than(third, shard)
 
         def reads():
             report = health_of(reader)
@@ -214,7 +221,7 @@ class TestThreeNodes:
         reader = extra_mount(cache_ttl='1min')
         folder = reader.directory / 'regions/europe/users/.deleted'
         assert {f'{row_id}.json' for row_id in ids}.isdisjoint(os.listdir(folder))
-        other = shard.nodes['emea-b']
+        other = self.other_than(third, shard)
         with paused(shard, other):
             for row_id in ids:
                 admin(shard, 'emea', "SELECT delete_users(3::smallint, %s, %s::uuid, 'test')", (row_id, str(uuid.uuid4())))
@@ -405,43 +412,45 @@ def only_emea(text, *foreign):
 def test_a_replica_of_another_cluster_is_never_read(shard, extra_mount):
     """It says that it is shard 2, and is not: its system identifier is another."""
     row_id = new_user(shard)
+    replica = shard.replica('americas').name
     with numbered(shard, 'americas', 2):
-        mixed = extra_mount(lambda text: only_emea(text, 'americas-b'))
+        mixed = extra_mount(lambda text: only_emea(text, replica))
         report = health_of(mixed)
-        foreign = node_of(report, 'americas-b')
+        foreign = node_of(report, replica)
         assert foreign['state'] == 'foreign' and report['status'] == 'degraded'
         assert re.search(r'of another cluster, system identifier \d+, not \d+', foreign['error'])
-        assert shard_of(report)['primary'] == 'emea-a'
+        assert shard_of(report)['primary'] == shard.primary('emea').name
         path = path_of(mixed.directory, row_id)
         for number in range(5):
             save(path, f'Grace {number}')
             assert first_name(path) == f'Grace {number}'
-        foreign = node_of(health_of(mixed), 'americas-b')
+        foreign = node_of(health_of(mixed), replica)
         assert foreign['reads'] == foreign['writes'] == 0
         code, text = status(shard, '--json', config=mixed.config)
-        assert code == 1 and node_of(json.loads(text), 'americas-b')['state'] == 'foreign'
+        assert code == 1 and node_of(json.loads(text), replica)['state'] == 'foreign'
 
 
 def test_primaries_of_two_clusters_are_not_mounted(shard, tmp_path):
     """Which one is meant cannot be known; what was kept of a former mount decides."""
     config = shard.directory / 'two.conf'
+    ours, foreign = shard.primary('emea').name, shard.primary('americas').name
     with numbered(shard, 'americas', 2):
         def write(*names, state=None):
-            text = only_emea(shard.write_config(config, state_dir=state).read_text(), 'americas-a')
+            text = only_emea(shard.write_config(config, state_dir=state).read_text(), foreign)
             kept = [line for line in text.splitlines() if not re.match(r'\w+-\w = ', line) or line.split(' ')[0] in names]
             config.write_text('\n'.join(kept) + '\n')
-        write('emea-a', 'americas-a')
+        write(ours, foreign)
         done = shard.run('mount', tmp_path, config=config, check=False)
         assert done.returncode == 2 and 'is not that of the others' in done.stderr, done.stderr
-        write('emea-a', state=tmp_path / 'state')
+        write(ours, state=tmp_path / 'state')
         known = shard.mount(shard.directory / 'mnt-known', config=config)
         shard.mounts.remove(known)
         assert known.stop() == 0
-        write('americas-a', 'emea-a', state=tmp_path / 'state')
+        write(foreign, ours, state=tmp_path / 'state')
         known = shard.mount(shard.directory / 'mnt-known', config=config)
         try:
             report = health_of(known)
-            assert (node_of(report, 'emea-a')['state'], node_of(report, 'americas-a')['state']) == ('primary', 'foreign')
+            assert (node_of(report, ours)['state'], node_of(report, foreign)['state']) == ('primary', 'foreign')
         finally:
             shard.mounts.remove(known)
             assert known.stop() == 0

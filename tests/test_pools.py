@@ -118,7 +118,8 @@ def test_a_minimum_is_kept_open_and_comes_back(role, mnt):
     before = set(role.connections('emea-b'))
     role.terminate('emea-b')
     assert wait_for(lambda: len(set(role.connections('emea-b')) - before) == watched, 30)
-    assert pool(root, 'closed_total', 'emea-b', reason='broken') >= 3
+    closed = [pool(root, 'closed_total', 'emea-b', reason=reason) for reason in ('broken', 'failed')]
+    assert sum(closed) >= 3, 'the watcher may notice first, and then all of them go'
 
 
 def test_idle_connections_are_closed_but_for_the_minimum(role, mnt, users):
