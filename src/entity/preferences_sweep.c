@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -171,10 +170,9 @@ static bool pause_between(struct preferences_sweep *sweep, unsigned *random)
 {
     int64_t every = sweep->config->media_sweep_ms;
     int64_t until = clock_now_ms() + every - (int64_t)(rand_r(random) % (unsigned)(every / 4 + 1));
-    struct timespec time = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
     pthread_mutex_lock(&sweep->lock);
     while (!sweep->stop && clock_now_ms() < until)
-        pthread_cond_clockwait(&sweep->ended, &sweep->lock, CLOCK_MONOTONIC, &time);
+        wait_until(&sweep->ended, &sweep->lock, until);
     bool stop = sweep->stop;
     pthread_mutex_unlock(&sweep->lock);
     return !stop;
