@@ -98,6 +98,8 @@ def pytest_runtestloop(session):
         return None
     items = of_this_run(session.items, Path(folder))
     item = next(items, None)
+    if not item:
+        session.testscollected = 0  # by the exit code none ran
     while item:
         following = next(items, None)  # what is torn down after a test depends on it
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
