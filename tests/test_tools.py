@@ -1,9 +1,9 @@
 """Real tools save rows: each changes one as it changes a file on a disk, leaves beside it what it leaves there, and is
 told when the document is refused."""
 
+import contextlib
 import fcntl
 import json
-import contextlib
 import os
 import pty
 import select
