@@ -25,7 +25,7 @@ struct preferences_sweep {
     const struct config *config; /* borrowed */
     struct cluster *cluster;     /* borrowed */
     struct mongo *mongo;         /* borrowed */
-    char owner[128];
+    char owner[UUID_OWNER];
     pthread_t thread;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t ended;
@@ -206,9 +206,8 @@ static void *sweep_main(void *arg)
 int preferences_sweep_start(const struct config *config, struct cluster *cluster, struct mongo *mongo,
                             struct preferences_sweep **out)
 {
-    char host[65] = "", unique[UUID_TEXT];
     struct preferences_sweep *sweep = calloc(1, sizeof *sweep);
-    int r = sweep ? uuid_new(unique) : -ENOMEM;
+    int r = sweep ? uuid_owner(sweep->owner) : -ENOMEM;
     if (r < 0) {
         free(sweep);
         return r;
@@ -216,8 +215,6 @@ int preferences_sweep_start(const struct config *config, struct cluster *cluster
     sweep->config = config;
     sweep->cluster = cluster;
     sweep->mongo = mongo;
-    gethostname(host, sizeof host - 1);
-    snprintf(sweep->owner, sizeof sweep->owner, "%s:%ld:%s", host, (long)getpid(), unique);
     pthread_mutex_init(&sweep->lock, NULL);
     pthread_cond_init(&sweep->ended, NULL);
     r = pthread_create(&sweep->thread, NULL, sweep_main, sweep);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/uuid.h"
 #include "media/bucket.h"
 #include "media/document.h"
 #include "media/media_error.h"
@@ -16,7 +17,7 @@ struct media_sweep {
     const struct config *config; /* borrowed */
     struct mongo *mongo;         /* borrowed */
     struct media_sweep_options options;
-    char owner[160];
+    char owner[UUID_OWNER];
     pthread_t thread;
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t ended;
@@ -345,20 +346,17 @@ int media_sweep_start(const struct config *config, struct mongo *mongo,
                       const struct media_sweep_options *options, struct media_sweep **out)
 {
     struct media_sweep *sweep = calloc(1, sizeof(*sweep));
-    if (!sweep)
-        return -ENOMEM;
+    int r = sweep ? uuid_owner(sweep->owner) : -ENOMEM;
+    if (r < 0) {
+        free(sweep);
+        return r;
+    }
     sweep->config = config;
     sweep->mongo = mongo;
     sweep->options = *options;
-    bson_oid_t unique;
-    char text[25], host[65] = "";
-    bson_oid_init(&unique, NULL);
-    bson_oid_to_string(&unique, text);
-    gethostname(host, sizeof(host) - 1);
-    snprintf(sweep->owner, sizeof(sweep->owner), "%s:%ld:%s", host, (long)getpid(), text);
     pthread_mutex_init(&sweep->lock, NULL);
     pthread_cond_init(&sweep->ended, NULL);
-    int r = pthread_create(&sweep->thread, NULL, sweep_main, sweep);
+    r = pthread_create(&sweep->thread, NULL, sweep_main, sweep);
     if (r != 0) {
         pthread_mutex_destroy(&sweep->lock);
         pthread_cond_destroy(&sweep->ended);
