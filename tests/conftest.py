@@ -36,7 +36,8 @@ during which it was written, unless the test said so (a system call that ended i
 
 Tests that take longer than ten seconds carry @pytest.mark.long and run with `tests/run -m long` (or -m '').
 Environment: CAMPUSFS_PROGRAM, CAMPUSFS_TEST_DIR (where clusters lie, default /tmp), CAMPUSFS_TEST_KEEP=1 (keep them),
-CAMPUSFS_TEST_SHARE (a folder: only files of tests are run that no other run with that folder has begun),
+CAMPUSFS_TEST_SHARE (a folder: only files of tests are run that no other run with that folder has begun; what failed is
+noted beside it),
 CAMPUSFS_MONGODB_URI (a server to test against, without credentials: each run has a database of its own there, dropped at
 its end; without it a mongod on PATH, else the pinned SecantusDB, is started).
 """
@@ -65,6 +66,9 @@ from cluster import SHARDS, Cluster  # noqa: E402
 
 SUSPICIOUS = re.compile(r'^\S+ error |Sanitizer|runtime error:|[Aa]ssertion|stack smashing|double free|free\(\): |'
                         r'malloc\(\): |corrupted')
+# Failures that tests/run gives no second chance: what no noise explains, and proofs whose every run is another
+FINAL = re.compile(r'Sanitizer|runtime error:|the daemon died|ended with exit code|ended in ESTALE')
+FINAL_FILES = ('test_concurrency.py', 'test_kill.py', 'test_ledger.py', 'test_model.py')
 RUN_PREFIX = 'campusfs-test-'
 
 
@@ -123,6 +127,20 @@ def of_this_run(items, folder):
                 whose[item.path] = False
         if whose[item.path]:
             yield item
+
+
+def pytest_runtest_logreport(report):
+    """With CAMPUSFS_TEST_SHARE: notes beside that folder what failed, and whether that is final."""
+    folder = os.environ.get('CAMPUSFS_TEST_SHARE')
+    if not folder or not report.failed:
+        return
+    folder = Path(folder)
+    path, _, test = report.nodeid.partition('::')
+    name = Path(path).name
+    with open(folder.parent / 'failed', 'a') as failed:
+        failed.write(f'{folder.name} {ROOT}/tests/{name}::{test}\n')
+    if name in FINAL_FILES or FINAL.search(report.longreprtext):
+        (folder.parent / 'final').touch()
 
 
 # ---- the run's directory, and what earlier runs that were killed have left
