@@ -22,6 +22,7 @@ Data of a test's own, each a Row (.collection .region .id .document .path .read(
     replayed(where)                           waits until the shard's replica has what other SQL of the test has written
     new_user(region='europe', **fields)       and new_instructor, new_course, new_enrollment, new_review,
     new_payment_method, new_transaction, new_invoice, new_category: all make what they need; every field can be given
+    new_of(collection, **fields)              one of these, by the collection's name
     unique()                                  a short string that no other test has, for e-mails, slugs, numbers
 
 Things of a test's own that may be broken; taken away at its end
@@ -469,6 +470,16 @@ def new_invoice(new_row, new_transaction, unique):
             document['transaction_id'] = new_transaction(region).id
         return new_row('invoices', region, document)
     return make
+
+
+@pytest.fixture(scope='session')
+def new_of(new_user, new_course, new_enrollment, new_review, new_payment_method, new_transaction, new_invoice,
+           new_category):
+    """new_of(collection, **fields): a new row of it."""
+    makers = {'users': new_user, 'courses': new_course, 'enrollments': new_enrollment, 'reviews': new_review,
+              'payment-methods': new_payment_method, 'transactions': new_transaction, 'invoices': new_invoice,
+              'categories': new_category}
+    return lambda collection, **fields: makers[collection](**fields)
 
 
 # ---- things of a test's own that may be broken

@@ -16,6 +16,7 @@ TABLES = {'reviews': 'course_reviews', 'payment-methods': 'payment_methods', 'ca
 NUMBERS = {'users': 1, 'courses': 2, 'enrollments': 3, 'reviews': 4, 'payment-methods': 5, 'transactions': 6,
            'invoices': 7, 'categories': 8}
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+MAKE_USER = "SELECT put_users(%s::smallint, %s, %s::jsonb, NULL, NULL, false, gen_random_uuid(), 'somebody else')"
 SHARD_NUMBERS = {'north_america': 1, 'south_america': 1, 'europe': 2, 'africa': 2, 'asia': 3, 'oceania': 3}
 
 

@@ -94,6 +94,20 @@ def test_append_goes_to_the_end_wherever_the_handle_is(mnt, new_user, sql):
     assert name_in(sql, row) == 'Appended'
 
 
+def test_append_goes_to_the_end_where_the_kernel_knows_another_size(mnt, new_user, sql):
+    """A file that is reopened through a descriptor has the size of what is written, to the kernel that of the revision."""
+    row = new_user()
+    text = edited(row, first_name='Eve').encode()
+    held = os.open(row.path, os.O_RDONLY)
+    fd = os.open(f'/proc/self/fd/{held}', os.O_WRONLY | os.O_APPEND | os.O_TRUNC)
+    for at in range(0, len(text), 100):
+        os.write(fd, text[at:at + 100])
+        assert os.fstat(held).st_size == len(row.read())
+    os.close(fd)
+    os.close(held)
+    assert name_in(sql, row) == 'Eve'
+
+
 def test_truncating_alone_commits_nothing(mnt, new_user, sql):
     row = new_user()
     before, text = trace(sql, row), row.read()

@@ -1,11 +1,17 @@
-"""What an answer that comes late must not do: show what is no longer so."""
+"""What an answer that comes late must not do: show what is no longer so, or make a row of a name that is taken."""
 
+import errno
+import json
+import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from conftest import region_number
 from mount_tools import errno_of, folder_of, wait_for
+from saving import MAKE_USER, fails
 from tcp_proxy import TcpProxy, copy, end
 
 
@@ -17,6 +23,11 @@ class HoldingProxy(TcpProxy):
         self.marker = None
         self.held, self._go_on = threading.Event(), threading.Event()
         super().__init__(('127.0.0.1', port))
+
+    def hold(self, marker):
+        self.held.clear()
+        self._go_on.clear()
+        self.marker = marker
 
     def release(self):
         self.marker = None
@@ -58,7 +69,7 @@ def test_a_slow_answer_does_not_bury_a_newer_one(behind_proxy, new_user, unique,
     mark, news = f'held{unique()}', f'news{unique()}'
     row = new_user(last_name=mark)
     path = folder_of(root, 'users', 'europe') / f'{row.id}.json'
-    proxy.marker = mark.encode()
+    proxy.hold(mark.encode())
     reader = threading.Thread(target=lambda: errno_of(path.read_bytes))
     reader.start()
     try:
@@ -69,3 +80,33 @@ def test_a_slow_answer_does_not_bury_a_newer_one(behind_proxy, new_user, unique,
         proxy.release()
         reader.join()
     assert wait_for(lambda: news.encode() in path.read_bytes(), 30)
+
+
+def test_a_row_that_is_made_between_the_kernels_two_questions(behind_proxy, sql, replayed):
+    """open() with O_CREAT asks for the name, and is told that there is none; by the time it creates one there is."""
+    root, proxy = behind_proxy
+    folder = folder_of(root, 'users', 'europe')
+
+    def create(flags):
+        """A row that SQL makes in between, and the future of an open() of its name."""
+        path = folder / f"{(folder / '.next-id').read_text().strip()}.json"
+        proxy.hold(b'SELECT 0\0')
+        opening = pool.submit(os.open, path, os.O_WRONLY | os.O_CREAT | flags)
+        try:
+            assert proxy.held.wait(60), 'the name was not looked up on the replica'
+            document = {'email': f'{path.stem}@late.example.org', 'username': f'late{path.stem}', 'first_name': 'Ada'}
+            sql('europe', MAKE_USER, (region_number('europe'), int(path.stem), json.dumps(document)))
+            replayed('europe')
+        finally:
+            proxy.release()
+        return path, opening
+
+    with ThreadPoolExecutor(1) as pool:
+        path, opening = create(os.O_EXCL)
+        with fails(errno.EEXIST):
+            opening.result(60)
+        path, opening = create(os.O_TRUNC)
+        fd = opening.result(60)
+        os.write(fd, json.dumps({**json.loads(path.read_bytes()), 'first_name': 'A'}).encode())
+        os.close(fd)
+        assert json.loads(path.read_bytes())['first_name'] == 'A'

@@ -81,7 +81,7 @@ class Walk(Mounts):
                 node.data[:] = row.text
                 if not sees:
                     node.truncate(0)
-            else:
+            if not sees:
                 self.model.pending[process, row_id] = node
         if flags & os.O_TRUNC:
             node.truncate(0)
@@ -158,7 +158,7 @@ class Walk(Mounts):
         for key, waiting in list(self.model.pending.items()):
             if waiting is node and node.handles == 0:
                 del self.model.pending[key]
-                if key[1] not in self.model.rows:
+                if not self.sees_row(process, key[1]):
                     self.wait_gone(process, key[1])
 
     def wait_gone(self, process, row_id):

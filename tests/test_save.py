@@ -46,16 +46,6 @@ COLLECTIONS = {
 collections = pytest.mark.parametrize('collection', COLLECTIONS)
 
 
-@pytest.fixture
-def new_of(new_user, new_course, new_enrollment, new_review, new_payment_method, new_transaction, new_invoice,
-           new_category):
-    """new_of(collection, **fields): a new row of it."""
-    return lambda collection, **fields: {
-        'users': new_user, 'courses': new_course, 'enrollments': new_enrollment, 'reviews': new_review,
-        'payment-methods': new_payment_method, 'transactions': new_transaction, 'invoices': new_invoice,
-        'categories': new_category}[collection](**fields)
-
-
 def written(before, after):
     """How many entries one save has added: of this row in the change log, of its shard in the request log."""
     return after.changes - before.changes, after.requests - before.requests

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import Row, region_number
-from saving import (NUMBERS, RENAME_NOREPLACE, SHARD_NUMBERS, Actor, edited, eventually, fails, last_error, parse,
-                    refused, renameat2, sh, trace)
+from saving import (MAKE_USER, NUMBERS, RENAME_NOREPLACE, SHARD_NUMBERS, Actor, edited, eventually, fails, last_error,
+                    parse, refused, renameat2, sh, trace)
 
+EUROPE = region_number('europe')
 REGIONS = {'americas': 'north_america', 'emea': 'europe', 'apac': 'asia'}
 
 
@@ -169,9 +170,6 @@ def test_two_create_one_row(mnt, person, sql, row_at):
     assert trace(sql, row_at(path)).document['first_name'] == 'Second'
 
 
-MADE = f"SELECT put_users({region_number('europe')}::smallint, %s, %s::jsonb, NULL, NULL, false, gen_random_uuid(), 'somebody else')"
-
-
 def refused_as_taken(mnt, sql, row, text, made):
     """The row is what somebody else made of it, and the text that came later is kept and explained."""
     told = last_error(mnt, row)
@@ -187,7 +185,7 @@ def test_a_row_that_somebody_made_since_it_was_opened_with_o_excl(mnt, person, s
         text = json.dumps(document)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         os.write(fd, text.encode())
-        sql('europe', MADE, (row.id, text if equal else json.dumps(person(first_name='First'))))
+        sql('europe', MAKE_USER, (EUROPE, row.id, text if equal else json.dumps(person(first_name='First'))))
         with fails(errno.EEXIST):
             os.close(fd)
         if not equal:
@@ -198,7 +196,7 @@ def test_a_row_that_somebody_made_since_it_was_opened_is_replaced_without_o_excl
     path = folder(mnt, 'users') / f'{next_id(mnt)}.json'
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.write(fd, json.dumps(person()).encode())
-    sql('europe', MADE, (int(path.stem), json.dumps(person(first_name='First'))))
+    sql('europe', MAKE_USER, (EUROPE, int(path.stem), json.dumps(person(first_name='First'))))
     os.close(fd)
     assert trace(sql, row_at(path)).document['first_name'] == 'Emmy'
 
@@ -211,7 +209,7 @@ def test_a_row_that_somebody_makes_while_it_is_renamed_to(mnt, cluster, person, 
     scratch.write_text(text)
     other = cluster.connect('europe', options='-c search_path=campusfs,pg_catalog')
     other.autocommit = False
-    other.cursor().execute(MADE, (row.id, json.dumps(person(first_name='First'))))
+    other.cursor().execute(MAKE_USER, (EUROPE, row.id, json.dumps(person(first_name='First'))))
     with ThreadPoolExecutor(1) as pool:
         saving = pool.submit(renameat2, scratch, path, RENAME_NOREPLACE)
         eventually(lambda: sql('europe', "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
@@ -223,6 +221,25 @@ def test_a_row_that_somebody_makes_while_it_is_renamed_to(mnt, cluster, person, 
     refused_as_taken(mnt, sql, row, text, 'First')
     assert scratch.read_text() == text
     scratch.unlink()
+
+
+@pytest.mark.parametrize('collection', [name for name in NUMBERS if name != 'users'])
+def test_o_excl_in_any_collection(mnt, new_of, sql, collection):
+    """Two make one row anew: who was promised to be the one is told of the other."""
+    row = new_of(collection)
+    text = edited(row, updated_at=...)
+    row.path.unlink()
+    with Actor() as other:
+        mine = os.open(row.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.write(mine, text.encode())
+        theirs = other.open(row.path, os.O_WRONLY | os.O_CREAT)
+        other.write(theirs, text)
+        other.close(theirs)
+        before = trace(sql, row)
+        with fails(errno.EEXIST):
+            os.close(mine)
+    assert before and trace(sql, row) == before and 'already' in last_error(mnt, row)['message']
+    refused(row).unlink()
 
 
 def test_a_new_file_is_its_makers_alone_until_it_is_a_row(mnt, person):
@@ -339,6 +356,46 @@ def test_rm_r_leaves_what_is_needed(mnt, new_enrollment):
     assert done.returncode == 1 and user.exists() and not enrollment.path.exists()
     with pytest.raises(OSError):
         os.rmdir(folder(mnt, 'users'))
+
+
+def test_who_moves_a_row_away_sees_what_it_makes_anew(mnt, new_user, sql):
+    """As on a disk: under the name is its new file, which it can remove again; all others see the row meanwhile."""
+    row = new_user()
+    before, text, backup = trace(sql, row), row.read(), row.path.with_name(f'{row.path.name}~')
+    with Actor() as editor:
+        editor.rename(row.path, backup)
+        for flags in (os.O_WRONLY | os.O_CREAT | os.O_EXCL, os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
+            fd = editor.open(row.path, flags)
+            assert editor.stat(row.path)[6] == 0 and row.read() == text
+            editor.write(fd, edited(row, first_name='Removed'))
+            again = editor.open(row.path, os.O_RDONLY)
+            assert '"Removed"' in editor.read(again, 4096) and editor.stat(row.path)[6] == editor.fstat(fd)[6]
+            editor.close(again)
+            with fails(errno.EEXIST):
+                editor.open(row.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            editor.unlink(row.path)
+            with fails(errno.ENOENT):
+                editor.stat(row.path)
+            editor.close(fd)
+            assert trace(sql, row) == before and row.read() == text, 'what is written to a removed file goes with it'
+        fd = editor.open(row.path, os.O_WRONLY | os.O_CREAT)
+        editor.write(fd, edited(row, first_name='Anew'))
+        editor.chmod(row.path, 0o600)
+        editor.close(fd)
+        editor.unlink(backup)
+        assert editor.stat(row.path)[6] == len(row.read()) and trace(sql, row).document['first_name'] == 'Anew'
+
+
+def test_a_name_that_was_moved_away_is_free_for_a_rename_that_replaces_nothing(mnt, new_user, sql):
+    """For who moved it, as O_EXCL has it; for nobody else."""
+    row = new_user()
+    scratch, backup = row.path.with_name('anew.tmp'), row.path.with_name(f'{row.path.name}~')
+    scratch.write_text(edited(row, first_name='Anew'))
+    os.rename(row.path, backup)
+    assert sh('mv -n "$1" "$2"; test -e "$1"', scratch, row.path).returncode == 0 and row.path.exists() is False
+    renameat2(scratch, row.path, RENAME_NOREPLACE)
+    assert trace(sql, row).document['first_name'] == 'Anew' == row.json()['first_name']
+    backup.unlink()
 
 
 def test_a_refused_save_over_a_backup_is_taken_back(mnt, new_user, sql):

@@ -143,15 +143,6 @@ REFUSED = {
 }
 
 
-@pytest.fixture
-def new_of(new_user, new_course, new_enrollment, new_review, new_payment_method, new_transaction, new_invoice,
-           new_category):
-    makers = {'users': new_user, 'courses': new_course, 'enrollments': new_enrollment, 'reviews': new_review,
-              'payment-methods': new_payment_method, 'transactions': new_transaction, 'invoices': new_invoice,
-              'categories': new_category}
-    return lambda collection, **fields: makers[collection](**fields)
-
-
 @pytest.mark.parametrize('name', REFUSED)
 def test_refused_document(mnt, new_of, sql, name):
     collection, make, code, column, words = REFUSED[name]

@@ -145,8 +145,6 @@ int draft_new(struct tree *tree, const struct caller *caller, const struct row_k
     node->uid = access->uid;
     node->gid = access->gid;
     node->created = memory_now(tree->memory);
-    if (!document) /* its creator sees it before it is a row */
-        node->maker = caller_process(caller);
     if (key->id)
         node->shown_ino = address_row(key);
     node->draft = (struct draft){.active = true,

@@ -50,7 +50,7 @@ struct draft {
 
 struct node {
     struct map_entry entry;   /* in the table */
-    struct map_entry pending; /* in the tree's map of rows being created, while `is_pending` */
+    struct map_entry pending; /* in the tree's map of drafts made under a free name, while `is_pending` */
     bool is_pending;          /* that map's lock */
     uint64_t nodeid;          /* constant */
     enum node_kind kind;      /* constant */

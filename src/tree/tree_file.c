@@ -431,8 +431,10 @@ static int create_row(struct tree *tree, const struct caller *caller, const stru
         node_unref(tree->nodes, node);
         return r;
     }
-    if (!document) {
+    if (!document)
         node->draft.exclusive = flags & O_EXCL;
+    if (!document || away) { /* its creator sees it before it is the row */
+        node->maker = caller_process(caller);
         draft_set_pending(tree, node, true);
     }
     *out = node;

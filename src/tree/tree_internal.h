@@ -89,7 +89,7 @@ struct tree {
     int64_t sweep_at;                      /* clock_now_ms() of the next sweep */
     struct map revisions;                  /* struct open_revision by nodeid */
     struct map media_opened;               /* struct media_opened by nodeid (tree_media.h) */
-    struct map pending;                    /* struct node: drafts of rows that do not exist yet, by row */
+    struct map pending;                    /* struct node: drafts of names that are free to their makers, by row */
     struct list_entry *media_drafts;       /* struct media_draft: all that are open (media_draft.h) */
     size_t nmedia_drafts;                  /* also read without the lock */
     struct report_made reports[REPORTS];
@@ -190,7 +190,7 @@ int draft_commit(struct tree *tree, const struct caller *caller, struct node *no
                  enum draft_trigger trigger, bool is_opener);
 /* Under the node's lock: waits until nobody commits it. */
 int draft_wait_settled(struct node *node, const struct op *op);
-/* The draft of a row being created by the thread's own process, with a reference; NULL when there is none. */
+/* The draft that the thread's own process has made under a name that was free to it, with a reference, or NULL. */
 struct node *draft_pending(struct tree *tree, const struct row_key *key, pid_t tid, bool *by_other);
 void draft_set_pending(struct tree *tree, struct node *node, bool pending);
 

@@ -68,13 +68,27 @@ static int report_target(struct tree *tree, const struct target *target, int r, 
     return r;
 }
 
+/* What the process has made under the name and not saved: it is no row's any more. -ENOENT: there is none. */
+static int unlink_pending(struct tree *tree, const struct caller *caller, const struct target *target)
+{
+    struct node *node = draft_pending(tree, &target->key, caller->tid, NULL);
+    if (!node)
+        return -ENOENT;
+    draft_set_pending(tree, node, false);
+    pthread_mutex_lock(&node->lock);
+    node->draft.active = false;
+    pthread_mutex_unlock(&node->lock);
+    node_unref(tree->nodes, node);
+    return 0;
+}
+
 static int unlink_row(struct tree *tree, const struct caller *caller, const struct target *target)
 {
     struct fail f = {0};
     struct revision revision;
     char actor[64];
-    if (memory_is_away(tree->memory, &target->key, caller->tid)) /* its own moved name: the row stays */
-        return 0;
+    if (memory_is_away(tree->memory, &target->key, caller->tid)) /* the row stays where all others see it */
+        return unlink_pending(tree, caller, target);
     bool known = store_peek(tree->store, &target->key, &revision);
     actor_text(caller, actor);
     int r = store_delete(tree->store, &target->key, actor, &caller->op, &f);
@@ -86,17 +100,8 @@ static int unlink_row(struct tree *tree, const struct caller *caller, const stru
         else
             memory_deleted(tree->memory, &target->key, process);
     }
-    if (r == -ENOENT) { /* made by this process and never saved */
-        struct node *node = draft_pending(tree, &target->key, caller->tid, NULL);
-        if (node) {
-            draft_set_pending(tree, node, false);
-            pthread_mutex_lock(&node->lock);
-            node->draft.active = false;
-            pthread_mutex_unlock(&node->lock);
-            node_unref(tree->nodes, node);
-            return 0;
-        }
-    }
+    if (r == -ENOENT && unlink_pending(tree, caller, target) == 0)
+        return 0;
     return report_target(tree, target, r, &f);
 }
 
@@ -256,7 +261,7 @@ static void becomes_draft(struct tree *tree, struct node *node, const struct row
 }
 
 static int save_node(struct tree *tree, const struct caller *caller, struct node *node,
-                     const struct target *from, const struct target *to, unsigned flags)
+                     const struct target *from, const struct target *to, bool must_be_new)
 {
     struct buf text CLEANUP(buf_clear) = {0};
     struct put_result result = {0};
@@ -267,7 +272,7 @@ static int save_node(struct tree *tree, const struct caller *caller, struct node
     struct save save = {.key = to->key,
                         .saved_us = STORE_TIME_NONE,
                         .born = node->created,
-                        .must_be_new = flags & RENAME_NOREPLACE,
+                        .must_be_new = must_be_new,
                         .at_us = node->mtime_set ? us_of_timespec(node->mtime) : STORE_TIME_NONE};
     pthread_mutex_unlock(&node->lock);
     if (r < 0)
@@ -295,20 +300,17 @@ static int save_node(struct tree *tree, const struct caller *caller, struct node
 static int rename_onto_row(struct tree *tree, const struct caller *caller, const struct target *from,
                            const struct target *to, unsigned flags)
 {
-    struct revision revision;
     if (tree->config->read_only)
         return -EROFS;
     if (flags & RENAME_NOREPLACE && to->meta)
         return -EEXIST;
-    if (flags & RENAME_NOREPLACE && to->key.id) {
-        int r = store_stat(tree->store, &to->key, &caller->op, &revision, NULL);
-        if (r != -ENOENT)
-            return r < 0 ? r : -EEXIST;
-    }
+    /* The kernel has found the name free: as the process has moved the row away, or there was no row. Whether
+     * somebody has made one since, only the database can tell. */
+    bool must_be_new = flags & RENAME_NOREPLACE && !memory_is_away(tree->memory, &to->key, caller->tid);
     struct node *node = scratch_find(tree->scratch, from->folder, from->name);
     if (!node)
         return -ENOENT;
-    int r = save_node(tree, caller, node, from, to, flags);
+    int r = save_node(tree, caller, node, from, to, must_be_new);
     if (r == 0) {
         bool refused = lies_refused(tree, from);
         scratch_remove(tree->scratch, from->folder, from->name, node);
@@ -405,7 +407,7 @@ static int exchange_row(struct tree *tree, const struct caller *caller, const st
     struct node *node = scratch_find(tree->scratch, scratch->folder, scratch->name);
     r = node ? charge(tree, copy) : -ENOENT;
     if (r == 0)
-        r = save_node(tree, caller, node, scratch, row, 0);
+        r = save_node(tree, caller, node, scratch, row, false);
     if (r == 0) /* committed: a name that is gone meanwhile has lost nothing that anybody still sees */
         scratch_replace(tree->scratch, scratch->folder, scratch->name, node, copy);
     node_unref(tree->nodes, node);
