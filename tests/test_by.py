@@ -308,3 +308,22 @@ def test_folders_of_values_are_forgotten(mnt, tokens, unique):
         thread.join()
     assert not problems, problems[:5]
     assert wait_for(lambda: known() == 0, 60)
+
+
+def test_folders_of_values_are_bounded_in_number_and_bytes(new_mount, tokens, unique):
+    """One more is ENFILE, in words, until the kernel has forgotten others. Rows and what it knows go on."""
+    few, prefix = 20, unique()
+    short, long = [f'{prefix}{n:02}' for n in range(few + 5)], [f'{prefix}-{n}-{"x" * 150}' for n in range(few)]
+    user, ids = tokens(short + long)
+    for names, fit in ((short, few), (long, few * 128 // (150 + 128))):
+        root = new_mount(by_folders=few).directory
+        values = by(root, 'payment-methods', 'token')
+        codes = [errno_of(os.stat, values / name) for name in names]
+        known = codes.index('ENFILE')
+        assert fit <= known <= few and codes == known * [None] + (len(names) - known) * ['ENFILE']
+        assert 'too many folders of values' in errors_of(root, 'regions/europe/payment-methods/.by/token/*')[-1]['message']
+        told = metrics(root)
+        assert told['campusfs_by_folders'] == known and told['campusfs_by_bytes'] <= few * 128
+        assert told['campusfs_by_folders_limit'] == few
+        assert rows_in(values / names[0]) == [ids[names[0]]] and len(values_in(values)) >= len(ids)
+        assert (folder_of(root, 'payment-methods') / f'{ids[names[-1]]}.json').read_bytes()

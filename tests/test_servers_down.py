@@ -259,16 +259,22 @@ def test_rows_are_found_by_value_wherever_they_can_be_read(own, root, users):
     folder = folder_of(root, 'users', 'europe')
     row_id, document = users['europe'][5]
     link = folder / '.by/email' / document['email'] / f'{row_id}.json'
+    places = {link.parent.parent.parent: ('role', 'x'), link.parent.parent: (document['email'], 'x'),
+              link.parent: (link.name, '77777002.json')}
+    inside = {os.open(path, os.O_RDONLY | os.O_DIRECTORY): names for path, names in places.items()}
     own.primary('europe').kill()
     with Timed(3 * TIMEOUT + SLACK):
         assert json.loads(link.read_bytes())['email'] == document['email']
         assert len(os.listdir(folder / '.by/username')) == ROWS
         assert len(os.listdir(folder / '.by/role/student')) == ROWS
     kill(own, 'europe')
-    assert wait_for(lambda: errno_of(os.listdir, folder / '.by/email') == 'EIO', 60)
-    assert wait_for(lambda: errno_of(os.lstat, link) == 'EIO', 60)
-    for name in ('x', 'role'):
-        assert wait_for(lambda: errno_of(os.stat, folder / '.by' / name) == 'EIO', 60), name  # noqa: B023
+    for fd, (name, missing) in inside.items():  # by descriptors: each folder is asked itself, not only the way to it
+        codes = []
+        assert wait_for(lambda: codes.append(errno_of(os.lstat, name, dir_fd=fd)) or codes[-1] == 'EIO', 60), name  # noqa: B023
+        assert set(codes) <= {None, 'EIO'}, (name, codes)
+        assert errno_of(os.lstat, missing, dir_fd=fd) == 'EIO' == errno_of(os.listdir, fd), name
+        os.close(fd)
+    assert errno_of(os.lstat, link) == 'EIO' == errno_of(os.stat, folder / '.by/x')
     assert 'emea' in errors_of(root, 'regions/europe/users/.by/email')[-1]['message']
     others_answer(root, users, 'europe')
 

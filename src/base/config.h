@@ -129,6 +129,7 @@ struct config {
     size_t scratch_size;             /* bytes of scratch files, all collections, 256 MiB */
     size_t scratch_files;            /* their number, 100000 */
     _Atomic int64_t scratch_keep_ms; /* 1 day: an untouched scratch name outlives its maker for so long */
+    size_t by_folders;               /* folders of values in .by that the kernel knows, 524288 */
     _Atomic size_t refused_size;     /* bytes kept in .refused/, 16 MiB */
     _Atomic size_t refused_files;    /* 1000 */
     size_t errors_size;              /* bytes of errors.jsonl, 1 MiB */

@@ -109,6 +109,8 @@ const struct config_key config_keys[] = {
      .help = "number of scratch files"},
     {"scratch_keep", CONFIG_DURATION, FIELD(scratch_keep_ms), "24h", 0, INT64_C(30) * 24 * 3600 * 1000,
      .reload = true, .help = "how long an untouched scratch file outlives the process that made it"},
+    {"by_folders", CONFIG_ROWS, FIELD(by_folders), "524288", 1, 100000000,
+     .help = "folders of values below .by that the kernel may know, of 128 bytes each"},
     {"refused_size", CONFIG_SIZE, FIELD(refused_size), "16MB", 0, GIB, .reload = true,
      .help = "memory for refused documents"},
     {"refused_files", CONFIG_ROWS, FIELD(refused_files), "1000", 0, 1000000, .reload = true,

@@ -116,7 +116,7 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
     tree->locks = locks_new(LOCKS_MAX);
     tree->report = report_new(config->errors_size);
     tree->refused = refused_new();
-    tree->by = by_new();
+    tree->by = by_new(config->by_folders);
     if (tree_access_renew(tree, config) < 0 || !tree->nodes || !tree->scratch || !tree->notes ||
         !tree->memory || !tree->report || !tree->refused || !tree->told || !tree->told_deleted ||
         !tree->locks || !tree->by || view_readme(tree, &tree->readme) < 0) {

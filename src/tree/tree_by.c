@@ -7,10 +7,9 @@
 #include "tree/by_name.h"
 
 enum {
-    FOLDERS_MAX = 512 * 1024,             /* folders of values that the kernel knows */
-    FOLDERS_BYTES_MAX = 64 * 1024 * 1024, /* and their memory */
-    CHANGES = 1024,   /* own changes of the last moment: more, and the oldest are seen late */
-    FIELDS_MAX = 256, /* numbers of a collection's fields (sql/) */
+    FOLDER_BYTES = 128, /* memory for a folder of a value, as by_folders counts it */
+    CHANGES = 1024,     /* own changes of the last moment: more, and the oldest are seen late */
+    FIELDS_MAX = 256,   /* numbers of a collection's fields (sql/) */
     FIRST_VALUES = 128,
     VALUES_GROWTH = 4,
     ONE = 1,
@@ -36,13 +35,13 @@ struct by {
     struct by_change changes[CHANGES];
 };
 
-struct by *by_new(void)
+struct by *by_new(size_t folders_max)
 {
     struct by *by = calloc(1, sizeof *by);
     if (!by)
         return NULL;
     pthread_mutex_init(&by->lock, NULL);
-    by->folders = by_folders_new(FOLDERS_MAX, FOLDERS_BYTES_MAX);
+    by->folders = by_folders_new(folders_max, folders_max * FOLDER_BYTES);
     if (by->folders)
         return by;
     by_free(by);
@@ -483,7 +482,7 @@ int by_metrics(struct tree *tree, struct buf *out)
     by_folders_usage(tree->by->folders, &count, &bytes);
     return buf_printf(out,
                       "# TYPE campusfs_by_folders gauge\ncampusfs_by_folders %zu\n"
-                      "# TYPE campusfs_by_folders_limit gauge\ncampusfs_by_folders_limit %d\n"
+                      "# TYPE campusfs_by_folders_limit gauge\ncampusfs_by_folders_limit %zu\n"
                       "# TYPE campusfs_by_bytes gauge\ncampusfs_by_bytes %zu\n",
-                      count, FOLDERS_MAX, bytes);
+                      count, tree->config->by_folders, bytes);
 }

@@ -12,8 +12,8 @@
 #include "tree/by_folders.h"
 #include "tree/tree_internal.h"
 
-/* What the tree keeps for it; NULL when memory is out. */
-struct by *by_new(void);
+/* What the tree keeps for it: so many folders of values at most. NULL when memory is out. */
+struct by *by_new(size_t folders_max);
 void by_free(struct by *by);
 
 bool place_is_by(const struct place *place);
