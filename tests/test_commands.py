@@ -284,9 +284,11 @@ def test_init_mends_functions_and_keeps_rows(ready):
 
 
 def test_init_that_fails_leaves_nothing_behind(ready):
-    """A function that somebody else's view stands on cannot be replaced: the shard stays whole, the others go on."""
+    """Somebody else's table where a view is to be: the shard stays as it was, also what came before that, the others go on."""
     for shard in SHARDS:
         admin(ready, shard, "UPDATE schema_version SET code_hash = 'of an older program'")
+    admin(ready, 'apac', "CREATE OR REPLACE FUNCTION counted(p_count bigint, p_noun text) RETURNS text LANGUAGE sql "
+                         "AS $$ SELECT 'nonsense' $$")  # of code/10_common.sql, whose turn comes first
     admin(ready, 'apac', 'CREATE ROLE stranger')
     admin(ready, 'apac', 'DROP VIEW doc_users CASCADE; CREATE TABLE doc_users (mine int); ALTER TABLE doc_users OWNER TO stranger')
     try:
@@ -295,9 +297,11 @@ def test_init_that_fails_leaves_nothing_behind(ready):
         assert re.search(r'^campusfs init: shard apac: node apac-a: sql/code/\d+_\w+\.sql: .*doc_users', done.stderr, re.MULTILINE)
         assert done.stdout.count('brought up to date') == 2
         assert admin(ready, 'apac', 'SELECT code_hash FROM schema_version') == [('of an older program',)]
+        assert admin(ready, 'apac', "SELECT counted(1, 'row')") == [('nonsense',)]
     finally:
         admin(ready, 'apac', 'DROP TABLE doc_users; DROP ROLE stranger')
     assert 'shard apac: functions' in ready.run('init').stdout
+    assert admin(ready, 'apac', "SELECT counted(1, 'row')") == [('1 row',)]
 
 
 def test_newer_and_older_schema_and_a_stranger(ready):
