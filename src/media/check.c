@@ -235,7 +235,7 @@ static bool is_known(const struct run *run, const bson_t *filter, const char *pa
     return document != NULL;
 }
 
-/* One group: {_id: the file's id, chunk: the _id of its first chunk}. */
+/* One group: {_id: the file's id, chunk: the _id of its newest chunk}. */
 static int check_chunks_of(const struct run *run, const bson_t *group)
 {
     CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
@@ -280,7 +280,7 @@ static int check_orphans(const struct run *run)
     CLEANUP(bson_destroyp)
     bson_t *pipeline = BCON_NEW("pipeline", "[", "{", "$sort", "{", "files_id", BCON_INT32(1), "n",
                                 BCON_INT32(1), "}", "}", "{", "$group", "{", "_id", BCON_UTF8("$files_id"),
-                                "chunk", "{", "$first", BCON_UTF8("$_id"), "}", "}", "}", "]");
+                                "chunk", "{", "$max", BCON_UTF8("$_id"), "}", "}", "}", "]");
     CLEANUP(bson_destroyp) bson_t *opts = BCON_NEW("allowDiskUse", BCON_BOOL(true));
     CLEANUP(mongoc_cursor_destroyp)
     mongoc_cursor_t *cursor =

@@ -8,9 +8,9 @@
  *   retired   a revision that was replaced or deleted, its time long over
  *   orphan    chunks that belong to no file and no upload
  *
- * The last three can be repaired: they are removed. Orphans only when both their file's id and their own tell
- * that they are older than 24 hours, for another program may be writing them; all else is for people to
- * decide. Reads the journal of all mounts, and needs none.
+ * The last three can be repaired: they are removed. Orphans only when both their file's id and that of the
+ * newest of them tell that they are older than 24 hours, for another program may be writing them; all else is
+ * for people to decide. Reads the journal of all mounts, and needs none.
  */
 #pragma once
 
