@@ -24,15 +24,6 @@ bool spans_has(const struct spans *spans, int64_t number)
     return i < spans->n && spans->list[i].from <= number;
 }
 
-int64_t spans_change(const struct spans *spans, int64_t from, int64_t end)
-{
-    size_t i = find(spans, from);
-    if (i == spans->n)
-        return end;
-    int64_t at = spans->list[i].from <= from ? spans->list[i].to : spans->list[i].from;
-    return at < end ? at : end;
-}
-
 /* Puts `count` spans in the place of `gone` ones from the i-th on. */
 static int replace(struct spans *spans, size_t i, size_t gone, const struct span *with, size_t count)
 {

@@ -16,9 +16,6 @@ struct spans {
 };
 
 bool spans_has(const struct spans *spans, int64_t number);
-/* How far whatever holds for `from` (in the set or not) goes on: the first number for which it does not, or
- * `end`. */
-int64_t spans_change(const struct spans *spans, int64_t from, int64_t end);
 /* Adds or takes away from..to-1; -ENOMEM leaves the set as it was. */
 int spans_add(struct spans *spans, int64_t from, int64_t to);
 int spans_remove(struct spans *spans, int64_t from, int64_t to);

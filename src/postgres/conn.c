@@ -471,11 +471,6 @@ const char *conn_node(const struct conn *conn)
     return conn->node;
 }
 
-int conn_server_version(const struct conn *conn)
-{
-    return PQserverVersion(conn->pg);
-}
-
 void conn_close(struct conn *conn)
 {
     if (!conn)

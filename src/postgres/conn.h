@@ -162,4 +162,3 @@ int conn_cancel(struct conn *by, const struct conn_session *sessions, size_t n, 
 
 /* The node's name. */
 const char *conn_node(const struct conn *conn);
-int conn_server_version(const struct conn *conn);

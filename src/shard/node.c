@@ -363,14 +363,6 @@ int node_find_leader(struct shard *shard)
     return found;
 }
 
-bool node_quarrel(struct shard *shard)
-{
-    pthread_mutex_lock(&shard->lock);
-    bool quarrel = shard->facts.claims > 1;
-    pthread_mutex_unlock(&shard->lock);
-    return quarrel;
-}
-
 size_t node_count_read(struct shard *shard)
 {
     size_t count = 0;

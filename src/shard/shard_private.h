@@ -158,8 +158,6 @@ int node_find_replica(struct shard *shard, uint64_t tried, bool lagging);
  * Replicas are none of whom one could know whose they are. -1 = none, or there is no such quarrel.
  */
 int node_find_leader(struct shard *shard);
-/* Whether a quarrel is on. */
-bool node_quarrel(struct shard *shard);
 /* How many nodes can be read. */
 size_t node_count_read(struct shard *shard);
 /*
