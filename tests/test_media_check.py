@@ -166,13 +166,23 @@ def test_names_that_no_path_can_be(own):
     assert own.state() == before and own.check('checksums') == (0, [])
 
 
+def test_a_file_and_a_folder_of_one_name(own):
+    """The folder is shown, also an empty one that somebody made."""
+    older, hidden, *_ = (put(own.europe, name, b'0123') for name in ('a', 'a', 'a-b', 'a/b', 'a/b/c', 'c', 'empty'))
+    own.europe.folders.insert_many([{'_id': f'{COURSE}/{name}', 'mtime': 0} for name in ('c', 'c/d', 'empty')])
+    code, found = own.check('media')
+    assert code == 1 and {line[3:] for line in found} == {('a folder has its name', False)}
+    assert sorted(line[:2] for line in found) == [('name', f'europe/{COURSE}/{name}') for name in ('a', 'a/b', 'c', 'empty')]
+    assert str(hidden) in {line[2] for line in found} and str(older) not in {line[2] for line in found}
+
+
 def test_ids_and_names_of_any_type(own):
     own.europe.files.database.command({'insert': own.europe.files.name, 'bypassDocumentValidation': True, 'documents': [
         {'_id': {'a': 1}, 'filename': f'{COURSE}/document', 'length': 0, 'chunkSize': 4, 'uploadDate': NOW},
         {'_id': 'text', 'filename': 7, 'length': 0, 'chunkSize': 4, 'uploadDate': NOW}]})
     code, found = own.check('media')
     assert code == 1 and [(kind, name) for kind, name, *_ in found] == [('name', 'europe/')]
-    assert 'is not a text' in found[0][3] and 'text' in found[0][2]
+    assert 'is no text' in found[0][3] and 'text' in found[0][2]
 
 
 # ---- the journal

@@ -8,11 +8,11 @@
 #include "media/bucket.h"
 #include "media/chunks.h"
 #include "media/document.h"
+#include "media/index.h"
 #include "media/media_error.h"
-#include "media/path.h"
 #include "media/sweep.h"
 
-enum { FILES_AT_ONCE = 1000, FOREIGN_MS = 24 * 3600 * 1000, READ_CHUNKS = 64 };
+enum { FILES_AT_ONCE = 1000, NAMES_MS = 10 * 60 * 1000, FOREIGN_MS = 24 * 3600 * 1000, READ_CHUNKS = 64 };
 
 struct run {
     struct mongo *mongo;
@@ -124,10 +124,6 @@ static int check_file(const struct run *run, const bson_t *document)
     int r = media_revision_parse(document, &file);
     if (r < 0)
         return r;
-    const char *wrong = file->filename ? media_path_wrong(file->filename, file->filename_len, false)
-                                       : "its filename is not a text, or too long for one";
-    if (wrong && !run->check->checksums)
-        found_file(run, file, "name", wrong);
     if (file->broken)
         found_file(run, file, "damaged", file->broken);
     else
@@ -138,7 +134,6 @@ static int check_file(const struct run *run, const bson_t *document)
     return r;
 }
 
-/* The next files by their _id, of whatever type. */
 static int check_files(const struct run *run)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection files = {0};
@@ -157,6 +152,38 @@ static int check_files(const struct run *run)
     if (r == 0 && mongoc_cursor_error(cursor, &error))
         r = media_error_set(run->f, &error, "cannot list files");
     return r;
+}
+
+/* ---- names ---- */
+
+static void left_out(void *arg, const struct media_revision *file, const char *why)
+{
+    found_file(arg, file, "name", why);
+}
+
+static void outdated(void *arg, bool file, uint64_t number)
+{
+    (void)arg, (void)file, (void)number; /* no kernel was told of anything */
+}
+
+/* A mount's own view of the region says what it does not show. */
+static int check_names(struct run *run)
+{
+    struct media_index *index;
+    struct op op = op_within(NAMES_MS);
+    int r = media_index_open(run->mongo,
+                             &(struct media_index_options){.region = run->region,
+                                                           .wait_ms = run->check->step_ms,
+                                                           .poll_ms = run->check->step_ms,
+                                                           .once = true,
+                                                           .outdated = outdated},
+                             &index);
+    if (r < 0)
+        return r;
+    int64_t n = media_index_left_out(index, &op, left_out, run, run->f);
+    media_index_end(index);
+    media_index_close(index);
+    return n < 0 ? (int)n : 0;
 }
 
 /* ---- the journal ---- */
@@ -301,5 +328,7 @@ int media_check_region(struct mongo *mongo, const char *region, const struct med
     int r = check->checksums ? 0 : check_journal(&run);
     if (r == 0)
         r = check_files(&run);
+    if (r == 0 && !check->checksums)
+        r = check_names(&run);
     return r < 0 || check->checksums ? r : check_orphans(&run);
 }

@@ -3,7 +3,7 @@
  *
  *   damaged   a file whose chunks are not as its document says: missing, too many, of a wrong length
  *   checksum  a file whose bytes are not those of its SHA-256
- *   name      a file whose name no path can be: it is not shown
+ *   name      a file that is not shown: no path can have its name, or a folder has it
  *   upload    chunks of an upload that ended without being published, its lease long over
  *   retired   a revision that was replaced or deleted, its time long over
  *   orphan    chunks that belong to no file and no upload

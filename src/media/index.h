@@ -36,6 +36,7 @@ struct media_index_options {
     const char *region; /* borrowed */
     int64_t wait_ms;    /* how long the server may take for one answer, and be out of touch */
     int64_t poll_ms;
+    bool once;      /* for one look: no change stream is opened, which the end would have to wait for */
     bool may_write; /* finishes renames that dead mounts have left, before it reads */
     /* What the kernel may have been told of a file's node, or of a folder (its ino), is outdated. Called from
      * any thread, without the lock; must not call back. */
@@ -108,8 +109,9 @@ int media_index_place(struct media_index *index, uint64_t node, uint64_t *folder
 int media_index_place_of(struct media_index *index, uint64_t ino, uint64_t *folder,
                          char name[MEDIA_NAME_MAX + 1]);
 
-/* What is not shown, and why (static words). `take` is called under the lock and must not call back. The
- * number is returned; -errno when the index is not known. */
+/* What is not shown, of a name that a folder has the newest revision only, and why (static words). `take` is
+ * called under the lock and must not call back. The number is returned; -errno when the index is not known.
+ */
 int64_t media_index_left_out(struct media_index *index, const struct op *op,
                              void (*take)(void *arg, const struct media_revision *revision, const char *why),
                              void *arg, struct fail *f);

@@ -408,7 +408,7 @@ static int feed_until_failure(struct feed *feed, struct fail *f)
     feed->files = mongoc_client_get_collection(feed->client, database, name);
     snprintf(name, sizeof(name), "media_%s.folders", index->options.region);
     feed->folders = mongoc_client_get_collection(feed->client, database, name);
-    int r = feed->no_streams ? 0 : open_stream(feed, f);
+    int r = feed->no_streams || index->options.once ? 0 : open_stream(feed, f);
     index_lock(index);
     index->streaming = feed->stream != NULL;
     index_unlock(index);
