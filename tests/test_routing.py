@@ -135,6 +135,7 @@ def test_a_mount_reads_what_it_has_written_though_the_replica_has_not_replayed_i
         for number in range(20):
             save(path, first_name=f'Grace {number}')
             assert first_name(path) == f'Grace {number}'
+            assert f'"first_name":"Grace {number}"' in (path.parent / '.export.jsonl').read_text()
             assert admin(shard, replica, 'SELECT first_name FROM campusfs.users WHERE id = ' + path.stem) == [('Ada',)]
     finally:
         admin(shard, replica, 'SELECT pg_wal_replay_resume()', 'postgres')
