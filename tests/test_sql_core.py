@@ -185,6 +185,11 @@ def test_time_never_stands_still_nor_goes_back(tx):
     after = tx.document('users', row.id)
     assert after.updated == ahead.updated + 1 and after.body['updated_at'] == '2999-01-01T00:00:00.000001Z'
     assert tx.put('users', {**after.body, 'first_name': 'Ada'}, row.id).updated == ahead.updated + 2
+    course = tx.course()
+    tx.put('courses', course.body, course.id, at=future)
+    tx.review(course_id=course.id)
+    rated = tx.document('courses', course.id)
+    assert (rated.updated, rated.content) == (ahead.updated + 1, ahead.updated), 'nor by what is derived'
 
 
 @pytest.mark.parametrize('change', [
@@ -249,6 +254,10 @@ def test_enrollments_are_counted_unless_cancelled(tx):
     assert count() == 2
     tx.delete('enrollments', second.id)
     assert count() == 1
+    third = tx.enrollment(course_id=course.id)
+    tx.put('enrollments', {**third.body, 'status': 'cancelled'}, third.id)
+    tx.delete('enrollments', third.id)
+    assert count() == 1, 'who had cancelled was counted no more'
     assert tx.document('courses', course.id).content == course.content, 'nobody has edited the course'
 
 
@@ -264,6 +273,13 @@ def test_progress_follows_the_entries(tx):
            row.id)
     done = tx.document('enrollments', row.id).body
     assert (done['progress_percent'], done['status'], done['completed_at']) == (100, 'completed', LONG_AGO)
+    other = tx.enrollment()
+    entries = [entry['lesson_id'] for entry in other.body['lessons']]
+    tx.sql("UPDATE lesson_progress SET status = 'completed' WHERE enrollment_id = %s AND lesson_id = %s", other.id, entries[0])
+    tx.sql('DELETE FROM lesson_progress WHERE enrollment_id = %s AND lesson_id = ANY (%s)', other.id, entries[2:])
+    assert tx.document('enrollments', other.id).body['progress_percent'] == 50
+    tx.sql('INSERT INTO lesson_progress (enrollment_id, lesson_id) SELECT %s, unnest(%s)', other.id, entries[2:])
+    assert tx.document('enrollments', other.id).body['progress_percent'] == 25
 
 
 def test_a_document_is_not_completed_behind_its_back(tx):
@@ -556,6 +572,9 @@ def test_truncate_is_logged(admin_tx):
     entries = admin_tx.logged(mark)
     assert {entry[:4] for entry in entries if entry.collection == 4} == {(4, 3, None, 'bulk'), (4, 4, None, 'bulk')}
     assert admin_tx.document('courses', course).body['rating_count'] == 0
+    course = admin_tx.enrollment().body['course_id']
+    admin_tx.sql('TRUNCATE enrollments CASCADE')
+    assert admin_tx.document('courses', course).body['enrollment_count'] == 0
 
 
 def test_loading_with_what_is_derived(tx):
