@@ -86,6 +86,7 @@ class Outcome:
     effect: str = 'nothing'
     document: dict = None
     at_us: int = None
+    base: str = None  # the version that the document says it is based on
 
 
 def refusal(*errnos):
@@ -102,6 +103,7 @@ class Model:
         self.saves = {}    # (process, id): (when, content_us)
         self.removals = {}  # (process, id): when
         self.away = {}     # (process, id): when, by the clock
+        self.deliveries = {}  # (mount, id): (base, time) of the last save that came with a time of its own
         self.pending = {}  # (process, id or None): Node, while it has it open
 
     def tick(self):
@@ -143,6 +145,9 @@ class Model:
         if row and 'updated_at' in document:
             when, content_us = self.saves.get((process, row_id), (None, 0))
             own = saved_us or (content_us if when is not None and when < born else 0)
+            base, delivered_us = self.deliveries.get((process[0], row_id), (None, 0))
+            if not saved_us and base == document['updated_at'] and at_us is not None and delivered_us < at_us:
+                own = max(own, delivered_us)
             if row.content_us > max(micros(document['updated_at']), own):
                 refused += (errno.ECANCELED,)
         if not refused and any(other.document['email'] == document['email'] and other.id != row_id
@@ -153,8 +158,9 @@ class Model:
         whole = {'id': row_id, 'region': self.region, **document}  # a file's name and folder say them as well
         if row and same(whole, row.document) and at_us in (None, row.updated_us):
             return Outcome((None,), 'unchanged')
+        base = document.get('updated_at')
         document = {k: v for k, v in document.items() if k not in TIMES or (k == 'created_at' and not row)}
-        return Outcome((None,), 'updated' if row else 'created', document, at_us)
+        return Outcome((None,), 'updated' if row else 'created', document, at_us, base)
 
     def took(self, process, row):
         """The process has saved the row."""

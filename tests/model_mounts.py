@@ -180,6 +180,8 @@ class Mounts:
                     self.foreign(row, by_mount)
             assert rev != row.rev or not row.document, 'changed, and not a new revision'
             model.rows[row_id] = Row(row_id, shown, rev, updated_us, content_us)
+            if process is not None and outcome.at_us is not None and outcome.base:
+                model.deliveries[process[0], row_id] = outcome.base, content_us
         if process is not None:
             model.took(process, model.rows[row_id])
         if by_mount is not None:

@@ -498,7 +498,7 @@ def test_listing_many_deleted_rows_asks_for_pages(new_mount, mnt, new_user, sql,
 
 @pytest.mark.parametrize('how', ['mv', 'write'])
 def test_what_comes_back_is_a_row_at_once_however_lately_it_was_listed(new_mount, mnt, new_user, how):
-    root, row = new_mount(cache_ttl='20s').directory, new_user()
+    root, row = new_mount(cache_ttl='20s', feed='poll').directory, new_user()
     path = root / row.path.relative_to(mnt)
     text, status, kept = path.read_bytes(), path.stat(), path.parent / '.deleted' / path.name
     path.unlink()

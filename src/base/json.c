@@ -237,6 +237,17 @@ int json_check_prefix(const char *text, size_t len, bool *whole, struct fail *f)
     return -EINVAL;
 }
 
+bool json_get_string(const char *text, size_t len, const char *key, char *out, size_t size)
+{
+    json_t *value = json_loadb(text ? text : "", len, 0, NULL);
+    const json_t *member = json_object_get(value, key);
+    bool fits = json_is_string(member) && json_string_length(member) < size;
+    if (fits)
+        memcpy(out, json_string_value(member), json_string_length(member) + 1);
+    json_decref(value);
+    return fits;
+}
+
 static int add_code_point(struct buf *out, const unsigned char *p, size_t n)
 {
     switch (*p) {

@@ -33,5 +33,11 @@ int json_check(const char *text, size_t len, bool *unfinished, struct fail *f);
  */
 int json_check_prefix(const char *text, size_t len, bool *whole, struct fail *f);
 
+/*
+ * Copies what a valid document has as a string under a key of its own. False when it has none, or one that
+ * does not fit.
+ */
+bool json_get_string(const char *text, size_t len, const char *key, char *out, size_t size);
+
 /* Appends a JSON string literal, quotes included; bytes that are not UTF-8 become U+FFFD. */
 int json_add_string(struct buf *out, const char *text, size_t len);

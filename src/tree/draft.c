@@ -71,11 +71,29 @@ void users_documents_changed(struct tree *tree, const struct row_key *key)
                 &(struct row_key){.collection = (uint8_t)c->number, .region = key->region, .id = key->id}, 0);
 }
 
+/*
+ * Up to when the row's content may have changed, beyond what the document says that it is based on;
+ * `delivered` is that, of a document that comes with a time of its own, else "".
+ */
+static int64_t base_of(struct tree *tree, const struct caller *caller, const struct save *save,
+                       struct process process, const char *delivered)
+{
+    if (tree->config->conflicts_overwrite)
+        return STORE_TIME_FOREVER;
+    if (save->saved_us != STORE_TIME_NONE || save->key.id == 0)
+        return save->saved_us;
+    int64_t own = memory_last_save(tree->memory, &save->key, process, save->born, STORE_TIME_NONE);
+    int64_t users = *delivered ? memory_last_delivery(tree->memory, &save->key, caller->uid, delivered,
+                                                      save->at_us, STORE_TIME_NONE)
+                               : STORE_TIME_NONE;
+    return own > users ? own : users;
+}
+
 int save_commit(struct tree *tree, const struct caller *caller, const struct save *save,
                 struct put_result *result, struct fail *f)
 {
     bool unfinished;
-    char actor[64];
+    char actor[64], delivered[MEMORY_BASE];
     *result = (struct put_result){0};
     if (save->key.collection == COLLECTION_MEDIA && tree->config->read_only)
         return -EROFS;
@@ -88,15 +106,13 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
         return meta_commit(tree, caller, save, result, f);
     struct process process = caller_process(caller);
     snprintf(actor, sizeof actor, "uid=%u pid=%d", (unsigned)caller->uid, (int)process.tgid);
-    int64_t base = save->saved_us;
-    if (tree->config->conflicts_overwrite)
-        base = STORE_TIME_FOREVER;
-    else if (base == STORE_TIME_NONE && save->key.id)
-        base = memory_last_save(tree->memory, &save->key, process, save->born, STORE_TIME_NONE);
+    if (save->at_us == STORE_TIME_NONE ||
+        !json_get_string(save->text, save->len, "updated_at", delivered, sizeof delivered))
+        delivered[0] = '\0';
     struct put put = {.key = save->key,
                       .text = save->text,
                       .at_us = save->at_us,
-                      .base_us = base,
+                      .base_us = base_of(tree, caller, save, process, delivered),
                       .actor = actor,
                       .must_exist = save->base_rev != 0,
                       .must_be_new =
@@ -117,6 +133,8 @@ int save_commit(struct tree *tree, const struct caller *caller, const struct sav
         memory_saved(tree->memory, &key, process, result->document->revision.content_us);
     if (result->unchanged)
         return 0;
+    if (result->document && *delivered)
+        memory_delivered(tree->memory, &key, caller->uid, delivered, result->document->revision.content_us);
     row_outdated(tree, &key, result->replaced_rev);
     if (save->base_rev != result->replaced_rev)
         row_outdated(tree, &key, save->base_rev);

@@ -1,14 +1,16 @@
 #include "tree/memory.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/list.h"
 #include "base/map.h"
 #include "base/op.h"
 
 enum {
-    MEMORIES = 4096,     /* processes × rows remembered; each takes under 100 bytes */
+    MEMORIES = 4096,     /* processes and users × rows remembered; each takes under 150 bytes */
     AWAY_MS = 60 * 1000, /* an editor writes again within that time */
 };
 
@@ -24,6 +26,7 @@ struct remembered {
     bool has_saved;
     int64_t content_us;
     uint64_t saved_at;        /* memory_now() of the save */
+    char base[MEMORY_BASE];   /* of a user's delivery, at content_us */
     uint64_t deleted_at;      /* memory_now() of its rm; 0 = never */
     int64_t away_until;       /* clock_now_ms(); 0 = not away */
     struct list_entry listed; /* in memory->away_rows, while away */
@@ -139,6 +142,36 @@ int64_t memory_last_save(struct memory *memory, const struct row_key *key, struc
     pthread_mutex_lock(&memory->lock);
     struct remembered *r = process.tgid ? find(memory, &wanted) : NULL;
     int64_t us = r && r->has_saved && r->saved_at < born ? r->content_us : none;
+    pthread_mutex_unlock(&memory->lock);
+    return us;
+}
+
+/* No process has that number: one memory for all that a user's processes deliver. */
+static struct memory_key key_of_user(const struct row_key *key, uid_t uid)
+{
+    return (struct memory_key){*key, {.tgid = -1, .identity = uid}};
+}
+
+void memory_delivered(struct memory *memory, const struct row_key *key, uid_t uid, const char *base,
+                      int64_t at_us)
+{
+    struct memory_key wanted = key_of_user(key, uid);
+    pthread_mutex_lock(&memory->lock);
+    struct remembered *r = find_or_add(memory, &wanted);
+    if (r) {
+        r->content_us = at_us;
+        snprintf(r->base, sizeof r->base, "%s", base);
+    }
+    pthread_mutex_unlock(&memory->lock);
+}
+
+int64_t memory_last_delivery(struct memory *memory, const struct row_key *key, uid_t uid, const char *base,
+                             int64_t at_us, int64_t none)
+{
+    struct memory_key wanted = key_of_user(key, uid);
+    pthread_mutex_lock(&memory->lock);
+    struct remembered *r = find(memory, &wanted);
+    int64_t us = r && strcmp(r->base, base) == 0 && r->content_us < at_us ? r->content_us : none;
     pthread_mutex_unlock(&memory->lock);
     return us;
 }

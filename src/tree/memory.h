@@ -1,7 +1,9 @@
 /*
  * What is remembered of a process and a row: its last save, so that its next one from the same buffer is no
  * conflict; and that it moved the row's file away to a scratch name, as editors do before they write, so that
- * the name is free for it until it writes again. Bounded, the oldest is forgotten first. Thread-safe.
+ * the name is free for it until it writes again. And of a user and a row: the last save that came with a time
+ * of its own, so that a copy that is edited elsewhere can be sent again. Bounded, the oldest is forgotten
+ * first. Thread-safe.
  */
 #pragma once
 
@@ -25,6 +27,16 @@ void memory_saved(struct memory *memory, const struct row_key *key, struct proce
 /* content_at of the process's last save when that came before `born`, else `none`. */
 int64_t memory_last_save(struct memory *memory, const struct row_key *key, struct process process,
                          uint64_t born, int64_t none);
+
+enum { MEMORY_BASE = 40 }; /* what an updated_at takes, however it is written */
+
+/* A user saved a row with a set time, `at_us`, from the version that its document names as `base`. */
+void memory_delivered(struct memory *memory, const struct row_key *key, uid_t uid, const char *base,
+                      int64_t at_us);
+/* The time of the user's last such save, when that was from the same base and older than `at_us`, else
+ * `none`. */
+int64_t memory_last_delivery(struct memory *memory, const struct row_key *key, uid_t uid, const char *base,
+                             int64_t at_us, int64_t none);
 
 /* The process deleted the row; and whether it did so after `born`. */
 void memory_deleted(struct memory *memory, const struct row_key *key, struct process process);
