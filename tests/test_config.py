@@ -129,7 +129,7 @@ Six = number=6
 [nodes]
 one-a = shard=one host=/nonexistent
 seven-a = shard=seven
-lost = host=/nonexistent
+lost = host=/nonexistent priority=101
 open = shard=one host='/nonexistent
 twice = shard=one host=a host=b
 [regions]
@@ -142,6 +142,7 @@ far = number=64 shard=one
 odd = number=5 shard=one color=blue
 [collections]
 users = owner=nobody-of-this-name mode=9
+payment_methods = mode=0600
 """)
     assert code == WRONG
     expected = {
@@ -151,7 +152,8 @@ users = owner=nobody-of-this-name mode=9
         15: 'shard five has no node', 16: 'Six: a name', 19: 'no shard seven', 20: 'lost: shard=... is missing',
         21: 'open: not understood', 22: 'host is there twice', 25: 'here is there twice, first in line 24',
         26: 'number=1 is that of region here', 27: 'no shard seven', 28: 'unbound: shard=... is missing',
-        29: 'number=64', 30: 'unknown word color', 32: 'no such user'}
+        29: 'number=64', 30: 'unknown word color', 32: 'no such user',
+        33: 'payment_methods: there is no such collection'}
     told = {}
     for line in said.splitlines():
         number, words = re.fullmatch(r'FILE:(\d+): (.*)', line).groups()
@@ -159,7 +161,14 @@ users = owner=nobody-of-this-name mode=9
     assert set(told) == set(expected), said
     for number, words in expected.items():
         assert any(words in line for line in told[number]), (number, told[number])
-    assert len(told[32]) == 2, 'the mode of the same line is wrong, too'
+    assert len(told[32]) == len(told[20]) == 2, 'the mode, and the priority, of the same line is wrong, too'
+
+
+def test_every_collection_and_media_may_have_a_line_of_its_own(load):
+    names = ['users', 'courses', 'enrollments', 'reviews', 'payment-methods', 'transactions', 'invoices', 'categories',
+             'preferences', 'credentials', 'media']
+    code, said = load(SECTIONS + '[collections]\n' + ''.join(f'{name} = mode=0600\n' for name in names))
+    assert code == DOWN, said
 
 
 @pytest.mark.parametrize('name, count, line', [

@@ -46,8 +46,9 @@ struct loader {
     struct entry *entries;
     size_t count;
     char *folder; /* of the file, NULL = none */
-    bool failed;  /* errors were reported */
-    bool broke;   /* out of memory */
+    bool (*is_collection)(const char *name);
+    bool failed; /* errors were reported */
+    bool broke;  /* out of memory */
 };
 
 __attribute__((format(printf, 4, 5))) static void complain(struct loader *l, const char *source,
@@ -470,7 +471,9 @@ static void build_node(struct loader *l, const struct entry *e)
     size_t shard = 0;
     int priority = 0;
     bool good = check_name(l, e);
-    if (!check_pairs(l, e, NULL) || !need_shard(l, e, &shard) || !read_priority(l, e, &priority) || !good)
+    good = check_pairs(l, e, NULL) && good;
+    good = need_shard(l, e, &shard) && good;
+    if (!read_priority(l, e, &priority) || !good)
         return;
     struct config_node *node = grow(l, e, (void **)&c->nodes, c->nnodes, CONFIG_MAX_NODES, sizeof *node);
     if (!node)
@@ -509,8 +512,10 @@ static void build_access(struct loader *l, const struct entry *e)
 {
     static const char *const known[] = {"owner", "group", "mode", NULL};
     struct config *c = l->config;
-    struct config_access access = {NULL, (uid_t)-1, (gid_t)-1, (mode_t)-1, e->line};
-    if (!check_name(l, e) || !check_pairs(l, e, known))
+    struct config_access access = {NULL, (uid_t)-1, (gid_t)-1, (mode_t)-1};
+    if (!l->is_collection(e->name))
+        complain(l, e->source, e->line, "%s: there is no such collection", e->name);
+    if (!check_pairs(l, e, known))
         return;
     struct config_pair pair;
     for (const char *at = e->value; config_pair_next(&at, &pair) > 0;) {
@@ -635,9 +640,12 @@ static void loader_clear(struct loader *l)
     config_free(l->config);
 }
 
-int config_load(const char *path, struct config **out, struct buf *errors)
+int config_load(const char *path, bool (*is_collection)(const char *name), struct config **out,
+                struct buf *errors)
 {
-    CLEANUP(loader_clear) struct loader l = {.errors = errors, .config = calloc(1, sizeof *l.config)};
+    CLEANUP(loader_clear)
+    struct loader l = {
+        .errors = errors, .is_collection = is_collection, .config = calloc(1, sizeof *l.config)};
     if (!l.config)
         return -ENOMEM;
     pthread_mutex_init(&l.config->lock, NULL);

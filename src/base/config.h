@@ -64,11 +64,10 @@ struct config_region {
 
 /* How a collection's files look; (uid_t)-1 and (mode_t)-1 mean the mount's own. */
 struct config_access {
-    char *collection; /* the folder's name, not checked against the collections here */
+    char *collection; /* the folder's name */
     uid_t uid;
     gid_t gid;
     mode_t mode;
-    unsigned line;
 };
 
 struct config {
@@ -154,9 +153,10 @@ struct config {
 /*
  * Loads the file (NULL: $CAMPUSFS_CONFIG, then ./campusfs.conf, then /etc/campusfs/campusfs.conf) and the
  * environment. All mistakes are found at once: `errors` gets a line each, "path:line: what is wrong".
- * -ENOENT, -EACCES, -EINVAL.
+ * `is_collection` knows the names of [collections]. -ENOENT, -EACCES, -EINVAL.
  */
-int config_load(const char *path, struct config **out, struct buf *errors);
+int config_load(const char *path, bool (*is_collection)(const char *name), struct config **out,
+                struct buf *errors);
 /* Ends the one that config_load() gave; snapshots of it that are held live on. Takes NULL. */
 void config_free(struct config *config);
 

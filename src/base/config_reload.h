@@ -2,7 +2,7 @@
  * Taking another configuration without a new mount. The table of keys (base/config_keys.h) says which can be
  * reloaded; of the other sections, [nodes] and [collections] can, [regions] can grow, and [shards] stays.
  *
- *     r = config_load(path, &next, &errors);
+ *     r = config_load(path, is_collection, &next, &errors);
  *     r = r < 0 ? r : config_reload(live, next, &changes, &errors);     then whoever holds state of its own
  * follows
  *

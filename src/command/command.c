@@ -1,6 +1,8 @@
 #include "command/command.h"
 
 #include "base/log.h"
+#include "entity/collection.h"
+#include "tree/address.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -84,10 +86,15 @@ int command_print_json(json_t *json)
     return fflush(stdout) == 0 && !bad ? COMMAND_OK : COMMAND_REFUSED;
 }
 
+bool command_is_collection(const char *name)
+{
+    return strcmp(name, MEDIA_FOLDER) == 0 || collection_of_folder(name);
+}
+
 int command_load_config(struct config **out)
 {
     struct buf errors = {0};
-    int r = config_load(config_path, out, &errors);
+    int r = config_load(config_path, command_is_collection, out, &errors);
     if (r == -ENOMEM)
         fputs("campusfs: out of memory\n", stderr);
     else if (errors.data)

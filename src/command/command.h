@@ -35,6 +35,8 @@ int command_main(int argc, char **argv);
  * exit code is returned: COMMAND_CONFIG. *out is the caller's.
  */
 int command_load_config(struct config **out);
+/* Whether [collections] may name it: a collection, whatever the mount shows of it, or media. */
+bool command_is_collection(const char *name);
 /* The path given by --config, NULL when there was none. */
 const char *command_config_path(void);
 

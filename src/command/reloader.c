@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/config_reload.h"
 #include "base/log.h"
+#include "command/command.h"
 #include "tree/process.h"
 
 struct reloader {
@@ -106,7 +107,7 @@ static void reload(struct reloader *reloader)
     CLEANUP(config_changes_clear) struct config_changes changes = {0};
     struct config *next = NULL;
     begin_report(reloader);
-    int r = config_load(reloader->path, &next, &errors);
+    int r = config_load(reloader->path, command_is_collection, &next, &errors);
     if (r == 0) {
         next->read_only = next->read_only || reloader->read_only;
         r = config_reload(reloader->config, next, &changes, &errors);

@@ -56,6 +56,7 @@ struct place {
 /* Beside the collections' numbers, in keys: a file of media, by its ino. What is saved under such a key is
  * its metadata; notes have it, too. */
 enum { COLLECTION_MEDIA = 15 };
+#define MEDIA_FOLDER "media" /* in each region */
 
 /* The nodeid of a revision, by its mark, and the st_ino of its row (of a file of media: of its document in
  * .meta). */

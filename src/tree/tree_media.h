@@ -8,8 +8,6 @@
 #include "media/media.h"
 #include "tree/tree_internal.h"
 
-#define MEDIA_FOLDER "media" /* in each region */
-
 /* What threads come back for in a region's media. */
 static inline struct row_key media_note_key(unsigned region)
 {

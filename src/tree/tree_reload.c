@@ -20,12 +20,6 @@ static struct access_table *access_new(const struct tree *tree, const struct con
     for (size_t i = 0; i < config->naccess; i++) {
         const struct config_access *a = &config->access[i];
         const struct collection *c = collection_of_folder(a->collection);
-        bool media = tree->media && strcmp(a->collection, MEDIA_FOLDER) == 0;
-        if (!c && !media) {
-            log_warning("%s:%u: there is no collection %s", config->path ? config->path : "environment",
-                        a->line, a->collection);
-            continue;
-        }
         struct access *to = &table->of[c ? c->number : ACCESS_MEDIA];
         to->uid = a->uid != (uid_t)-1 ? a->uid : to->uid;
         to->gid = a->gid != (gid_t)-1 ? a->gid : to->gid;
