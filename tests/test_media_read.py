@@ -327,7 +327,9 @@ def test_a_mount_that_ends_while_the_server_is_frozen(own_server, new_mount):
         own_server.thaw()
 
 
-def test_no_mongodb_configured(new_mount):
-    region = new_mount(mongodb_uri='').directory / 'regions/europe'
+def test_no_mongodb_configured(new_mount, mnt):
+    root = new_mount(mongodb_uri='').directory
+    region = root / 'regions/europe'
     assert 'media' not in os.listdir(region)
     assert errno_of(os.stat, region / 'media') == 'ENOENT'
+    assert 'media' in (mnt / 'README').read_text() and 'media' not in (root / 'README').read_text()

@@ -289,7 +289,10 @@ int view_report_node(struct tree *tree, const struct caller *caller, size_t inde
 
 static const char readme_head[] =
     "This is a campusfs mount: an e-learning platform as files. A row is a JSON document, a\n"
-    "collection a folder; media are plain files.\n"
+    "collection a folder";
+static const char readme_plain[] = "; media are plain files";
+static const char readme_body[] =
+    ".\n"
     "\n"
     "  ls regions/REGION/users             who is there\n"
     "  jq .email regions/*/users/*.json    read with any tool\n"
@@ -306,11 +309,13 @@ static const char readme_head[] =
     "\n"
     "Never listed, but there by name:\n"
     "  .campusfs/health.json, metrics, config, errors.jsonl, version, reload, reports/\n"
-    "  .next-id, .refused/, .deleted/ and .by/ in each collection; what was deleted within a day\n"
-    "  comes back by  mv .deleted/ID.json ID.json\n"
-    "  .export.jsonl in each collection: all its rows as JSON lines, in one stream\n"
+    "  .next-id, .refused/, .deleted/ and .by/ in each collection of rows; what was deleted within\n"
+    "  a day comes back by  mv .deleted/ID.json ID.json\n"
+    "  .export.jsonl in each of these: all its rows as JSON lines, in one stream\n";
+static const char readme_meta[] =
     "  .meta/ in each folder of media: NAME.json says what is known of a file, title and language\n"
-    "  are written by saving it; NAME.revisions/ has what it was before\n"
+    "  are written by saving it; NAME.revisions/ has what it was before\n";
+static const char readme_tail[] =
     "\n"
     "Any other name in a collection's folder (tmp.json, .x.swp) is a scratch file: in memory, of\n"
     "this mount only, gone when it ends.\n"
@@ -319,7 +324,11 @@ static const char readme_head[] =
 
 static int render_readme(struct tree *tree, struct buf *out)
 {
-    int r = buf_add_text(out, readme_head);
+    const char *parts[] = {readme_head, tree->media ? readme_plain : "", readme_body,
+                           tree->media ? readme_meta : "", readme_tail};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof parts / sizeof *parts; i++)
+        r = buf_add_text(out, parts[i]);
     for (size_t i = 0; r == 0 && i < tree->config->nregions; i++)
         r = buf_printf(out, " %s", tree->config->regions[i].name);
     return r < 0 ? r : buf_add_text(out, "\nManual: campusfs(8), campusfs.conf(5).\n");
