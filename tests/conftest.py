@@ -246,6 +246,8 @@ def shared_mount(cluster, log_watch):
     cluster.mounts.remove(mount)
     left_open = [path for path in (open_file(fd) for fd in os.listdir('/proc/self/fd')) if f'{mount.directory}/' in path]
     if left_open:
+        mount.kill()  # else it would live on, and so would its cluster's folder
+        mount.clean_up()
         pytest.fail(f'tests have left files of the mount open, which keep it busy: {left_open}', pytrace=False)
     code = mount.stop()
     bad = log_watch.suspicious()

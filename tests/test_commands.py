@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fuse_mount
 import process
 import pytest
 from cluster import DATABASE, SHARDS, Cluster
@@ -173,6 +174,23 @@ def test_session_is_pinned_whatever_the_database_says(cluster, sql, new_mount, n
     finally:
         for name in rude:
             sql('africa', f'ALTER ROLE campusfs_rw RESET {name}')
+
+
+def test_where_a_mount_can_be(cluster, new_mount, tmp_path):
+    """Not where one is that lives, which it would hide, nor on what is no folder; but over one whose daemon was killed."""
+    def mount_at(path):
+        done = cluster.run('mount', path, check=False)
+        return done.returncode, done.stderr
+    mount = new_mount()
+    for path, words in ((mount.directory, 'has something mounted already'), (cluster.config, 'is not a folder'),
+                        (tmp_path / 'missing', 'No such file or directory')):
+        code, said = mount_at(path)
+        assert code == REFUSED and f'{path}' in said and words in said
+    assert mount.is_up()
+    mount.kill()
+    assert not mount.is_up()
+    assert mount_at(mount.directory)[0] == OK
+    assert mount.is_up() and fuse_mount.mountpoints().count(str(mount.directory)) == 1
 
 
 # ---- a cluster of this module's own, whose servers are broken and mended
