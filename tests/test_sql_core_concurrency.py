@@ -120,6 +120,45 @@ def test_enrollments_into_one_course(connect, together):
     assert body['average_rating'] == round(stars / count, 2)
 
 
+def test_durations_that_two_change_at_once_are_both_summed(connect):
+    one, two, watch = connect(), connect(), connect('admin')
+    course = one.course()
+    lessons = [lesson for module in course.body['modules'] for lesson in module['lessons']][:2]
+    rest = course.body['duration_minutes'] - sum(lesson['duration_minutes'] for lesson in lessons)
+    change = 'UPDATE course_lessons SET duration_minutes = %s WHERE id = %s'
+    one.connection.autocommit = False
+    try:
+        one.sql(change, 100, lessons[0]['id'])
+        other = later(two.sql, change, 200, lessons[1]['id'])
+        wait_for_lock(watch)
+        one.connection.commit()
+        other()
+    finally:
+        one.connection.rollback()
+    assert watch.document('courses', course.id).body['duration_minutes'] == rest + 300
+
+
+@pytest.mark.parametrize('statement', [
+    'INSERT INTO course_reviews (region, user_id, course_id, rating) SELECT 3, {user}, unnest(ARRAY{courses}), 5',
+    "UPDATE course_lessons SET title = 'Other' FROM course_modules m WHERE m.id = module_id AND m.course_id = ANY (ARRAY{courses})"])
+def test_statements_on_many_courses_lock_them_in_one_order(connect, statement):
+    """By id, whatever order they lie or come in: who waits for the first holds none of the others."""
+    one, two, watch = connect(), connect(), connect('admin')
+    courses = [one.course().id for _ in range(8)]
+    for course in courses[::-1]:
+        one.sql("UPDATE courses SET title = 'Moved' WHERE id = %s", course)
+    one.connection.autocommit = False
+    try:
+        one.sql('SELECT FROM courses WHERE id = %s FOR NO KEY UPDATE', courses[0])
+        other = later(two.sql, statement.format(user=watch.user().id, courses=courses[::-1]))
+        wait_for_lock(watch)
+        one.sql('SELECT FROM courses WHERE id = ANY (%s) FOR NO KEY UPDATE NOWAIT', courses[1:])
+        one.connection.rollback()
+        other()
+    finally:
+        one.connection.rollback()
+
+
 def test_a_popular_course_can_be_edited(connect, together):
     session = connect()
     course = session.course()
