@@ -303,6 +303,9 @@ def test_one_default_payment_method(tx):
     other = tx.method(is_default=True)
     assert tx.document('payment_methods', first.id).body['is_default'] is True, 'other users have their own'
     assert other.body['user_id'] != user
+    tx.sql("SET LOCAL campusfs.caller_keeps = 'all'")  # then nobody clears the earlier one
+    tx.sql("SET LOCAL statement_timeout = '60s'")
+    tx.refused('23505', 'is_default', 'another default', tx.method, user_id=user, is_default=True)
 
 
 # ---- conflicts
@@ -728,6 +731,43 @@ def test_nothing_belongs_to_who_installed_it(admin_tx):
     assert admin_tx.sql("SELECT rolname FROM pg_roles WHERE rolname = 'campusfs_owner' AND rolcanlogin") == []
     settings = admin_tx.sql("SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setrole = 'campusfs_rw'::regrole")
     assert ('log_parameter_max_length_on_error=0',) in settings and ('log_parameter_max_length=0',) in settings
+
+
+CHECK, FOREIGN, UNIQUE = '23514', '23503', '23505'
+
+
+@pytest.mark.parametrize('what, statement, code', [
+    ('user', "UPDATE users SET email = 'ada' WHERE id = {id}", CHECK),
+    ('user', "UPDATE users SET role = 'king' WHERE id = {id}", CHECK),
+    ('user', 'UPDATE users SET email = (SELECT upper(email) FROM users WHERE id = {other}) WHERE id = {id}', UNIQUE),
+    ('category', 'UPDATE course_categories SET parent_id = id WHERE id = {id}', CHECK),
+    ('category', 'UPDATE course_categories SET parent_id = {nobody} WHERE id = {id}', FOREIGN),
+    ('course', 'UPDATE courses SET price = -0.01 WHERE id = {id}', CHECK),
+    ('course', "UPDATE courses SET currency = 'Euro' WHERE id = {id}", CHECK),
+    ('course', 'UPDATE courses SET slug = (SELECT slug FROM courses WHERE id = {other}) WHERE id = {id}', UNIQUE),
+    ('course', 'UPDATE courses SET instructor_id = {nobody} WHERE id = {id}', FOREIGN),
+    ('course', 'UPDATE courses SET category_id = {nobody} WHERE id = {id}', FOREIGN),
+    ('course', 'UPDATE course_modules SET position = 1 WHERE course_id = {id}', UNIQUE),
+    ('course', "UPDATE course_lessons SET media = 'a/../b' FROM course_modules m WHERE m.id = module_id AND course_id = {id}", CHECK),
+    ('enrollment', 'INSERT INTO enrollments (region, user_id, course_id) SELECT region, user_id, course_id FROM enrollments '
+                   'WHERE id = {id}', UNIQUE),
+    ('enrollment', 'INSERT INTO lesson_progress (enrollment_id, lesson_id) VALUES ({id}, {nobody})', FOREIGN),
+    ('enrollment', 'UPDATE lesson_progress SET position_seconds = -1 WHERE enrollment_id = {id}', CHECK),
+    ('review', 'UPDATE course_reviews SET rating = 6 WHERE id = {id}', CHECK),
+    ('review', 'INSERT INTO course_reviews (region, user_id, course_id, rating) SELECT region, user_id, course_id, 1 '
+               'FROM course_reviews WHERE id = {id}', UNIQUE),
+    ('method', "UPDATE payment_methods SET last_four = '42424' WHERE id = {id}", CHECK),
+    ('transaction', 'UPDATE transactions SET amount = -0.01 WHERE id = {id}', CHECK),
+    ('transaction', 'UPDATE transactions SET payment_method_id = {method} WHERE id = {id}', FOREIGN),  # another user's
+    ('invoice', "UPDATE invoices SET issued_on = '2026-01-02', due_on = '2026-01-01' WHERE id = {id}", CHECK),
+    ('invoice', 'UPDATE invoices SET number = (SELECT number FROM invoices WHERE id = {other}) WHERE id = {id}', UNIQUE),
+    ('invoice', 'UPDATE invoices SET transaction_id = {nobody} WHERE id = {id}', FOREIGN)])
+def test_the_tables_themselves_keep_it_true(tx, what, statement, code):
+    """Whoever writes: what put functions refuse in words, plain SQL cannot store, either."""
+    make = getattr(tx, what)
+    with pytest.raises(psycopg2.Error) as raised:
+        tx.sql(statement.format(id=make().id, other=make().id, nobody=NOBODY, method=tx.method().id))
+    assert raised.value.pgcode == code, raised.value
 
 
 def test_times_have_their_bounds_in_the_tables(tx):

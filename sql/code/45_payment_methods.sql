@@ -131,6 +131,12 @@ BEGIN
             EXIT;
         END IF;
         PERFORM check_id_elsewhere(5::smallint, p_region, want.id);
+        -- Who keeps all by himself has left another default: nobody clears it, and the next round would end no better.
+        IF want.is_default AND current_setting('campusfs.caller_keeps', true) = 'all'
+           AND EXISTS (SELECT FROM payment_methods p
+                       WHERE p.user_id = want.user_id AND p.is_default AND p.id <> want.id) THEN
+            PERFORM refuse('23505', 'is_default', format('user %s has another default payment method', want.user_id));
+        END IF;
     END LOOP;
 
     IF result <> 'created' THEN
