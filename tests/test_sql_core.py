@@ -276,6 +276,7 @@ def test_progress_follows_the_entries(tx):
     other = tx.enrollment()
     entries = [entry['lesson_id'] for entry in other.body['lessons']]
     tx.sql("UPDATE lesson_progress SET status = 'completed' WHERE enrollment_id = %s AND lesson_id = %s", other.id, entries[0])
+    tx.sql("UPDATE lesson_progress SET status = 'in_progress' WHERE enrollment_id = %s AND lesson_id = %s", other.id, entries[1])
     tx.sql('DELETE FROM lesson_progress WHERE enrollment_id = %s AND lesson_id = ANY (%s)', other.id, entries[2:])
     assert tx.document('enrollments', other.id).body['progress_percent'] == 50
     tx.sql('INSERT INTO lesson_progress (enrollment_id, lesson_id) SELECT %s, unnest(%s)', other.id, entries[2:])
