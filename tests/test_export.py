@@ -167,8 +167,12 @@ def test_what_is_long_past_is_gone(many, mnt):
     folder = folder_of(mnt, 'reviews', REGION)
     with open(folder / NAME, 'rb', buffering=0) as file:
         first = file.read(1000)
+        whole = bytearray(first)
         while more := file.read(1 << 20):
             end = more
+            whole += more
+            back = min(256 << 10, len(whole))
+            assert os.pread(file.fileno(), 100, len(whole) - back) == whole[-back:][:100]
         size = file.tell()
         assert os.pread(file.fileno(), len(end), size - len(end)) == end
         assert errno_of(os.pread, file.fileno(), 10, 1000) == 'ESPIPE'
