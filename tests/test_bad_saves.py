@@ -400,6 +400,29 @@ def test_a_look_by_others_does_not_put_a_name_back(mnt, new_user, sql):
     assert name_in(sql, row) == 'Anew'
 
 
+@pytest.mark.long
+def test_what_processes_did_is_forgotten_in_the_end(mnt, new_mount, new_user, sql):
+    """The last 4,096 things are remembered of them. Then a row that was moved away is back for who did so, and a second save
+    from one buffer is a conflict."""
+    root = new_mount().directory
+    away, saved, other = (root / new_user().path.relative_to(mnt) for _ in range(3))
+    text = saved.read_text()
+    many = 'n=0; while [ $n -lt $2 ]; do mv "$1" "$1~" || exit 1; n=$((n + 1)); done'
+    with Actor() as editor:
+        editor.rename(away, away.with_name(f'{away.name}~'))
+        for name in ('One', 'Two'):
+            editor.save(saved, text.replace('"Ada"', f'"{name}"'))
+        subprocess.run(['sh', '-c', many, 'sh', other, '2000'], check=True)
+        with fails(errno.ENOENT):
+            editor.stat(away)
+        editor.save(saved, text.replace('"Ada"', '"Three"'))
+        subprocess.run(['sh', '-c', many, 'sh', other, '4096'], check=True)
+        assert editor.stat(away)[6] == away.stat().st_size
+        with fails(errno.ECANCELED):
+            editor.save(saved, text.replace('"Ada"', '"Four"'))
+    assert json.loads(saved.read_text())['first_name'] == 'Three'
+
+
 def test_an_ended_save_leaves_nothing_behind(mnt, new_user, sql):
     """A process that is killed with rows open in every way commits what is whole; its buffers are given back."""
     rows = [new_user() for _ in range(4)]

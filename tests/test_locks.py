@@ -256,6 +256,24 @@ def test_scratch_files_are_locked_too(mnt, new_user, opened):
         path.unlink()
 
 
+@pytest.mark.long
+def test_locks_are_bounded(new_mount, new_user, mnt):
+    """65,536 of all files of a mount; one more is ENOLCK, and one that goes makes room."""
+    folder = (new_mount().directory / new_user().path.relative_to(mnt)).parent
+    fds = [os.open(folder / f'locked {n}', os.O_RDWR | os.O_CREAT) for n in range(64)]
+    for n in range(1024):
+        for fd in fds:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 2 * n)
+    assert locked(fds[0], 'fcntl', fcntl.LOCK_EX, 1, 10_000) == 'ENOLCK' == locked(fds[0], 'flock')
+    fcntl.lockf(fds[1], fcntl.LOCK_UN, 1, 0)
+    assert locked(fds[0], 'fcntl', fcntl.LOCK_EX, 1, 10_000) is None
+    for fd in fds[1:]:
+        os.close(fd)
+    for n in range(1024):
+        fcntl.lockf(fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 20_000 + 2 * n)
+    os.close(fds[0])
+
+
 def test_a_mount_ends_with_somebody_waiting(new_mount, new_user, mnt):
     mount = new_mount()
     path = mount.directory / new_user().path.relative_to(mnt)
