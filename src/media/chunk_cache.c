@@ -11,10 +11,10 @@
 #include "media/recycle.h"
 
 enum {
-    PIECE = 4 << 20,          /* bytes read ahead at once: a message of chunks_fetch() */
-    AHEAD_MAX = 2 * PIECE,    /* read ahead for one reader */
-    NEAR = 8 << 20,           /* bytes: the kernel's own reading ahead comes in any order */
-    IN_ORDER = 2,             /* reads in order before anything is read ahead */
+    PIECE = 4 << 20,       /* bytes read ahead at once: a message of chunks_fetch() */
+    AHEAD_MAX = 2 * PIECE, /* read ahead for one reader */
+    NEAR = 8 << 20,        /* bytes: the kernel's own reading ahead comes in any order */
+    IN_ORDER = 2,          /* reads in order before anything is read ahead */
 };
 
 /* A chunk in memory or on its way. Under the cache's lock, but for the bytes, which are constant. */
@@ -179,26 +179,40 @@ struct fetch {
     const char *region;
     struct media_revision *revision; /* a reference */
     int64_t next, last;              /* chunks that are still to come */
+    uint8_t *came;                   /* owned: the first of them, once it has; only who fetches */
 };
 
-/* A chunk has come: into its place. */
+/* The chunk that came last is right: into its place. */
+static void settle(struct fetch *fetch)
+{
+    struct chunk_cache *cache = fetch->cache;
+    if (!fetch->came)
+        return;
+    pthread_mutex_lock(&cache->lock);
+    struct cached *c = find(cache, fetch->revision, fetch->next);
+    c->data = STEAL(fetch->came);
+    cache->loading -= c->len;
+    cache->read_bytes += c->len;
+    order_add(cache, c);
+    fetch->next++;
+    pthread_cond_broadcast(&cache->arrived);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+/* A chunk has come: nobody sees it before it is known what comes behind it. */
 static int fill(void *arg, int64_t n, const void *data, size_t len)
 {
     struct fetch *fetch = arg;
-    struct chunk_cache *cache = fetch->cache;
-    uint8_t *copy = recycle_get(len);
-    if (!copy)
+    (void)n;
+    if (!data) {
+        recycle_put(STEAL(fetch->came));
+        return 0;
+    }
+    settle(fetch);
+    fetch->came = recycle_get(len);
+    if (!fetch->came)
         return -ENOMEM;
-    memcpy(copy, data, len);
-    pthread_mutex_lock(&cache->lock);
-    struct cached *c = find(cache, fetch->revision, n);
-    c->data = copy;
-    cache->loading -= len;
-    cache->read_bytes += len;
-    order_add(cache, c);
-    fetch->next = n + 1;
-    pthread_cond_broadcast(&cache->arrived);
-    pthread_mutex_unlock(&cache->lock);
+    memcpy(fetch->came, data, len);
     return 0;
 }
 
@@ -221,6 +235,7 @@ static int fetch_run(struct mongo_job *job, struct mongo *mongo, const struct op
 {
     struct fetch *fetch = (struct fetch *)job;
     int r = chunks_fetch(mongo, fetch->region, fetch->revision, fetch->next, fetch->last, fill, fetch, op, f);
+    settle(fetch);
     if (r == 0)
         return 0;
     pthread_mutex_lock(&fetch->cache->lock);

@@ -4,7 +4,7 @@
  *
  * A chunk is fetched once, however many wait for it. Memory is bounded by the cache's size, chunks on their
  * way included: who needs one when all is on its way waits. A chunk that is larger than the whole cache is
- * taken alone. After two reads in order, up to three pieces of 1 MiB behind the current place are on their
+ * taken alone. After two reads in order, up to two pieces of 4 MiB behind the current place are on their
  * way; a read anywhere else costs the chunks that it touches and nothing more.
  *
  * Thread-safe, also one reader. Errors are those of chunks_fetch(): -EIO with words for a damaged file or a

@@ -33,6 +33,13 @@ static int damaged(const struct fetch *fetch, int64_t n, const char *what)
                     what);
 }
 
+/* What comes behind the chunk that was handed over last says that this one may be wrong. */
+static int spoiled(struct fetch *fetch, int64_t n, const char *what)
+{
+    fetch->take(fetch->arg, fetch->next - 1, NULL, 0);
+    return damaged(fetch, n, what);
+}
+
 /* Whether the revision's files document is still there. */
 static int still_published(struct fetch *fetch, struct mongo *mongo, bool *out)
 {
@@ -80,10 +87,15 @@ static int take_chunk(struct fetch *fetch, const bson_t *doc)
     if (!media_field(doc, "data", &at) || !BSON_ITER_HOLDS_BINARY(&at))
         return damaged(fetch, n, "has no binary data");
     bson_iter_binary(&at, NULL, &len, &data);
-    if (n >= media_revision_chunks(fetch->revision))
-        return len == 0 ? 0 : damaged(fetch, n, "lies behind the end of the file");
+    int64_t chunks = media_revision_chunks(fetch->revision);
+    if (n >= chunks && len > 0) {
+        static const char what[] = "lies behind the end of the file";
+        return fetch->next == chunks ? spoiled(fetch, n, what) : damaged(fetch, n, what);
+    }
+    if (n >= chunks)
+        return 0;
     if (n < fetch->next)
-        return damaged(fetch, n, "is there twice");
+        return spoiled(fetch, n, "is there twice");
     if (n > fetch->next) {
         fetch->gap = true;
         return 0;
@@ -97,30 +109,14 @@ static int take_chunk(struct fetch *fetch, const bson_t *doc)
     return r;
 }
 
-/* Whether it is the chunk that the file ends with. */
-static bool is_last(const struct fetch *fetch, const bson_t *doc)
-{
-    bson_iter_t at;
-    int64_t n;
-    return media_field(doc, "n", &at) && media_number(&at, &n) &&
-           n == media_revision_chunks(fetch->revision) - 1;
-}
-
-/* All that came. The file's last chunk is kept back until it is known that none follows. */
+/* All that came. */
 static int take_all(struct fetch *fetch, mongoc_cursor_t *cursor)
 {
-    CLEANUP(bson_destroyp) bson_t *last = NULL;
     const bson_t *doc;
     int r = 0;
-    while (r == 0 && !fetch->gap && mongoc_cursor_next(cursor, &doc)) {
-        if (!last && is_last(fetch, doc))
-            last = bson_copy(doc);
-        else if (last && is_last(fetch, doc))
-            r = damaged(fetch, media_revision_chunks(fetch->revision) - 1, "is there twice");
-        else
-            r = take_chunk(fetch, doc);
-    }
-    return r == 0 && last && !fetch->gap ? take_chunk(fetch, last) : r;
+    while (r == 0 && !fetch->gap && mongoc_cursor_next(cursor, &doc))
+        r = take_chunk(fetch, doc);
+    return r;
 }
 
 /* One message: some of the chunks from `next` on. */

@@ -16,7 +16,9 @@
 #include "media/revision.h"
 
 /* Gets each chunk's bytes, which are valid during the call. 0, or -errno, which ends the fetch and is
- * returned. No lock of the caller's is held by it; the connection is. */
+ * returned. `data` NULL: the chunk that it was given last counts no more, for it is there twice, or was the
+ * last one and is not; what this returns then is not asked for, and the fetch ends with an error. No lock of
+ * the caller's is held by it; the connection is. */
 typedef int (*chunk_take)(void *arg, int64_t n, const void *data, size_t len);
 
 /*
