@@ -417,8 +417,10 @@ int staged_sync(struct staged *s, const struct op *op, struct fail *f)
         staging_queue(s);
         r = staged_wait_sent(s, op, f);
     }
-    if (r == 0 && s->journalled) /* acknowledged by the majority's journals, and so is all before it */
+    if (r == 0 && s->journalled) /* what somebody has swept is on no disk */
         r = bucket_renew(s->staging->mongo, s->region, &s->id, 1, &held, op, f);
+    if (r == 0 && s->journalled && held != 1)
+        r = fail_set(f, EIO, "the upload has been swept: its lease was lost");
     staged_leave(s);
     return r;
 }
