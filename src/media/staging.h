@@ -84,9 +84,9 @@ struct staged_meta {
 };
 /*
  * Makes it the newest revision of its name, as *published (a reference of the caller's), which becomes its
- * base. Takes as long as it makes progress, each message within a step; -EINTR when the op is interrupted
- * before the switch. A failure leaves everything as it was, to be published once more or given up; when the
- * answer to the very switch was lost for longer than a step, it may become visible all the same.
+ * base. Takes as long as it makes progress, each message within a step, and is not interrupted. A failure
+ * leaves everything as it was, to be published once more or given up; when the answer to the very switch was
+ * lost for longer than a step, it may become visible all the same.
  */
 int staged_publish(struct staged *staged, const struct staged_meta *meta, const struct op *op,
                    struct media_revision **published, struct fail *f);

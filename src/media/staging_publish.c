@@ -17,7 +17,7 @@ enum { HASH_CHUNKS = 256 }; /* chunks hashed within one step */
 struct publication {
     struct staged *s;
     const struct staged_meta *meta;
-    const struct op *op; /* the caller's: asked for interrupts alone */
+    const struct op *op; /* the caller's */
     struct fail *f;
     int64_t chunks;
     size_t tail; /* bytes of the last chunk, 0 = it is whole */
@@ -26,12 +26,11 @@ struct publication {
         *inherited; /* owned: the metadata of the revision that is replaced, as they were read; NULL = none */
 };
 
+/* Who publishes is not interrupted: a writer that is killed has closed its file, and what it wrote is there.
+ */
 static struct op step_of(const struct publication *p)
 {
-    struct op step = op_within(p->s->staging->options.step_ms);
-    step.interrupted = p->op->interrupted;
-    step.arg = p->op->arg;
-    return step;
+    return op_within(p->s->staging->options.step_ms);
 }
 
 static bool is_somewhere(struct staged *s, int64_t n)
@@ -58,8 +57,6 @@ static int complete(struct publication *p)
     struct buffer *buffer;
     int r = 0;
     for (int64_t n = 0; r == 0 && n < p->chunks; n++) {
-        if (op_interrupted(p->op))
-            return fail_set(p->f, EINTR, "interrupted before the file was published");
         struct op step = step_of(p);
         if (!is_somewhere(s, n))
             r = staged_open_slot(s, n, staged_chunk_len(s, n), &step, &buffer, p->f);
@@ -111,8 +108,6 @@ static int hash_rest(struct publication *p)
         r = staged_hash_begin(s);
     s->rehash = false;
     while (r == 0 && s->hashed < whole) {
-        if (op_interrupted(p->op))
-            return fail_set(p->f, EINTR, "interrupted before the file was published");
         int64_t last = whole - s->hashed < HASH_CHUNKS ? whole : s->hashed + HASH_CHUNKS;
         struct op step = step_of(p);
         r = chunks_fetch(s->staging->mongo, s->region, s->own, s->hashed, last - 1, hash_chunk, s, &step,
