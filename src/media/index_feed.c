@@ -33,7 +33,7 @@ struct feed {
     int64_t scanned_at, scan_took_ms;
     unsigned burst;  /* events one after the other, without a pause */
     bool scan_due;   /* an event said that more than a document has changed */
-    bool no_streams; /* this server has none */
+    bool no_streams; /* the server of this connection has none */
 };
 
 static bson_t *projection(void)
@@ -430,7 +430,7 @@ static void feed_close(struct feed *feed)
     mongoc_collection_destroy(feed->files);
     mongoc_collection_destroy(feed->folders);
     mongoc_client_destroy(feed->client);
-    *feed = (struct feed){.index = feed->index, .no_streams = feed->no_streams};
+    *feed = (struct feed){.index = feed->index};
 }
 
 void *index_feed(void *arg)
