@@ -61,7 +61,7 @@ class MediaProxy(MongoWire):
     def __init__(self, uri):
         self.lock = threading.Lock()
         self.rules = []
-        self.log = []  # (command, part, number of documents)
+        self.log = []  # (command, part, number of documents, write concern or None)
         super().__init__(uri)
 
     def rule(self, *arguments, **keywords):
@@ -83,7 +83,7 @@ class MediaProxy(MongoWire):
 
     def _rule_of(self, parsed):
         with self.lock:
-            self.log.append((parsed[0], parsed[1], len(parsed[3])))
+            self.log.append((parsed[0], parsed[1], len(parsed[3]), parsed[2].get('writeConcern')))
             return next((rule for rule in self.rules if rule.applies(parsed)), None)
 
     def handle(self, request, client, server):

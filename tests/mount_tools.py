@@ -52,6 +52,13 @@ def errno_of(call, *arguments, **named):
     return None
 
 
+def made_writable(mount):
+    """Has root take away the kernel's own mark that it is mounted to be read only, so that what is refused is refused by
+    the daemon; whether that could be done."""
+    command = ['mount', '-i', '-o', 'remount,rw', mount.directory]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def write_in_place(path, data):
     """What a redirection does, with every error raised: open and truncate, write, close. One write() call."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

@@ -121,11 +121,48 @@ def test_an_overwrite_that_fails_leaves_the_old_file(mount, folder, proxy, bucke
     assert content(bucket, course, 'film') == OLD == (folder / 'film').read_bytes()
 
 
+def test_what_is_acknowledged_is_on_the_disks_of_most(mount, folder, proxy, course):
+    """Every write, of uploads and of names: else what close() said would not be true after a failover."""
+    proxy.log.clear()
+    write(folder / 'film', OLD)
+    with open(folder / 'film', 'r+b') as file:
+        file.write(NEW[:100])
+        file.flush()
+        os.fsync(file.fileno())
+        file.write(NEW[100:200])
+    (folder / 'week').mkdir()
+    os.rename(folder / 'film', folder / 'week/film')
+    os.chmod(folder / 'week/film', 0o600)
+    os.rename(folder / 'week', folder / 'unit')
+    os.remove(folder / 'unit/film')
+    concerns = {(command, part): concern for command, part, _, concern in proxy.log if command in ('insert', 'update', 'delete')}
+    assert {('insert', 'uploads'), ('insert', 'chunks'), ('update', 'uploads'), ('insert', 'files'), ('update', 'files'),
+            ('delete', 'files'), ('insert', 'folders'), ('delete', 'uploads'), ('insert', 'renames')} <= concerns.keys()
+    assert {what for what, concern in concerns.items() if not concern or concern.get('w') != 'majority'} == set()
+    assert all(concerns[what].get('j') for what in concerns if what[0] == 'insert')
+
+
 def test_chunks_that_a_server_forgot_are_not_published(mount, folder, proxy, bucket, course):
     proxy.rule('insert', 'chunks', action='pretend', n=1, when=is_last)
     assert errno_of(write, folder / 'film', NEW) == 'EIO'
     assert f'of {LAST + 1} chunks' in last_words(mount, course)['message']
     assert content(bucket, course, 'film') is None
+
+
+def test_a_rename_over_a_target_that_breaks_off(mount, folder, proxy, bucket, course):
+    """Renamed, and what was replaced not removed yet: who looks sees the one that was renamed."""
+    write(folder / 'source', NEW)
+    future = bucket.put(f'{course.id}/target', OLD)
+    bucket.files.update_one({'_id': future}, {'$set': {'uploadDate': LONG_AGO.replace(year=2200)}})
+    known = lambda: errno_of(os.stat, folder / 'target') is None and os.stat(folder / 'target').st_mtime > 7e9  # noqa: E731
+    assert process.wait_until(known, 60, 0.01)
+    proxy.rule('delete', 'files', action='error', code=8)
+    assert errno_of(os.rename, folder / 'source', folder / 'target') == 'EIO'
+    assert content(bucket, course, 'target') == NEW and content(bucket, course, 'source') is None
+    proxy.clear()
+    assert (folder / 'target').read_bytes() == NEW
+    write(folder / 'target', OLD)
+    assert content(bucket, course, 'target') == OLD
 
 
 def test_a_slow_server_only_takes_time(mount, folder, proxy, bucket, course):
@@ -228,6 +265,8 @@ def test_a_lease_that_was_lost_ends_the_upload(new_mount, bucket, course):
     assert expire(bucket, course) == 1
     entry = bucket.uploads.find_one({'path': f'{course.id}/film'})
     assert process.wait_until(lambda: bucket.chunks.count_documents({'files_id': entry['_id']}) == 0, 60, 0.05)
+    assert errno_of(os.fsync, fd) == 'EIO'
+    assert 'swept' in errors_of(mount.directory, f'regions/europe/media/{course.id}/film')[-1]['message']
     assert errno_of(os.close, fd) == 'EIO'
     assert content(bucket, course, 'film') is None
 

@@ -13,7 +13,7 @@ import process
 import pytest
 from media_proxy import MediaProxy
 from media_tools import Bucket, appears, bucket, course  # noqa: F401
-from mount_tools import errno_of, errors_of
+from mount_tools import errno_of, errors_of, made_writable
 
 KEYS = ['name', 'title', 'language', 'content_type', 'duration_ms', 'size', 'sha256', 'modified_at', 'revisions',
         'updated_at']
@@ -350,9 +350,17 @@ def test_a_document_that_is_renamed_for_a_backup_leaves_a_copy(course, file):
 
 
 def test_a_mount_that_reads_only(course, file, new_mount, mnt):
-    path = document(new_mount(read_only='on').directory / file.relative_to(mnt))
+    mount = new_mount(read_only='on')
+    path = document(mount.directory / file.relative_to(mnt))
     assert json.loads(path.read_text())['name'] == 'film.png'
     assert errno_of(os.open, path, os.O_WRONLY) == 'EROFS'
+    if not made_writable(mount):
+        return
+    (path.parent / 'scratch').write_text('{"title": "T"}')  # in memory
+    for call, arguments in ((os.open, (path, os.O_WRONLY)), (os.truncate, (path, path.stat().st_size - 1)),
+                            (os.rename, (path.parent / 'scratch', path))):
+        assert errno_of(call, *arguments) == 'EROFS', call
+    assert meta(file)['title'] is None
 
 
 # ---- what other programs have stored
@@ -360,7 +368,7 @@ def test_a_mount_that_reads_only(course, file, new_mount, mnt):
 @pytest.mark.parametrize('metadata', [
     {'title': 5, 'language': ['de'], 'contentType': 7, 'durationMs': 'long'}, {'title': 'x' * 5000, 'language': 'd\x00e'},
     {'contentType': 'no type', 'updatedAt': 'never', 'contentTypeGiven': 1}, {'durationMs': 2.5, 'revision': 'first'},
-    {'durationMs': -5, 'updatedAt': None, 'revision': -3}])
+    {'durationMs': -5, 'updatedAt': None, 'revision': -3}, {'title': {'$eq': 'x'}, 'language': {'$gt': ''}}])
 def test_odd_metadata_are_as_if_they_were_not_there_and_left_alone(course, metadata):
     path = course.insert('odd', len(PNG), 1024, [(0, PNG)], metadata=metadata)
     found = meta(path)

@@ -2,6 +2,7 @@
 path."""
 
 import ctypes
+import datetime
 import json
 import os
 import random
@@ -12,8 +13,10 @@ import subprocess
 
 import process
 import pytest
+from media_proxy import MediaProxy
 from media_tools import Bucket, appears, bucket, course, disappears  # noqa: F401
-from mount_tools import errno_of
+from mount_tools import errno_of, made_writable
+from saving import renameat2
 
 
 def names(folder):
@@ -111,6 +114,7 @@ def test_unlink_takes_all_revisions(course, bucket):
     path.unlink()
     assert errno_of(path.stat) == 'ENOENT' and names(course.folder) == []
     assert bucket.files.count_documents({'filename': f'{course.id}/talk'}) == 0
+    assert bucket.uploads.count_documents({'path': f'{course.id}/talk', 'retired': {'$exists': True}}) == 2, 'for the sweep'
     assert os.pread(fd, 10, 0) == b'newer'  # its chunks go later
     os.close(fd)
 
@@ -143,6 +147,8 @@ def test_rename_over_a_target(course, bucket):
     assert names(course.folder) == ['target']
     assert [d['length'] for d in bucket.files.find({'filename': {'$regex': f'^{course.id}/'}})] == [6]
     assert bucket.get(f'{course.id}/target') == b'source'
+    retired = bucket.uploads.find({'path': {'$regex': f'^{course.id}/'}, 'retired': {'$exists': True}})
+    assert sorted(entry['path'] for entry in retired) == [f'{course.id}/new', f'{course.id}/target'], 'for the sweep'
 
 
 def test_rename_over_a_target_of_a_file_without_metadata(course):
@@ -179,8 +185,9 @@ def test_rename_of_a_whole_folder(course, bucket, mnt):
     (course.folder / 'old/empty').mkdir()
     os.chmod(course.folder / 'old/empty', 0o711)
     inside = os.open(course.folder / 'old/sub', os.O_RDONLY | os.O_DIRECTORY)
-    ino = os.fstat(inside).st_ino
+    ino, whole = os.fstat(inside).st_ino, (course.folder / 'old').stat().st_ino
     os.rename(course.folder / 'old', course.folder / 'new one')
+    assert (course.folder / 'new one').stat().st_ino == whole
     assert names(course.folder) == ['new one']
     found = {name: data for name, data in tree_of(course.folder / 'new one').items() if data is not None}
     assert found == expected
@@ -220,6 +227,8 @@ def test_what_rename_refuses(course, mnt):
     assert errno_of(os.rename, folder / 'none', folder / 'other') == 'ENOENT'
     assert errno_of(os.rename, folder / 'file', folder / '.meta') == 'EISDIR'
     assert errno_of(os.rename, folder, folder.parent / '1') == 'EPERM'
+    assert errno_of(renameat2, folder / 'file', folder / 'full/file', 1) == 'EEXIST'  # RENAME_NOREPLACE
+    assert errno_of(renameat2, folder / 'file', folder / 'full/file', 2) == 'EINVAL'  # RENAME_EXCHANGE
     assert errno_of(os.rename, folder / 'file', mnt / 'regions/europe/users/file') == 'EXDEV'
     assert errno_of(os.rename, folder / 'file', mnt / f'regions/africa/media/{course.id}') in ('EXDEV', 'ENOENT')
     os.rename(folder / 'full', folder / 'empty')
@@ -233,16 +242,45 @@ def test_a_rename_that_a_crash_ended_is_finished(course, bucket, new_mount):
     bucket.folders.insert_one({'_id': f'{course.id}/from/empty'})
     now = bucket.files.find_one({'filename': f'{course.id}/from/sub/c'})['uploadDate']
     bucket.files.update_one({'filename': f'{course.id}/from/a'}, {'$set': {'filename': f'{course.id}/to/a'}})
+    bucket.insert(f'{course.id}/from/later', 1, 1, [(0, b'l')], uploadDate=now.replace(year=2999))  # no part of it
     bucket.db[f'{bucket.name}.renames'].insert_one(
         {'from': f'{course.id}/from', 'to': f'{course.id}/to', 'began': now, 'heartbeat': now, 'owner': 'elsewhere:1'})
+    relative = course.folder.relative_to(course.folder.parents[3])
+    bucket.db[f'{bucket.name}.renames'].update_many({}, {'$set': {'heartbeat': datetime.datetime.now(datetime.timezone.utc)}})
+    assert names(new_mount().directory / relative / 'from') == ['b', 'empty', 'later', 'sub'], 'somebody is at it'
     bucket.db[f'{bucket.name}.renames'].update_many({}, {'$set': {'heartbeat': now.replace(year=2020)}})
-    folder = new_mount().directory / course.folder.relative_to(course.folder.parents[3])
+    folder = new_mount().directory / relative
     assert tree_of(folder) == {'to': None, 'to/a': b'a', 'to/b': b'b', 'to/sub': None, 'to/sub/c': b'sub/c',
-                               'to/empty': None}
+                               'to/empty': None, 'from': None, 'from/later': b'l'}
     assert bucket.db[f'{bucket.name}.renames'].count_documents({}) == 0
 
 
 # ---- other drivers
+
+def test_changes_come_by_the_change_stream_as_soon_as_there_is_one(cluster, course, bucket, new_mount):
+    """Nothing is asked for within the test's time. A server that was restarted as a member of a replica set is asked again
+    what it can do."""
+    health = json.loads(cluster.run('health', '--json', check=False).stdout)
+    if not health['mongodb']['capabilities']['change_streams']:
+        pytest.skip('the server has none')
+    proxy = MediaProxy(cluster.mongodb.uri)
+    proxy.rule('aggregate', '1', action='error', code=40573, write=False)
+    mount = new_mount(mongodb_uri=proxy.uri, media_poll='10min')
+    folder = mount.directory / course.folder.relative_to(course.folder.parents[3])
+    streams = lambda n: (f'campusfs_media_index_streaming{{region="europe"}} {n}\n'  # noqa: E731
+                         in (mount.directory / '.campusfs/metrics').read_text())
+    os.listdir(folder.parent)
+    assert streams(0)
+    proxy.clear()
+    proxy.rule('ping', '1', action='cut', times=1)
+    assert process.wait_until(lambda: streams(1), 60, 0.05)
+    bucket.put(f'{course.id}/theirs', b'theirs')
+    assert appears(folder / 'theirs').read_bytes() == b'theirs'
+    bucket.remove(f'{course.id}/theirs')
+    disappears(folder / 'theirs')
+    assert mount.stop() == 0
+    proxy.close()
+
 
 def test_renames_and_removals_by_another_driver(course, bucket):
     path = course.put('one', b'1')
@@ -331,7 +369,6 @@ def fill(bucket, course_id, n):
 
 
 def bucket_date(i):
-    import datetime
     return datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(seconds=i)
 
 
@@ -375,8 +412,11 @@ def test_a_course_that_has_media_is_not_deleted(course, mnt):
 
 def test_a_read_only_mount_changes_nothing(course, new_mount):
     course.put('file', b'x')
-    folder = new_mount(['--read-only']).directory / course.folder.relative_to(course.folder.parents[3])
+    (course.folder / 'empty').mkdir()
+    mount = new_mount(['--read-only'])
+    folder = mount.directory / course.folder.relative_to(course.folder.parents[3])
     assert (folder / 'file').read_bytes() == b'x'
-    for call, *arguments in ((os.mkdir, folder / 'n'), (os.unlink, folder / 'file'),
-                             (os.rename, folder / 'file', folder / 'x'), (os.chmod, folder, 0o700)):
-        assert errno_of(call, *arguments) == 'EROFS'
+    for _ in range(1 + made_writable(mount)):  # the kernel's word, and the daemon's
+        for call, *arguments in ((os.mkdir, folder / 'n'), (os.unlink, folder / 'file'), (os.rmdir, folder / 'empty'),
+                                 (os.rename, folder / 'file', folder / 'x'), (os.chmod, folder, 0o700)):
+            assert errno_of(call, *arguments) == 'EROFS', call

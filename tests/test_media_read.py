@@ -3,14 +3,17 @@ and every kind of damage, which is EIO with words and never wrong bytes."""
 
 import hashlib
 import json
+import mmap
 import os
 import random
 import re
 import subprocess
+import threading
 
 import bson
 import process
 import pytest
+from media_proxy import MediaProxy
 from media_tools import Bucket, appears, bucket, course, disappears, read_at  # noqa: F401
 from mongodb import MongoServer
 from mount_tools import errno_of
@@ -62,6 +65,21 @@ def test_damaged_chunks(course, mnt, words, length, chunks):
     assert re.search(words, error['message']), error
 
 
+@pytest.mark.parametrize('n', [1, 2])
+def test_a_chunk_that_is_there_twice(course, bucket, mnt, n):
+    """As a bucket without its index can have it: nobody knows which of the two is right."""
+    bucket.chunks.drop_index('files_id_1_n_1')
+    try:
+        path = course.insert('twice', 10, 4, [(0, b'abcd'), (1, b'efgh'), (2, b'ij')])
+        file_id = bucket.files.find_one({'filename': f'{course.id}/twice'})['_id']
+        bucket.chunks.insert_one({'files_id': file_id, 'n': n, 'data': [b'abcd', b'EFGH', b'ij'][n]})
+        assert errno_of(path.read_bytes) == 'EIO'
+        assert re.search(f'chunk {n} .* is there twice', last_error(mnt)['message'])
+    finally:
+        bucket.remove(f'{course.id}/twice')
+        bucket.chunks.create_index([('files_id', 1), ('n', 1)], unique=True, name='files_id_1_n_1')
+
+
 @pytest.mark.parametrize('words, fields', [
     ('length', {'length': -1}), ('length', {'length': 1.5}), ('length', {'length': float('nan')}),
     ('length', {'length': 'long'}), ('length', {'length': None}), ('chunkSize', {'chunk_size': 0}),
@@ -100,11 +118,13 @@ def test_ids_of_any_type(course, bucket, file_id):
 
 
 @pytest.mark.parametrize('metadata', [None, 'text', 5, [], {'mtime': 'x', 'mode': 'y', 'owner': 7, 'sha256': 0},
-                                      {'mode': -1, 'owner': {'uid': 'root', 'gid': -5}}, {'mtime': 2 ** 62}])
+                                      {'mode': -1, 'owner': {'uid': 'root', 'gid': -5}}, {'mtime': 2 ** 62},
+                                      {'owner': {'uid': 2 ** 32 + 5, 'gid': 2 ** 40 + 5}}])
 def test_metadata_of_any_type(course, metadata):
     path = course.insert('any', 4, 4, [(0, b'abcd')], metadata=metadata)
     assert path.read_bytes() == b'abcd'
     assert path.stat().st_mode & 0o7777 == 0o640
+    assert 5 not in (path.stat().st_uid, path.stat().st_gid), 'what is no id is nobody, and not its lower half'
 
 
 def test_what_our_metadata_say(course):
@@ -159,6 +179,72 @@ def test_reading_in_order_reads_ahead_within_the_cache(course, new_mount):
     assert now['campusfs_media_chunks_ahead_total'] > 10
     assert now['campusfs_media_cache_bytes'] <= now['campusfs_media_cache_limit_bytes'] == 8 << 20
     assert now['campusfs_media_read_bytes_total'] < 1.3 * len(data)
+
+
+@pytest.mark.long
+def test_readers_beside_each_other_do_not_drive_out_what_the_others_will_want(course, new_mount):
+    data = noise(7000 * KIB)
+    for n in range(4):
+        course.put(f'{n}.bin', data)
+    mount = new_mount(media_cache_size='8MB')
+    folder = mount.directory / f'regions/europe/media/{course.id}'
+    before = counters(mount.directory)['campusfs_media_read_bytes_total']
+    files = [open(folder / f'{n}.bin', 'rb', buffering=0) for n in range(4)]
+    for at in range(0, len(data), 100000):
+        for file in files:
+            assert file.read(100000) == data[at:at + 100000]
+    for file in files:
+        file.close()
+    assert counters(mount.directory)['campusfs_media_read_bytes_total'] - before < 1.3 * 4 * len(data)
+
+
+@pytest.mark.long
+def test_reading_in_order_has_several_messages_on_their_way_each_of_several_chunks(cluster, course, new_mount):
+    """O_DIRECT, so that the kernel asks for one thing after the other, and what is beside it is our reading ahead."""
+    proxy = MediaProxy(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='60s')
+    data = noise(64 * 255 * KIB)
+    course.put('big.bin', data)
+    path = appears(mount.directory / f'regions/europe/media/{course.id}/big.bin')
+    two, lock, under_way = threading.Event(), threading.Lock(), [0]
+
+    def wait():
+        with lock:
+            under_way[0] += 1
+            if under_way[0] == 2:
+                two.set()
+        two.wait(20)
+        with lock:
+            under_way[0] -= 1
+    proxy.rule('find', 'chunks', action='pass', after=8, call=wait)
+    buffer, got = mmap.mmap(-1, 512 * KIB), hashlib.sha256()
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        for at in range(0, len(data), 512 * KIB):
+            got.update(buffer[:os.preadv(fd, [buffer], at)])
+            if not two.is_set() and at > 10 << 20:
+                break
+    finally:
+        os.close(fd)
+    assert mount.stop() == 0
+    proxy.close()
+    assert two.is_set(), 'one after the other'
+    assert got.digest() == hashlib.sha256(data).digest()
+    assert proxy.count('find', 'chunks') < 32
+
+
+def test_the_kernel_keeps_the_pages_of_a_revision(course, bucket, mnt):
+    path = course.put('kept.bin', noise(600 * KIB))
+
+    def costs_nothing():
+        path.read_bytes()
+        before = counters(mnt)
+        assert path.read_bytes() == noise(600 * KIB)
+        after = counters(mnt)
+        return all(before[name] == after[name] for name in ('campusfs_media_chunk_hits_total', 'campusfs_media_chunk_misses_total'))
+    assert process.wait_until(costs_nothing, 30, 0.1), 'memory may be short for once'
+    bucket.put(f'{course.id}/kept.bin', noise(600 * KIB, 1))
+    assert process.wait_until(lambda: path.read_bytes() == noise(600 * KIB, 1), 60, 0.01)
 
 
 def test_a_cache_smaller_than_a_chunk(course, new_mount):
@@ -241,7 +327,6 @@ def test_what_reads_media_as_a_disk(course, tmp_path):
     assert subprocess.run(['tail', '-c', '100', path], capture_output=True, check=True).stdout == data[-100:]
     assert subprocess.run(['cmp', path, tmp_path / 'copy/a film.bin'], check=False).returncode == 0
     with open(path, 'rb') as file:
-        import mmap
         with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
             assert memory[500000:500100] == data[500000:500100]
 

@@ -5,6 +5,7 @@ The long ones (4 GiB, 8 uploads of 1 GiB): tests/run -m long tests/test_media_wr
 """
 
 import ctypes
+import datetime
 import hashlib
 import mmap
 import os
@@ -14,12 +15,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import bson
 import process
 import pytest
-from media_tools import bucket, course  # noqa: F401
-from mount_tools import errno_of, errors_of
+from media_proxy import MediaProxy
+from media_tools import bucket, content, course  # noqa: F401
+from mount_tools import errno_of, errors_of, made_writable
 
 KIB, MIB = 1024, 1024 * 1024
 CHUNK = 255 * KIB
@@ -143,6 +146,15 @@ def test_two_writers_each_have_a_whole_file(course):
     assert course.bucket.get(f'{course.id}/film.bin', 0) == two, 'the loser is kept'
 
 
+def test_a_revision_of_the_future_is_replaced_too(course):
+    """Whatever the clock of who wrote it said: the newest is what was written last."""
+    future = datetime.datetime(2200, 1, 1, tzinfo=datetime.timezone.utc)
+    path = course.insert('a', 4, 4, [(0, b'abcd')], uploadDate=future)
+    path.write_bytes(b'new')
+    verify(course, 'a', b'new')
+    assert course.bucket.get(f'{course.id}/a') == b'new'
+
+
 # ---- how a file is changed: the same calls on a local file
 
 CHANGES = {
@@ -178,6 +190,19 @@ def test_changes_of_a_file(course, tmp_path, change, chunk):
     assert course.bucket.get(f'{course.id}/a.bin', 0) == data, 'what was published has not changed'
 
 
+@pytest.mark.parametrize('change', ['in place', 'all of a chunk', 'cut', 'cut and grow', 'zeros', 'write then cut'])
+def test_what_is_in_the_database_already_is_changed_before_the_close(course, tmp_path, change):
+    """Its checksum and its chunks are those of the file that is published."""
+    path, local, data = course.folder / 'a.bin', tmp_path / 'a.bin', noise(3 * CHUNK + 50000)
+    for place in (path, local):
+        with open(place, 'w+b', buffering=0) as file:
+            file.write(data)
+            os.fsync(file.fileno())
+            file.seek(0)
+            CHANGES[change](file, noise(3 * CHUNK, 1))
+    verify(course, 'a.bin', local.read_bytes())
+
+
 def test_a_hole_behind_what_was_read(course):
     data = noise(2 * CHUNK - 1000)
     path = course.put('a', data)
@@ -189,6 +214,18 @@ def test_a_hole_behind_what_was_read(course):
         os.pwrite(file.fileno(), b'far', 5 * CHUNK)
         assert os.pread(file.fileno(), CHUNK, CHUNK + 10) == bytes(CHUNK)
     verify(course, 'a', data[:CHUNK + 10] + bytes(4 * CHUNK - 10) + b'far')
+
+
+def test_a_hole_behind_a_chunk_that_was_read_last(course):
+    """As above, and past the kernel's pages, so that the daemon has that chunk at hand."""
+    path = course.put('a', noise(CHUNK + 10))
+    fd = os.open(path, os.O_RDWR | os.O_DIRECT)
+    try:
+        assert os.pread(fd, 100, CHUNK) == noise(CHUNK + 10)[CHUNK:]
+        os.pwrite(fd, b'far', 5 * CHUNK)
+        assert os.pread(fd, CHUNK - 10, CHUNK + 10) == bytes(CHUNK - 10)
+    finally:
+        os.close(fd)
 
 
 def test_what_would_move_bytes_is_refused(course):
@@ -346,6 +383,18 @@ def test_fsync_is_no_publication(course):
     verify(course, 'a', data + b'more')
 
 
+@pytest.mark.long
+def test_the_lease_of_a_slow_upload_is_renewed(course):
+    """Its writer says nothing for longer than a renewal is due."""
+    with open(course.folder / 'a', 'wb') as file:
+        file.write(noise(CHUNK))
+        file.flush()
+        os.fsync(file.fileno())
+        first = uploads_of(course)[0]['heartbeat']
+        assert process.wait_until(lambda: uploads_of(course)[0]['heartbeat'] > first, 150, 1)
+    verify(course, 'a', noise(CHUNK))
+
+
 def test_given_up_uploads_leave_nothing(course, new_mount):
     mount = new_mount()
     folder = mount.directory / f'regions/europe/media/{course.id}'
@@ -386,6 +435,10 @@ def test_a_mount_that_only_reads(course, new_mount):
     assert same.read_bytes() == b'1'
     assert errno_of(os.open, same, os.O_WRONLY) == 'EROFS'
     assert errno_of(os.open, same.with_name('b'), os.O_WRONLY | os.O_CREAT) == 'EROFS'
+    if made_writable(mount):
+        for call, *arguments in ((os.open, same, os.O_WRONLY), (os.open, same.with_name('b'), os.O_WRONLY | os.O_CREAT),
+                                 (os.truncate, same, 0), (os.utime, same), (os.chmod, same, 0o600)):
+            assert errno_of(call, *arguments) == 'EROFS', call
 
 
 # ---- bounds
@@ -402,11 +455,13 @@ def test_quota_of_a_course(course, new_mount, new_course, bucket):
                 size -= os.write(fd, bytes(min(size, 128 * KIB)))
         finally:
             os.close(fd)
+    with open(folder / 'a', 'ab') as file:
+        file.write(noise(100 * KIB))  # what it has already is not counted twice
     before = len(uploads_of(course))
     assert errno_of(write, 'b', 500 * KIB) == 'ENOSPC'
     error = errors_of(mount.directory, f'regions/europe/media/{course.id}/b')[-1]
     assert error['errno'] == 'ENOSPC' and 'media_course_quota' in error['message']
-    assert (folder / 'b').stat().st_size <= 324 * KIB, 'as on a full disk, what fitted was written'
+    assert (folder / 'b').stat().st_size <= 224 * KIB, 'as on a full disk, what fitted was written'
     assert len(uploads_of(course)) == before
     (folder / 'a').write_bytes(noise(100 * KIB))
     write('c', 500 * KIB)
@@ -417,6 +472,20 @@ def test_quota_of_a_course(course, new_mount, new_course, bucket):
     assert (folder / 'c').stat().st_size == 500 * KIB
     other = new_course()
     (mount.directory / f'regions/europe/media/{other.id}').joinpath('a').write_bytes(noise(900 * KIB))
+    bucket.remove(f'{other.id}/')
+
+
+def test_quota_of_a_region(course, new_mount, new_course, bucket):
+    lengths = {}
+    for document in bucket.files.find().sort([('uploadDate', 1), ('_id', 1)]):
+        lengths[document['filename']] = document['length']
+    mount = new_mount(media_region_quota=str(sum(lengths.values()) + MIB))
+    media, other = mount.directory / 'regions/europe/media', new_course()
+    (media / f'{course.id}/a').write_bytes(noise(700 * KIB))
+    assert errno_of((media / f'{other.id}/b').write_bytes, noise(500 * KIB)) == 'ENOSPC'
+    error = errors_of(mount.directory, f'regions/europe/media/{other.id}/b')[-1]
+    assert error['errno'] == 'ENOSPC' and 'media_region_quota' in error['message']
+    (media / f'{other.id}/c').write_bytes(noise(100 * KIB))
     bucket.remove(f'{other.id}/')
 
 
@@ -462,6 +531,28 @@ def test_little_memory_and_many_writers(course, new_mount):
     for n in range(8):
         assert hashlib.sha256((folder / f'busy{n}').read_bytes()).digest() == \
             hashlib.sha256(noise(6 * MIB, n)).digest()
+
+
+@pytest.mark.long
+def test_bytes_on_their_way_stay_within_their_memory(cluster, course, new_mount):
+    proxy = MediaProxy(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri, media_write_size='4MB', timeout='60s')
+    path = mount.directory / f'regions/europe/media/{course.id}/a'
+    go_on = threading.Event()
+    proxy.rule('insert', 'chunks', action='pass', call=lambda: go_on.wait(30))
+    memory = lambda: int(re.search(r'^campusfs_media_write_bytes (\d+)$',  # noqa: E731
+                                   (mount.directory / '.campusfs/metrics').read_text(), re.M)[1])
+    writer = threading.Thread(target=path.write_bytes, args=(noise(12 * MIB),))
+    writer.start()
+    assert process.wait_until(lambda: memory() >= 4 * MIB, 60, 0.01)
+    most = max((time.sleep(0.01), memory())[1] for _ in range(30))  # a writer who was not held back would go on
+    go_on.set()
+    while writer.is_alive():
+        most = max(most, memory())
+    assert mount.stop() == 0
+    proxy.close()
+    assert most == 4 * MIB
+    assert hashlib.sha256(content(course.bucket, course, 'a')).digest() == hashlib.sha256(noise(12 * MIB)).digest()
 
 
 def peak_rss(pid):

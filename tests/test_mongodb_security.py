@@ -6,7 +6,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pymongo
 import pytest
 
 import process
@@ -100,7 +99,7 @@ def test_tls_and_passwords_work(cluster, secure, new_mount, new_user):
     nothing_shown(done.stdout)
     report = health(cluster, secure.uri)
     assert report['reachable'] and report['capabilities']['validators']
-    root = new_mount(mongodb_uri=secure.uri.replace('%', '%')).directory
+    root = new_mount(mongodb_uri=secure.uri).directory
     user = new_user()
     path = root / f'regions/europe/preferences/{user.id}.json'
     path.write_text('{"theme": "dark"}')

@@ -14,6 +14,7 @@ import pytest
 
 from mount_tools import ids_in, run
 from saving import Actor, errors, eventually, fails, sh, refused
+from tcp_proxy import TcpProxy
 
 SQL = Path(__file__).resolve().parent.parent / 'sql/mongo'
 DEFAULT_TIME = '2026-01-01T00:00:00.000000Z'
@@ -440,6 +441,43 @@ def test_they_go_with_users_whom_sql_deletes_while_no_mount_sweeps(leaving, new_
     leaving.remove_by_sql(later.id)
     eventually(lambda: leaving.left(later.id) == [], 60)
     people.delete_one({'user_id': stranger})
+
+
+def behind_proxies(cluster, shard, monkeypatch, make_mount):
+    """A mount that reaches the shard by proxies, and those."""
+    proxies = []
+    with monkeypatch.context() as patched:
+        for node in (node for node in cluster.nodes.values() if node.shard == shard):
+            proxies.append(TcpProxy((node.host, node.port)))
+            patched.setattr(node, 'port', proxies[-1].port)
+        return make_mount(), proxies
+
+
+def test_nobody_is_judged_while_a_shard_cannot_be_asked(cluster, new_preferences, new_mount, sql, people, mnt, monkeypatch):
+    """It is the only one that knows its own users, and those who have moved to it from another."""
+    gone, there, moved = new_preferences(), new_preferences('asia'), new_preferences()
+    for prefs in (gone, there, moved):
+        prefs.save(theme='dark')
+    os.rename(moved.user.path, mnt / 'regions/asia/users' / moved.path.name)
+    for region in ('europe', 'asia'):
+        sql(region, "UPDATE transfers SET finished_at = now() - interval '1 hour' WHERE user_id = %s", [moved.id])
+    sql('europe', 'DELETE FROM users WHERE id = %s', [gone.id])
+    leases = people.database['leases']
+    leases.replace_one({'_id': 'preferences'}, {'owner': 'a test', 'until': datetime.datetime(2999, 1, 1)}, upsert=True)
+    mount, proxies = behind_proxies(cluster, 'apac', monkeypatch,
+                                    lambda: new_mount(media_sweep='100ms', timeout='1s', connect_timeout='500ms'))
+    for proxy in proxies:
+        proxy.close()
+    leases.delete_many({})
+    words = 'cannot look for preferences of users who are gone'
+    eventually(lambda: words in mount.log_file.read_text(), 60)
+    assert all(prefs.stored() and '_deleted_at' not in prefs.stored() for prefs in (gone, there, moved))
+    for proxy in proxies:
+        proxy.listen()
+    eventually(lambda: gone.stored() is None, 60)
+    assert all(prefs.stored() and '_deleted_at' not in prefs.stored() for prefs in (there, moved))
+    for proxy in proxies:
+        proxy.close()
 
 
 def test_check_tells_of_preferences_that_users_have_left(leaving, cluster, people):
