@@ -53,6 +53,7 @@ class Mounts:
         self.scratch = [{}, {}]       # by mount: name: Node
         self.old = {}                 # id: texts it has had, for saves from a stale copy
         self.stale = [{}, {}]         # by mount: id: (texts that may still be shown, until when)
+        self.copies = {}              # id: (document, time) of a copy that is edited elsewhere
         self.gone = []                # ids that were there
         self.kept_rows = {}           # id: Row, what .deleted keeps of them
         self.before = {}              # id: (rev, updated_us) as seen last

@@ -420,6 +420,27 @@ class Walk(Mounts):
             node.saved_us, node.at_us, node.born = self.model.rows[row_id].content_us, None, self.model.tick()
             node.in_order, node.refused = False, 0
 
+    def deliver(self, process):
+        """A copy that was fetched once and is edited elsewhere, sent again and again with its time, as by rsync -a."""
+        row_id = self.row_id()
+        if row_id in self.stale[process[0]]:
+            self.settle(process[0], row_id)
+        if row_id not in self.copies or self.random.random() < 0.2:
+            self.copies[row_id] = self.model.rows[row_id].document, self.model.rows[row_id].updated_us
+        document, us = self.copies[row_id]
+        document = {**document, 'first_name': 'd' * self.random.randrange(1, 90)}
+        us += self.random.choice([1, 1, 1, -1]) * self.random.randrange(1, 10 ** 6)
+        self.copies[row_id] = document, us
+        self.tell(f'{process} deliver({row_id}, {us})')
+        path, text, born = self.path(process, f'.{row_id}.json.Xy1Zw'), json.dumps(document).encode(), self.model.tick()
+        self.actors[process].save(path, text.decode())
+        os.utime(path, ns=(us * 1000, us * 1000))
+        outcome = self.model.save(process, row_id, text, born=born, at_us=us)
+        code = self.attempt(process, 'rename', path, self.path(process, row_id))[0]
+        self.done(outcome, code, process, row_id, text)
+        if code:
+            os.unlink(path)
+
     def move_away(self, process):
         """A row to a scratch name, as editors do before they write; it stays for all others."""
         row_id, name = self.row_id(), self.name()
@@ -445,7 +466,7 @@ class Walk(Mounts):
     # ---- the walk
 
     STEPS = {'reader': 6, 'writer': 16, 'write': 22, 'fsync': 6, 'close': 18, 'kill': 2, 'unlink': 3, 'undelete': 2, 'touch': 3,
-             'by_sql': 5, 'make': 10, 'names_other': 8, 'rename': 5, 'rename_over': 12, 'move_away': 5}
+             'by_sql': 5, 'make': 10, 'names_other': 8, 'rename': 5, 'rename_over': 12, 'deliver': 5, 'move_away': 5}
 
     def run(self, seconds, operations):
         for _ in range(5):
