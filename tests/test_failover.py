@@ -218,6 +218,8 @@ def test_health_says_how_commits_are_protected(shard, mount):
         set_options(shard, primary, synchronous_standby_names='nobody')
         assert wait_for(lambda: protection() == 'waiting', PATIENCE)
         assert health_of(mount)['status'] == 'degraded' and health_code() == 1
+        set_options(shard, primary, synchronous_commit='off')
+        assert protection() == 'waiting', 'a commit that could be lost is none: our sessions raise that'
         set_options(shard, primary, synchronous_standby_names='*', synchronous_commit='local')
         assert wait_for(lambda: protection() == 'unprotected', PATIENCE)
 

@@ -170,10 +170,11 @@ def own(breakable):
 
 
 @contextlib.contextmanager
-def mounted(own, region):
+def mounted(own, region, **settings):
     """The path of a user in a mount of them."""
     row_id = shards.new_user(own, region)
-    mount = own.mount(own.directory / f'mnt-feed-{region}')
+    config = own.write_config(own.directory / f'feed-{region}.conf', **settings)
+    mount = own.mount(own.directory / f'mnt-feed-{region}', config=config)
     try:
         yield shards.path_of(mount.directory, row_id, region)
     finally:
@@ -182,21 +183,30 @@ def mounted(own, region):
         assert mount.stop() == 0
 
 
-def test_after_a_failover_changes_are_told_by_the_new_primary(own):
-    with mounted(own, 'europe') as path:
-        before = os.stat(path)
-        own.primary('europe').kill()
-        new = own.replica('europe')
-        new.promote()
+@pytest.mark.parametrize('feed', ['auto', 'poll'])
+def test_after_a_failover_changes_are_told_by_the_new_primary(own, feed):
+    """What its predecessor alone had is gone again, and the new one's transactions may have the numbers of those."""
+    with mounted(own, 'europe', feed=feed) as path:
+        old, new = own.primary('europe'), own.replica('europe')
 
-        def change(name):
-            shards.admin(own, new, 'UPDATE users SET first_name = %s WHERE id = %s', (name, path.stem))
-        change('Promoted')
-        assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, 60)
+        def change(node, name):
+            shards.admin(own, node, 'UPDATE users SET first_name = %s WHERE id = %s', (name, path.stem))
+
+        def shows(name):
+            return errno_of(path.read_bytes) is None and shards.first_name(path) == name
+        new.kill()
+        change(old, 'Lost')
+        assert wait_for(lambda: shows('Lost'), 60)
+        old.kill()
+        new.start()
+        new.promote()
+        assert wait_for(lambda: shows('Ada'), 60)
+        change(new, 'Promoted')
+        assert wait_for(lambda: shows('Promoted'), 60)
         for n in range(3):
             before = os.stat(path)
             time.sleep(0.6)
-            change(f'Promoted {n}')
+            change(new, f'Promoted {n}')
             assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, LATE + SLACK)
 
 

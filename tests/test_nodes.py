@@ -213,12 +213,22 @@ class TestThreeNodes:
             path.read_bytes()
         assert reads()[0] == before[0] and reads()[1] >= before[1] + 10
         assert 'priority=7' in (reader.directory / '.campusfs/config').read_text()
+        # By a reload another is preferred, and then none: they take turns.
+        for edit, favoured in ((lambda text: text.replace(' priority=7', '').replace(
+                f'{other.name} = shard=emea ', f'{other.name} = shard=emea priority=3 '), [True, False]),
+                               (lambda text: text.replace(' priority=3', ''), [True, True])):
+            reader.config.write_text(edit(reader.config.read_text()))
+            shard.run('reload', reader.directory)
+            before = reads()
+            for _ in range(12):
+                path.read_bytes()
+            assert [now > then for now, then in zip(reads(), before)] == favoured
 
     def test_no_read_shows_less_than_the_one_before(self, shard, third, extra_mount):
         """Two replicas, one of which stands still. What is deleted elsewhere is listed, and must not go again; nothing of
         these folders is cached, and no question about changes is asked meanwhile."""
         ids = [new_user(shard) for _ in range(4)]
-        reader = extra_mount(cache_ttl='1min')
+        reader = extra_mount(cache_ttl='1min', feed='poll')  # a stream would say how far it is
         folder = reader.directory / 'regions/europe/users/.deleted'
         assert {f'{row_id}.json' for row_id in ids}.isdisjoint(os.listdir(folder))
         other = self.other_than(third, shard)
@@ -253,6 +263,11 @@ def test_a_replica_that_lags_is_not_read(shard, mount, extra_mount):
             assert first_name(path_of(lagged.directory, row_id)) == 'Grace'
             assert node_of(health_of(lagged), replica.name)['reads'] == before
         assert node_of(health_of(mount), replica.name)['state'] == 'replica', 'ten seconds are allowed by default'
+        for lagged, bound in ((by_bytes, 'max_lag_bytes = 64kB'), (by_time, 'max_lag = 500ms')):
+            lagged.config.write_text(lagged.config.read_text().replace(bound, bound.split(' = ')[0] + ' = 0'
+                                                                       if 'bytes' in bound else 'max_lag = 1h'))
+            shard.run('reload', lagged.directory)
+            wait_for_state(lagged, replica, 'replica')
     wait_for_state(by_bytes, replica, 'replica')
     wait_for_state(by_time, replica, 'replica')
 

@@ -350,6 +350,7 @@ def test_a_password_that_changes_under_a_mount_is_read_anew(role, mnt, users):
         role.terminate(node)
     for node in NODES:
         assert wait_for(lambda node=node: 'password authentication failed' in (health_of(root, node)['error'] or ''), 30)
+        assert wait_for(lambda node=node: health_of(root, node)['state'] == 'refused', 30)
     assert errno_of(path.read_bytes) in ('EIO', 'EACCES')
     role.write_passfile(other)
     for node in NODES:
