@@ -284,15 +284,21 @@ def test_the_newest_timeline_is_known_after_a_restart(shard, tmp_path):
         one = shard.mount(shard.directory / 'mnt-kept', config=config)
         shard.mounts.remove(one)
         return one
-    one = run_mount()
+    one, file = run_mount(), tmp_path / 'state/timelines.json'
+    marks = json.loads(file.read_text())
+    marks['shards']['1']['timeline'] += 7
+    file.write_text(json.dumps(marks))  # another mount of this machine has seen it
     old, new = fail_over(shard)
     assert wait_for(lambda: errno_of(save, path_of(one.directory, row_id), 'Grace') is None, PATIENCE)
-    kept = json.loads((tmp_path / 'state/timelines.json').read_text())['shards']['2']
+    marks['shards']['2'] = kept = json.loads(file.read_text())['shards']['2']
+    assert json.loads(file.read_text()) == marks
     assert kept['timeline'] == new.timeline() > old.timeline() and kept['name'] == 'emea'
     (system,), = admin(shard, new, 'SELECT system_identifier::text FROM pg_control_system()', database='postgres')
     assert kept['system'] == system
     assert one.kill() == -9
     one.clean_up()
+    marks['shards']['1']['timeline'] -= 7
+    file.write_text(json.dumps(marks))
     new.stop()
     old.start()
     done = shard.run('mount', tmp_path / 'state', config=config, check=False)
@@ -309,7 +315,7 @@ def test_the_newest_timeline_is_known_after_a_restart(shard, tmp_path):
     assert one.stop() == 0
     assert first_name_at(shard, old, row_id) == 'Ada' and first_name_at(shard, new, row_id) == 'Barbara'
     new.stop()
-    (tmp_path / 'state/timelines.json').unlink()
+    file.unlink()
     one = run_mount()
     assert node_of(health_of(one), old.name)['state'] == 'primary'
     assert one.stop() == 0

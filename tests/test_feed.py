@@ -196,11 +196,12 @@ def test_after_a_failover_changes_are_told_by_the_new_primary(own, feed):
             return errno_of(path.read_bytes) is None and shards.first_name(path) == name
         new.kill()
         change(old, 'Lost')
-        assert wait_for(lambda: shows('Lost'), 60)
+        lost = f'{shards.new_user(own, "europe")}.json'
+        assert wait_for(lambda: shows('Lost') and lost in os.listdir(path.parent), 60)
         old.kill()
         new.start()
         new.promote()
-        assert wait_for(lambda: shows('Ada'), 60)
+        assert wait_for(lambda: shows('Ada') and lost not in os.listdir(path.parent), 60)
         change(new, 'Promoted')
         assert wait_for(lambda: shows('Promoted'), 60)
         for n in range(3):

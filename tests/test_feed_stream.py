@@ -227,7 +227,8 @@ def test_a_silent_stream_is_not_believed(own, execute, streaming):
     ours = the_walsender(execute)
     os.kill(ours, signal.SIGSTOP)
     try:
-        assert wait_for(lambda: feed_of(streaming, 'emea')['state'] == 'polling', 30)  # long before it is given up
+        assert wait_for(lambda: feed_of(streaming, 'emea')['state'] == 'polling', 30)
+        assert losses(streaming) == before, 'long before it is given up'
         for _ in range(3):
             assert wait_for(change(execute, path), SEEN)
     finally:
@@ -365,12 +366,14 @@ def test_an_idle_stream_is_kept(execute, streaming):
 # ---- much at once
 
 def test_a_transaction_of_very_many_changes(execute, streaming):
-    """More than anybody would list one by one: all is looked at anew, and the stream goes on."""
+    """More than anybody would list one by one: all is looked at anew, the last of them too, and the stream goes on."""
     path = a_user(streaming)
-    seen = change(execute, path)
+    before, name = os.stat(path), uuid.uuid4().hex
+    assert name.encode() not in path.read_bytes()
     execute('europe', "INSERT INTO change_log (collection, region, row_id, operation, rev, actor) SELECT 1, %s, n, "
-            "'update', nextval('rev_seq'), 'test' FROM generate_series(1, 200000) n", (region_number('europe'),))
-    assert wait_for(seen, 30)
+            "'update', nextval('rev_seq'), 'test' FROM generate_series(1, 200000) n; "
+            'UPDATE users SET first_name = %s WHERE id = %s', (region_number('europe'), name, path.stem))
+    assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns and name.encode() in path.read_bytes(), 60)
     assert wait_for(lambda: is_streaming(streaming, 'emea'), SETTLED)
     assert wait_for(change(execute, path), SEEN)
 

@@ -266,6 +266,8 @@ def test_an_id_that_is_taken_there(own, root):
     ask(own, 'asia', "INSERT INTO users (region, id, email, username, first_name, last_name) "
         "VALUES (5, %s, %s, %s, 'Eve', '')", (person.id, f'{uuid.uuid4().hex}@example.org', uuid.uuid4().hex))
     assert errno_of(person.move, root, 'europe', 'asia') == 'EEXIST'
+    error = errors_of(root, f'regions/europe/users/{person.id}.json')[-1]
+    assert error['column'] == 'id' and 'a user of asia' in error['message'], error
     assert person.regions() == ['europe', 'asia'] and nothing_left(own)
     ask(own, 'asia', 'DELETE FROM users WHERE id = %s', (person.id,))
 

@@ -159,15 +159,15 @@ def test_a_frozen_shard_is_named_and_the_others_are_there(own, reports):
 
 
 def test_a_shard_that_is_slow_is_given_up(own, reports):
-    """Its answer is not waited for beyond its share of the time; what it did is cancelled."""
-    with own.connect('asia') as connection:
+    """Its answer is not waited for beyond its share of the time, which is nobody else's; what it did is cancelled."""
+    with own.connect('south_america') as connection:
         connection.autocommit = False
         with connection.cursor() as cursor:
             cursor.execute('LOCK TABLE campusfs.invoices IN ACCESS EXCLUSIVE MODE')
             begun = time.monotonic()
             partial = report(reports, 'platform_overview')
             assert time.monotonic() - begun < TIMEOUT + SLACK
-        assert [shard['name'] for shard in partial['shards'] if not shard['answered']] == ['apac']
+        assert [shard['name'] for shard in partial['shards'] if not shard['answered']] == ['americas']
         connection.rollback()
 
 
