@@ -1,6 +1,7 @@
 """Writing media while MongoDB fails: at each command of an upload, in each way. What close() says is what is there: the old
 file or the new one, whole. And the daemon killed at each step of a publication."""
 
+import itertools
 import json
 import os
 import random
@@ -11,8 +12,9 @@ import time
 import bson
 import process
 import pytest
-from media_proxy import MediaProxy
+from media_proxy import MediaProxy, parse
 from media_tools import LONG_AGO, bucket, chunk_ids, content, course, expire, sweeping, uploads, write  # noqa: F401
+from mongo_wire import reply
 from mount_tools import errno_of, errors_of
 
 KIB, MIB = 1024, 1024 * 1024
@@ -163,6 +165,51 @@ def test_a_rename_over_a_target_that_breaks_off(mount, folder, proxy, bucket, co
     assert (folder / 'target').read_bytes() == NEW
     write(folder / 'target', OLD)
     assert content(bucket, course, 'target') == OLD
+
+
+class EveryTenthFails(MediaProxy):
+    """Of the commands that read and write, by an error that does not pass."""
+    def __init__(self, uri):
+        self.numbers = itertools.count(1)
+        super().__init__(uri)
+
+    def handle(self, request, client, server):
+        parsed = parse(request)
+        if parsed and parsed[0] in ('find', 'insert', 'update', 'delete', 'aggregate') and next(self.numbers) % 10 == 0:
+            client.sendall(reply(request, {'ok': 0.0, 'code': 8, 'errmsg': 'the test says so'}))
+            return True
+        return super().handle(request, client, server)
+
+
+def test_every_tenth_command_fails(cluster, new_mount, bucket, course):
+    """What a call says is what there is, and rows never notice."""
+    proxy = EveryTenthFails(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='3s', media_sweep='0')
+    folder, row = (mount.directory / f'regions/europe/{name}' for name in (f'media/{course.id}', f'courses/{course.id}.json'))
+    written = {}
+
+    def write_one():
+        n = len(written)
+        written[n] = errno_of(write, folder / f'{n}', noise(CHUNK + n, n))
+        assert json.loads(row.read_text())['id'] == course.id
+        return n >= 12 and {None, 'EIO'} <= set(written.values())
+    assert process.wait_until(write_one, 60, 0.05), written
+    assert set(written.values()) == {None, 'EIO'}
+    for n, error in written.items():
+        path, wanted, found = folder / f'{n}', noise(CHUNK + n, n), []
+        assert content(bucket, course, f'{n}') == (None if error else wanted)
+        says = lambda path=path, found=found: errno_of(lambda: found.append(path.read_bytes()))  # noqa: E731
+        assert process.wait_until(lambda: says() == ('ENOENT' if error else None), 60, 0.05)  # noqa: B023
+        assert set(found) <= {wanted}
+    assert mount.stop() == 0
+    proxy.close()
+
+
+def test_a_course_is_not_deleted_while_nobody_knows_of_its_media(mount, folder, proxy, course):
+    row = mount.directory / f'regions/europe/courses/{course.id}.json'
+    proxy.rule('find', 'files', action='error', code=8, write=False)
+    assert errno_of(os.unlink, row) == 'EIO'
+    assert json.loads(row.read_text())['id'] == course.id
 
 
 def test_a_slow_server_only_takes_time(mount, folder, proxy, bucket, course):

@@ -315,6 +315,8 @@ def test_a_change_elsewhere_is_seen(new_preferences, people):
     eventually(lambda: prefs.json()['theme'] == 'light', 30)
     assert agrees(prefs)['theme'] == 'light'
     assert prefs.path.stat().st_size == before.st_size + 1
+    people.update_one({'user_id': prefs.id}, {'$set': {'language': 'fr'}})  # as long, and no word of when it was
+    eventually(lambda: prefs.json()['language'] == 'fr', 30)
     people.update_one({'user_id': prefs.id}, {'$set': {'theme': 'system', 'updated_at': datetime.datetime(2099, 1, 1)}})
     eventually(lambda: prefs.json()['theme'] == 'system', 30)
     assert agrees(prefs)['updated_at'] == '2099-01-01T00:00:00.000000Z'
