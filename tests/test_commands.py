@@ -126,6 +126,15 @@ def test_health_of_a_healthy_cluster(cluster):
     assert report['mongodb']['reachable'] and report['mongodb']['error'] is None
 
 
+def test_health_without_mongodb(cluster):
+    config = cluster.write_config(cluster.directory / 'without-mongodb.conf',
+                                  mongodb_uri='mongodb://127.0.0.1:1/x?serverSelectionTimeoutMS=300')
+    code, report = health(cluster, config=config)
+    assert code == REFUSED and report['status'] == 'degraded'
+    assert report['mongodb']['reachable'] is False and report['mongodb']['error']
+    assert {shard['status'] for shard in report['shards']} == {'ok'}, 'rows work'
+
+
 def test_health_for_people(cluster):
     done = cluster.run('health')
     assert done.stdout.startswith('ok\n')
