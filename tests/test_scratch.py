@@ -270,6 +270,9 @@ def test_bounded_in_bytes(mnt, new_mount, new_user, sql):
     assert os.statvfs(root).f_bavail * os.statvfs(root).f_frsize < 60_000
     assert metric(root, 'campusfs_scratch_bytes') > 900_000
     assert path.read_bytes() == row.read() and path.name in os.listdir(path.parent), 'reading needs no space'
+    second.write_bytes(bytes((1 << 20) - int(metric(root, 'campusfs_scratch_bytes')) + second.stat().st_size - 100))
+    with fails(errno.ENOSPC):  # what is to be written has to be copied first
+        os.open(path, os.O_WRONLY)
     scratch.unlink()
     second.unlink(missing_ok=True)
     eventually(lambda: metric(root, 'campusfs_scratch_bytes') < 1000)
