@@ -148,7 +148,7 @@ def test_the_empty_name_and_the_folder_itself(folder, untouched):
     assert errno_of(os.stat, folder / '1.json' / '1.json') in ('ENOENT', 'ENOTDIR')
 
 
-def test_a_row_is_no_folder(new_user):
+def test_a_row_is_no_folder(mnt, new_user):
     path = new_user().path
     assert errno_of(os.stat, path / 'x') == 'ENOTDIR'
     assert errno_of(os.stat, f'{path}/') == 'ENOTDIR'
