@@ -71,6 +71,7 @@ SUSPICIOUS = re.compile(r'^\S+ error |Sanitizer|runtime error:|[Aa]ssertion|stac
 FINAL = re.compile(r'Sanitizer|runtime error:|the daemon died|ended with exit code|ended in ESTALE')
 FINAL_FILES = ('test_concurrency.py', 'test_kill.py', 'test_ledger.py', 'test_model.py')
 RUN_PREFIX = 'campusfs-test-'
+TRACING = 'tracing'  # of the run's directory: estale.StaleCalls
 
 
 def pytest_configure(config):
@@ -156,7 +157,7 @@ def run_directory():
     (directory / 'owner').write_text(f'{os.getpid()} {process.start_time(os.getpid())}\n')
     yield directory
     if not os.environ.get('CAMPUSFS_TEST_KEEP'):
-        shutil.rmtree(directory, ignore_errors=True)
+        remove(directory)
 
 
 def sweep(base):
@@ -172,6 +173,12 @@ def sweep(base):
             fuse_mount.Mount('campusfs', '', mountpoint, '').clean_up()
         for state in directory.glob('*/cluster.json'):
             Cluster.load(state.parent).kill()
+        remove(directory)
+
+
+def remove(directory):
+    estale.clean_up(directory / TRACING)
+    if not os.path.ismount(directory / TRACING):
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -617,7 +624,7 @@ def no_suspicious_log(log_watch, expected_log):
 @pytest.fixture(scope='session')
 def stale_calls(run_directory):
     """estale.StaleCalls, None where the kernel cannot be asked."""
-    calls = estale.open_stale_calls(run_directory / 'tracing')
+    calls = estale.open_stale_calls(run_directory / TRACING)
     yield calls
     if calls:
         calls.close()

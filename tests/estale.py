@@ -15,7 +15,7 @@ class StaleCalls:
 
     def __init__(self, directory):
         self.directory = Path(directory)
-        self.instance = self.directory / 'instances' / f'campusfs-{os.getpid()}'
+        self.instance = instance_of(self.directory)
         self.directory.mkdir()
         subprocess.run(['mount', '-t', 'tracefs', 'tracefs', self.directory], check=True, capture_output=True)
         try:
@@ -37,10 +37,21 @@ class StaleCalls:
         return lines
 
     def close(self):
-        if self.instance.exists():
-            self.instance.rmdir()
-        subprocess.run(['umount', self.directory], check=False, capture_output=True)
+        clean_up(self.directory)
         self.directory.rmdir()
+
+
+def instance_of(directory):
+    """All mounts of tracefs show the instances of all runs: this one's has the name of the run's directory."""
+    return directory / 'instances' / directory.parent.name
+
+
+def clean_up(directory):
+    """Ends what is mounted there, and its own instance. Who removes the directory while it is mounted removes everybody's."""
+    if os.path.ismount(directory):
+        if instance_of(directory).exists():
+            instance_of(directory).rmdir()
+        subprocess.run(['umount', directory], check=False, capture_output=True)
 
 
 def open_stale_calls(directory):

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import uuid
 
+import estale
 import pytest
+from conftest import RUN_PREFIX, TRACING, sweep
 
 CALL = '''
 import ctypes, os, sys
@@ -22,3 +25,16 @@ def test_a_stale_call_would_be_seen(stale_calls, tmp_path):
     done = subprocess.run(['sh', '-c', '"$@"; exit $?', 'sh', sys.executable, '-c', CALL, tmp_path], check=False)
     assert os.strerror(done.returncode) == 'Stale file handle'
     assert len(stale_calls.take()) == 1
+
+
+def test_what_a_killed_run_has_left_goes_without_what_others_have(stale_calls, tmp_path):
+    if stale_calls is None:
+        pytest.skip('the kernel can only be asked by root, with tracefs')
+    left = tmp_path / f'{RUN_PREFIX}{uuid.uuid4().hex}'
+    left.mkdir()
+    instance = estale.StaleCalls(left / TRACING).instance.name
+    assert (stale_calls.instance.parent / instance).exists(), 'every mount shows it'
+    (left / 'owner').write_text(f'{2 ** 22 + 1} 1\n')
+    sweep(tmp_path)
+    assert not left.exists() and not (stale_calls.instance.parent / instance).exists()
+    assert stale_calls.instance.exists()
