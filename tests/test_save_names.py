@@ -480,6 +480,8 @@ def test_what_cannot_move_stays(mnt, new_enrollment, sql, target):
         row.path.rename(mnt / name)
     assert trace(sql, row) == before and row.path.exists()
     assert not (mnt / name).exists()
+    if '/' in name:
+        assert last_error(mnt, row)['errno'] == 'EPERM'
 
 
 def test_mv_of_a_user_onto_another_is_refused(mnt, new_user, sql):

@@ -361,12 +361,33 @@ static int charge(struct tree *tree, struct node *node)
     return r;
 }
 
+static int refuse_rename(struct tree *tree, const struct target *target, int err, const char *words)
+{
+    struct fail f = {0};
+    char path[NAME_MAX_BYTES + 320];
+    int r = fail_set(&f, err, "%s", words);
+    path_of_name(tree, &target->place.key, target->name, path, sizeof path);
+    report_add(tree->report, path, &f);
+    return r;
+}
+
+/* Not EXDEV, on which mv would copy the row and then delete it. */
+static int refuse_move(struct tree *tree, const struct target *from)
+{
+    if (from->meta)
+        return meta_refuse(tree, &from->place, from->name, goes_with_its_file);
+    return refuse_rename(
+        tree, from, EPERM,
+        "a row keeps its collection and its id: a user moves to the users of another region, "
+        "under the same name, and a scratch name is one of the row's own folder");
+}
+
 static int rename_row_away(struct tree *tree, const struct caller *caller, const struct target *from,
                            const struct target *to, unsigned flags)
 {
     struct node *copy;
     if (from->folder != to->folder)
-        return -EPERM; /* not EXDEV, on which mv would copy the row and then delete it */
+        return refuse_move(tree, from);
     int r =
         from->meta ? meta_copy(tree, caller, &from->key, &copy) : take_copy(tree, caller, &from->key, &copy);
     if (r < 0)
@@ -415,19 +436,6 @@ static int exchange_row(struct tree *tree, const struct caller *caller, const st
     return r;
 }
 
-static int refuse_exchange(struct tree *tree, const struct target *target)
-{
-    struct fail f = {0};
-    char path[NAME_MAX_BYTES + 320];
-    int r =
-        fail_set(&f, EINVAL,
-                 "only two scratch files, or a row and a scratch file of its folder, can be exchanged: an id "
-                 "stays with its row");
-    path_of_name(tree, &target->place.key, target->name, path, sizeof path);
-    report_add(tree->report, path, &f);
-    return r;
-}
-
 static int rename_exchange(struct tree *tree, const struct caller *caller, const struct target *from,
                            const struct target *to)
 {
@@ -439,7 +447,9 @@ static int rename_exchange(struct tree *tree, const struct caller *caller, const
         return exchange_row(tree, caller, from, to);
     if (from_scratch && to->kind == NAME_ROW)
         return exchange_row(tree, caller, to, from);
-    return refuse_exchange(tree, from);
+    return refuse_rename(tree, from, EINVAL,
+                         "only two scratch files, or a row and a scratch file of its folder, can be "
+                         "exchanged: an id stays with its row");
 }
 
 /* A row of one region under the same name in another one: it moves, where its collection allows that. */
@@ -452,7 +462,7 @@ static int rename_row_to_region(struct tree *tree, const struct caller *caller, 
     char actor[64];
     if (from->key.collection != to->key.collection || from->key.id != to->key.id ||
         from->key.region == to->key.region)
-        return -EPERM;
+        return refuse_move(tree, from);
     bool known = store_peek(tree->store, &from->key, &revision);
     actor_text(caller, actor);
     int r = store_move(tree->store, &from->key, to->key.region, actor, &caller->op, &result, &f);
