@@ -11,6 +11,7 @@ import pytest
 
 import process
 from fuse_mount import is_mounted
+from mount_tools import metrics
 from saving import Actor, edited, errors, eventually, fails, last_error, refused, set_by_sql, sh, trace
 
 AS_STRANGER = ['setpriv', '--reuid=4242', '--regid=4242', '--clear-groups', '--']
@@ -426,10 +427,17 @@ def test_what_processes_did_is_forgotten_in_the_end(mnt, new_mount, new_user, sq
 def test_an_ended_save_leaves_nothing_behind(mnt, new_user, sql):
     """A process that is killed with rows open in every way commits what is whole; its buffers are given back."""
     rows = [new_user() for _ in range(4)]
+
+    def buffered():
+        return metrics(mnt)['campusfs_scratch_bytes']
+    before = buffered()
     with Actor() as writer:
         for n, row in enumerate(rows):
             fd = writer.open(row.path, os.O_RDWR | os.O_TRUNC)
             writer.write(fd, edited(row, first_name='Killed') if n % 2 else '{"first_name": ')
+        during = buffered()
         writer.kill()
+    assert during > before
     eventually(lambda: [name_in(sql, row) for row in rows] == ['Ada', 'Killed'] * 2)
     eventually(lambda: refused(rows[0]).exists() and refused(rows[2]).exists())
+    eventually(lambda: buffered() <= before)
