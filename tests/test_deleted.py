@@ -399,6 +399,16 @@ def test_a_day_later_it_is_gone(sql, mnt, user, new_user, replayed):
     assert not is_kept(sql, user), 'the next write purges'
 
 
+def test_a_day_later_the_journal_of_a_move_goes_though_nothing_was_deleted(sql, new_user):
+    """It has a password's hash."""
+    ids = [str(uuid.uuid4()) for _ in range(2)]
+    sql('europe', 'SELECT purge_deleted(NULL)')
+    sql('europe', '''INSERT INTO transfers (id, outcome, actor, finished_at)
+        VALUES (%s, 'void', 'test', now() - interval '25 hours'), (%s, 'void', 'test', now() - interval '23 hours')''', ids)
+    new_user().path.unlink()
+    assert sql('europe', 'SELECT id::text FROM transfers WHERE id = ANY (%s::uuid[])', [ids]) == [(ids[1],)]
+
+
 def test_pruning_purges_whatever_their_number(sql, new_user):
     sql('europe', f'''INSERT INTO deleted_rows (collection, region, id, rev, created_at, updated_at, content_at, body,
                                                 parts, actor, deleted_at)

@@ -604,7 +604,8 @@ BEGIN
             PERFORM refuse('CF005', NULL, format('request %s has been used or given up', p_request));
         END IF;
         -- Here, where a transaction ends: nobody waits for long for what it has locked.
-        IF EXISTS (SELECT FROM deleted_rows WHERE deleted_at <= statement_timestamp() - deleted_kept_for()) THEN
+        IF EXISTS (SELECT FROM deleted_rows WHERE deleted_at <= statement_timestamp() - deleted_kept_for())
+            OR EXISTS (SELECT FROM transfers WHERE finished_at <= statement_timestamp() - deleted_kept_for()) THEN
             PERFORM purge_deleted();
         END IF;
     END IF;
