@@ -11,7 +11,7 @@ import uuid
 import psycopg2
 import pytest
 from conftest import region_number
-from mount_tools import entries, errno_of, folder_of, ids_in, requests_of
+from mount_tools import entries, errno_of, folder_of, ids_in, requests_of, wait_for
 from saving import NUMBERS, TABLES, eventually, fails, sh, trace
 
 PASSWORD = 'correct horse battery'
@@ -418,6 +418,25 @@ def test_pruning_purges_whatever_their_number(sql, new_user):
     assert sql('europe', 'SELECT purge_deleted()') == [(100,)] and sql('europe', count) == [(150,)]
     sql('europe', 'SELECT prune_logs()')
     assert sql('europe', count) == [(0,)]
+
+
+def test_a_mount_has_the_logs_forget(sql, new_mount):
+    """At its start, and then every hour; also what was deleted, where nothing is written any more."""
+    old, young = str(uuid.uuid4()), str(uuid.uuid4())
+    sql('europe', "INSERT INTO request_log (request_id, outcome, created_at) VALUES (%s, 'void', now() - interval '8 days'), "
+                  "(%s, 'void', now() - interval '6 days')", (old, young))
+    sql('europe', "INSERT INTO change_log (collection, region, row_id, operation, rev, actor, changed_at) "
+                  "SELECT 1, 3, 1, 'update', 1, %s, now() - n * interval '1 day' FROM unnest(ARRAY[29, 31]) n", (old,))
+    sql('europe', """INSERT INTO deleted_rows (collection, region, id, rev, created_at, updated_at, content_at, body,
+                                               parts, actor, deleted_at)
+        VALUES (4, 3, 270000000251, 1, now(), now(), now(), '{}', '{}', 'test', now() - interval '25 hours')""")
+
+    def left():
+        return (sql('europe', 'SELECT request_id::text FROM request_log WHERE request_id = ANY (%s::uuid[])', ([old, young],)),
+                sql('europe', "SELECT date_part('day', now() - changed_at)::int FROM change_log WHERE actor = %s", (old,)),
+                sql('europe', 'SELECT id FROM deleted_rows WHERE id = 270000000251'))
+    new_mount()
+    assert wait_for(lambda: left() == ([(young,)], [(29,)], []), 60), left()
 
 
 def test_erase_user_forgets_everything_of_theirs_at_once(sql, mnt, new_invoice, new_review, user, replayed):

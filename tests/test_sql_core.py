@@ -666,6 +666,23 @@ def test_pruning_keeps_the_folders_times(admin_tx):
     assert admin_tx.value('SELECT count(*) FROM request_log') == 0 and row.id
 
 
+def test_pruning_takes_the_oldest_first_and_no_more_than_it_is_told(admin_tx):
+    admin_tx.sql('SELECT prune_logs()')
+    admin_tx.sql("INSERT INTO request_log (request_id, outcome, created_at) SELECT gen_random_uuid(), 'void', "
+                 "now() - n * interval '1 day' FROM generate_series(8, 12) n")
+    admin_tx.sql("INSERT INTO change_log (collection, region, row_id, operation, rev, actor, changed_at) "
+                 "SELECT 1, 3, n, 'update', n, 'prune', now() - n * interval '1 day' FROM generate_series(31, 35) n")
+
+    def left():
+        return (admin_tx.value("SELECT array_agg(date_part('day', now() - created_at)::int ORDER BY created_at DESC) "
+                               "FROM request_log WHERE created_at < now() - interval '7 days'"),
+                admin_tx.value("SELECT array_agg(rev ORDER BY rev) FROM change_log WHERE actor = 'prune'"))
+    admin_tx.user()  # what is the folder's time is another entry
+    assert left() == ([8, 9, 10, 11, 12], [31, 32, 33, 34, 35])
+    assert admin_tx.value('SELECT prune_logs(p_limit => 2)') == 4 and left() == ([8, 9, 10], [31, 32, 33])
+    assert admin_tx.value('SELECT prune_logs(p_limit => 100)') == 6 and left() == (None, None)
+
+
 def test_a_renamed_region_moves_its_documents(admin_tx):
     user, other = admin_tx.user(), admin_tx.user('africa')
     admin_tx.sql("UPDATE regions SET name = 'old_world' WHERE number = 3")

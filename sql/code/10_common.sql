@@ -632,21 +632,43 @@ RETURN coalesce((SELECT epoch_us(changed_at) FROM change_log WHERE collection = 
 COMMENT ON FUNCTION collection_changed_us IS
     'Time of the last change of a folder, microseconds since 1970; 0 when never';
 
-CREATE OR REPLACE FUNCTION prune_logs(p_requests interval DEFAULT '7 days', p_changes interval DEFAULT '30 days')
+DROP FUNCTION IF EXISTS prune_logs(interval, interval); -- of former versions
+CREATE OR REPLACE FUNCTION prune_logs(p_requests interval DEFAULT '7 days', p_changes interval DEFAULT '30 days',
+                                      p_limit bigint DEFAULT NULL)
 RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = campusfs, pg_catalog, pg_temp AS $$
 DECLARE
     requests bigint;
     changes bigint;
 BEGIN
-    DELETE FROM request_log WHERE created_at < clock_timestamp() - p_requests;
+    DELETE FROM request_log WHERE request_id = ANY (ARRAY(
+        SELECT r.request_id FROM request_log r WHERE r.created_at < clock_timestamp() - p_requests
+        ORDER BY r.created_at LIMIT p_limit FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS requests = ROW_COUNT;
-    -- The last entry of a collection and region is the folder's mtime: it stays.
+    -- The last entry of a collection and region is the folder's mtime: it stays. Folder by folder, by the index: the log
+    -- may have millions of entries, and is asked every hour.
+    WITH RECURSIVE folders AS (
+        (SELECT l.collection, l.region FROM change_log l ORDER BY l.collection, l.region LIMIT 1)
+        UNION ALL
+        SELECT next.collection, next.region
+        FROM folders f
+        CROSS JOIN LATERAL (
+            SELECT l.collection, l.region FROM change_log l WHERE (l.collection, l.region) > (f.collection, f.region)
+            ORDER BY l.collection, l.region LIMIT 1) next)
     DELETE FROM change_log c USING (
-        SELECT DISTINCT ON (collection, region) collection, region, xid, id
-        FROM change_log ORDER BY collection, region, changed_at DESC, id DESC) last
-    WHERE c.collection = last.collection AND c.region = last.region AND (c.xid, c.id) <> (last.xid, last.id)
-        AND c.changed_at < clock_timestamp() - p_changes;
+        SELECT old.xid, old.id
+        FROM folders f
+        CROSS JOIN LATERAL (
+            SELECT l.xid, l.id FROM change_log l WHERE l.collection = f.collection AND l.region = f.region
+            ORDER BY l.changed_at DESC, l.id DESC LIMIT 1) last
+        CROSS JOIN LATERAL (
+            SELECT l.xid, l.id FROM change_log l
+            WHERE l.collection = f.collection AND l.region = f.region
+                AND l.changed_at < clock_timestamp() - p_changes AND (l.xid, l.id) <> (last.xid, last.id)
+            ORDER BY l.changed_at LIMIT p_limit) old
+        LIMIT p_limit) gone
+    WHERE c.xid = gone.xid AND c.id = gone.id;
     GET DIAGNOSTICS changes = ROW_COUNT;
-    RETURN requests + changes + purge_deleted(NULL);
+    RETURN requests + changes + purge_deleted(p_limit);
 END $$;
-COMMENT ON FUNCTION prune_logs IS 'Forgets old requests, changes and deleted rows; how many rows went';
+COMMENT ON FUNCTION prune_logs IS
+    'Forgets old requests, changes and deleted rows, of each at most so many; how many rows went';

@@ -58,7 +58,8 @@ int transfers_settle(struct cluster *cluster, struct shard *shard, const struct 
 
 /*
  * The keeper: a thread of a mount that settles what is left over, at its start, a minute after the last time,
- * and a timeout after transfers_wake(). -errno when a thread cannot be had.
+ * and a timeout after transfers_wake(). At its start and every hour it has each shard forget old requests and
+ * changes, too (prune_logs(), sql/code/10_common.sql). -errno when a thread cannot be had.
  */
 struct transfers;
 int transfers_start(struct cluster *cluster, int64_t timeout_ms, struct transfers **out);

@@ -16,10 +16,11 @@
 #include "shard/twophase.h"
 
 enum {
-    LEFT_MAX = 1000,       /* leftovers that are looked at in one search of a shard */
-    KEEPER_MS = 60 * 1000, /* from one search to the next */
-    AGAIN_MS = 10 * 1000,  /* when something could not be settled */
-    WOKEN_MS = 1000,       /* after transfers_wake() and a timeout: until then it may be under way */
+    LEFT_MAX = 1000,        /* leftovers that are looked at in one search of a shard */
+    KEEPER_MS = 60 * 1000,  /* from one search to the next */
+    PRUNE_MS = 3600 * 1000, /* from one look for old entries of the logs to the next */
+    AGAIN_MS = 10 * 1000,   /* when something could not be settled */
+    WOKEN_MS = 1000,        /* after transfers_wake() and a timeout: until then it may be under way */
 };
 
 /* The columns of sql/queries/transfers_left.sql. */
@@ -239,6 +240,8 @@ struct transfers {
     bool stopping;
     int64_t next_at; /* clock_now_ms() of the next search */
     struct prepared prepared[CONFIG_MAX_SHARDS];
+
+    int64_t prune_at[CONFIG_MAX_SHARDS]; /* clock_now_ms(); the thread's own */
 };
 
 /* What a search of one shard comes to. */
@@ -288,6 +291,22 @@ static bool look_at(struct transfers *transfers, size_t index, int64_t age_ms)
     return round.unfinished == 0;
 }
 
+/*
+ * Lets a shard forget what its logs have had for long enough; a part at a time, so that no statement takes
+ * long where nobody did so for a year. What fails is tried the next time.
+ */
+static void prune(struct transfers *transfers, size_t index)
+{
+    static const struct pg_statement statement = {"prune_logs", "SELECT prune_logs(p_limit => 5000)", 0};
+    struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
+    struct op op = op_within(transfers->timeout_ms);
+    if (clock_now_ms() < transfers->prune_at[index])
+        return;
+    int r = shard_write(cluster_shard(transfers->cluster, index), &statement, NULL, NULL, &op, &rows, NULL);
+    if (r == 0 && pg_rows_count(rows) == 1 && pg_rows_i64(rows, 0, 0, 0) == 0)
+        transfers->prune_at[index] = clock_now_ms() + PRUNE_MS;
+}
+
 /* Until it is time again. False at the end. */
 static bool keeper_wait(struct transfers *transfers, int64_t ms)
 {
@@ -306,8 +325,10 @@ static void *keeper_main(void *arg)
     int64_t age_ms = 0; /* whoever left it is most likely gone; what is under way is waited for */
     for (bool goes_on = true; goes_on; age_ms = transfers->timeout_ms) {
         bool clean = true;
-        for (size_t i = 0; i < cluster_shards(transfers->cluster) && !keeper_stopping(transfers); i++)
+        for (size_t i = 0; i < cluster_shards(transfers->cluster) && !keeper_stopping(transfers); i++) {
+            prune(transfers, i);
             clean = look_at(transfers, i, age_ms) && clean;
+        }
         goes_on = keeper_wait(transfers, clean ? KEEPER_MS : AGAIN_MS);
     }
     return NULL;
