@@ -1,6 +1,7 @@
 """Saves that come by strange ways, from strange writers, or that the server cannot take: each is saved, or ends in the
 errno of the table and in words, with the old row whole and the text in .refused."""
 
+import contextlib
 import errno
 import json
 import os
@@ -11,7 +12,7 @@ import pytest
 
 import process
 from fuse_mount import is_mounted
-from mount_tools import metrics
+from mount_tools import errors_of, metrics
 from saving import Actor, edited, errors, eventually, fails, last_error, refused, set_by_sql, sh, trace
 
 AS_STRANGER = ['setpriv', '--reuid=4242', '--regid=4242', '--clear-groups', '--']
@@ -333,6 +334,24 @@ def test_what_the_server_cannot_do(mnt, new_user, sql, trouble, state, code, tri
         assert row.path.with_name('new.tmp').read_text() == text, 'it is still there'
         row.path.with_name('new.tmp').unlink()
     refused(row).unlink()
+
+
+def test_a_row_that_somebody_keeps_locked(new_mount, new_user, mnt, cluster, sql):
+    """The server ends the wait, before the mount's own time is over, and says what it was for."""
+    row = new_user()
+    root = new_mount(timeout='3s').directory
+    path = root / row.path.relative_to(mnt)
+    with contextlib.closing(cluster.connect('europe', options='-c search_path=campusfs,pg_catalog')) as holder:
+        holder.autocommit = False
+        holder.cursor().execute('SELECT FROM users WHERE id = %s FOR UPDATE', (row.id,))
+        with fails(errno.ETIMEDOUT):
+            path.write_text(edited(row, first_name='Late'))
+        holder.rollback()
+    error = errors_of(root)[-1]
+    assert error['sqlstate'] == '55P03' and 'lock' in error['message'], error
+    assert trace(sql, row).document['first_name'] != 'Late'
+    path.write_text(edited(row, first_name='Later'))
+    assert trace(sql, row).document['first_name'] == 'Later'
 
 
 @pytest.mark.parametrize('state', ['40P01', '40001'])

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -137,6 +138,22 @@ def test_a_wait_ends_with_the_lock(new_user, kind):
         waiting = Holder(path, kind, 'write')
         time.sleep(0.3)
         assert waiting.process.poll() is None
+    with waiting:
+        pass
+
+
+@pytest.mark.parametrize('kind', ['flock', 'fcntl'])
+def test_a_wait_ends_with_an_unlock(new_user, opened, kind):
+    """Also of a holder who keeps the file open."""
+    path = new_user().path
+    fd = opened(path)
+    assert locked(fd, kind) is None
+    waiting = Holder(path, kind, 'write')
+    time.sleep(0.3)
+    assert waiting.process.poll() is None
+    (fcntl.flock if kind == 'flock' else fcntl.lockf)(fd, fcntl.LOCK_UN)
+    if not select.select([waiting.process.stdout], [], [], 60)[0]:
+        waiting.process.kill()
     with waiting:
         pass
 

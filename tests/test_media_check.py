@@ -12,14 +12,17 @@ from library_notice import without_notice
 from media_tools import Bucket
 from postgres import free_port
 
-NOW = datetime.datetime.now(datetime.timezone.utc)
 MINUTE, HOUR = datetime.timedelta(minutes=1), datetime.timedelta(hours=1)
 COURSE = 5001
 
 
+def ago(age):
+    return datetime.datetime.now(datetime.timezone.utc) - age
+
+
 def oid(age):
     """An ObjectId that was made so long ago, with another's rest."""
-    return bson.ObjectId(bson.ObjectId.from_datetime(NOW - age).binary[:4] + bson.ObjectId().binary[4:])
+    return bson.ObjectId(bson.ObjectId.from_datetime(ago(age)).binary[:4] + bson.ObjectId().binary[4:])
 
 
 class Own:
@@ -178,8 +181,8 @@ def test_a_file_and_a_folder_of_one_name(own):
 
 def test_ids_and_names_of_any_type(own):
     own.europe.files.database.command({'insert': own.europe.files.name, 'bypassDocumentValidation': True, 'documents': [
-        {'_id': {'a': 1}, 'filename': f'{COURSE}/document', 'length': 0, 'chunkSize': 4, 'uploadDate': NOW},
-        {'_id': 'text', 'filename': 7, 'length': 0, 'chunkSize': 4, 'uploadDate': NOW}]})
+        {'_id': {'a': 1}, 'filename': f'{COURSE}/document', 'length': 0, 'chunkSize': 4, 'uploadDate': ago(HOUR)},
+        {'_id': 'text', 'filename': 7, 'length': 0, 'chunkSize': 4, 'uploadDate': ago(HOUR)}]})
     code, found = own.check('media')
     assert code == 1 and [(kind, name) for kind, name, *_ in found] == [('name', 'europe/')]
     assert 'is no text' in found[0][3] and 'text' in found[0][2]
@@ -191,12 +194,12 @@ def test_uploads_that_no_mount_has_swept(own):
     """Their chunks go with them, and with nothing else."""
     dead, live = bson.ObjectId(), bson.ObjectId()
     for revision, age in ((dead, 30 * MINUTE), (live, 5 * MINUTE)):
-        journal(own.europe, revision, 'film.mp4', heartbeat=NOW - age)
+        journal(own.europe, revision, 'film.mp4', heartbeat=ago(age))
         add_chunks(own.europe, revision, bson.ObjectId(), bson.ObjectId())
     published = put(own.europe, 'published', b'0123456789')
-    journal(own.europe, published, 'published', heartbeat=NOW - 30 * MINUTE)
+    journal(own.europe, published, 'published', heartbeat=ago(30 * MINUTE))
     claimed = bson.ObjectId()
-    journal(own.europe, claimed, 'claimed', swept=NOW - 30 * MINUTE)
+    journal(own.europe, claimed, 'claimed', swept=ago(30 * MINUTE))
     before = own.state()
     said = 'its lease is over, and no mount has swept it'
     expected = sorted(('upload', f'europe/{COURSE}/{name}', str(revision), said)
@@ -215,12 +218,12 @@ def test_uploads_that_no_mount_has_swept(own):
 def test_revisions_whose_time_is_over(own):
     """media_keep is an hour here, and a mount has ten minutes more. What was never replaced after all stays."""
     over, kept, newest = (put(own.europe, 'film.mp4', data) for data in (b'first', b'second', b'third'))
-    own.europe.files.update_one({'_id': over}, {'$set': {'uploadDate': NOW - 3 * HOUR}})
-    own.europe.files.update_one({'_id': kept}, {'$set': {'uploadDate': NOW - 2 * HOUR}})
-    journal(own.europe, over, 'film.mp4', retired=NOW - 2 * HOUR)
-    journal(own.europe, kept, 'film.mp4', retired=NOW - HOUR / 2)
+    own.europe.files.update_one({'_id': over}, {'$set': {'uploadDate': ago(3 * HOUR)}})
+    own.europe.files.update_one({'_id': kept}, {'$set': {'uploadDate': ago(2 * HOUR)}})
+    journal(own.europe, over, 'film.mp4', retired=ago(2 * HOUR))
+    journal(own.europe, kept, 'film.mp4', retired=ago(HOUR / 2))
     single = put(own.europe, 'single', b'single')
-    journal(own.europe, single, 'single', retired=NOW - 2 * HOUR)
+    journal(own.europe, single, 'single', retired=ago(2 * HOUR))
     expected = sorted((('retired', f'europe/{COURSE}/film.mp4', str(over)), ('retired', f'europe/{COURSE}/single', str(single))))
     before = own.state()
     assert sorted(line[:3] for line in own.check('media')[1]) == expected and own.state() == before

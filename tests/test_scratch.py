@@ -2,6 +2,7 @@
 and .refused, where the texts lie that a commit refused."""
 
 import ast
+import contextlib
 import errno
 import hashlib
 import json
@@ -563,21 +564,34 @@ def test_what_a_dead_process_left_is_swept(new_mount):
                                text=True) for path in (left, kept)]
     for maker in makers:
         assert maker.stdout.readline() == 'made\n'
-    opened, mine = folder / 'opened.swp', folder / 'mine.swp'
+    opened, mine, touched = folder / 'opened.swp', folder / 'mine.swp', folder / 'touched.swp'
+    subprocess.run(['sh', '-c', f'echo > {touched}'], check=True)
+    touches = []
+
+    def touch():
+        touches.append(time.monotonic())
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(touched)
     opener = subprocess.Popen(['sh', '-c', f'echo > {opened}; echo; read end'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert opener.stdout.readline() == b'\n'
     mine.write_text('')
     with open(opened, encoding='utf-8'):
         opener.communicate(b'\n')
         names = {name for name in os.listdir(folder) if 'swp' in name}
-        assert names == {f'{path.name}{end}' for path in (left, kept) for end in ('', '.d', '.l')} | {opened.name,
-                                                                                                      mine.name}
+        assert names == {f'{path.name}{end}' for path in (left, kept) for end in ('', '.d', '.l')} | {
+            opened.name, mine.name, touched.name}
         makers[0].communicate('')
-        assert eventually(lambda: not [name for name in os.listdir(folder) if name.startswith('left')])
-        time.sleep(1.5)
+        assert eventually(lambda: touch() or not [name for name in os.listdir(folder) if name.startswith('left')])
+        for _ in range(15):
+            touch()
+            time.sleep(0.1)
         assert {kept.name, opened.name, mine.name} <= set(os.listdir(folder))
+        pauses = [after - before for before, after in zip(touches, touches[1:])]
+        stayed = touched.exists()
+        assert stayed or max(pauses) > 0.8, 'a machine that stands still for a second has let it go'
+        touched.unlink(missing_ok=True)
     assert eventually(lambda: opened.name not in os.listdir(folder))
-    assert metric(root, 'campusfs_scratch_swept_total') == 5
+    assert metric(root, 'campusfs_scratch_swept_total') == 5 + (not stayed)
     makers[1].communicate('')
     assert eventually(lambda: not [name for name in os.listdir(folder) if name.startswith('kept')])
     assert mine.exists()
