@@ -15,7 +15,7 @@ import process
 import pytest
 from media_proxy import MediaProxy
 from media_tools import Bucket, appears, bucket, course, disappears  # noqa: F401
-from mount_tools import errno_of, made_writable
+from mount_tools import errno_of, errors_of, made_writable
 from saving import renameat2
 
 
@@ -74,6 +74,7 @@ def test_what_mkdir_and_rmdir_refuse(course, mnt):
     assert errno_of(os.mkdir, course.folder / '.meta') == 'EEXIST'
     assert errno_of(os.mkdir, course.folder / ('n' * 256)) == 'ENAMETOOLONG'
     assert errno_of(os.mkdir, os.fsencode(course.folder) + b'/\xff\xfe') == 'EILSEQ'
+    assert errors_of(mnt)[-1]['path'] == f'regions/europe/media/{course.id}/\ufffd\ufffd'
     assert errno_of(os.rmdir, course.folder / 'full') == 'ENOTEMPTY'
     assert errno_of(os.rmdir, course.folder / 'file') == 'ENOTDIR'
     assert errno_of(os.rmdir, course.folder / 'none') == 'ENOENT'

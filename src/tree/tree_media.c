@@ -37,12 +37,18 @@ uint64_t media_nodeid(const struct place *folder)
 void media_path(const struct tree *tree, unsigned region, uint64_t folder, const char *name, char *out,
                 size_t size)
 {
-    char path[MEDIA_FILENAME_MAX + 1] = "?";
-    if (folder == MEDIA_ROOT)
+    char path[MEDIA_FILENAME_MAX + 1];
+    struct media_index *index = media_index(tree->media, region);
+    int r = 0;
+    if (folder == MEDIA_ROOT) {
         snprintf(path, sizeof path, "%s", name ? name : "");
-    else
-        media_index_path(media_index(tree->media, region), folder, name, path);
-    snprintf(out, size, "regions/%s/media/%s", media_region(tree->media, region), path);
+    } else if ((r = media_index_path(index, folder, name, path)) ==
+               -EILSEQ) { /* which is what has to be told */
+        r = media_index_path(index, folder, NULL, path);
+        size_t len = r == 0 ? strlen(path) : 0;
+        snprintf(path + len, sizeof path - len, "/%s", name);
+    }
+    snprintf(out, size, "regions/%s/media/%s", media_region(tree->media, region), r == 0 ? path : "?");
 }
 
 /* Whether an error is worth words: the caller sees only an errno. */
