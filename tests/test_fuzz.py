@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = {'fuzz_text': ['src/base/buf.c', 'src/base/fail.c', 'src/base/json.c', 'src/base/scrub.c', 'src/tree/name.c'],
+SOURCES = {'fuzz_text': ['src/base/buf.c', 'src/base/fail.c', 'src/base/json.c', 'src/base/scrub.c', 'src/base/utf8.c',
+                         'src/tree/name.c'],
            'fuzz_feed': ['src/entity/changes.c', 'src/postgres/copy_row.c', 'src/postgres/pgoutput.c']}
 FLAGS = ['-std=gnu17', '-D_GNU_SOURCE', '-O1', '-g', '-Wall', '-Wextra', '-Werror', '-fsanitize=address,undefined',
          '-fno-sanitize-recover=all', '-Isrc']

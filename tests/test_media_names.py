@@ -64,7 +64,7 @@ def test_a_folder_stays_when_its_last_file_goes(course):
     assert names(course.folder) == []
 
 
-def test_what_mkdir_and_rmdir_refuse(course, mnt):
+def test_what_mkdir_and_rmdir_refuse(course, mnt, shared_mount):
     course.put('file', b'x')
     course.put('full/file', b'x')
     media = course.folder.parent
@@ -75,6 +75,7 @@ def test_what_mkdir_and_rmdir_refuse(course, mnt):
     assert errno_of(os.mkdir, course.folder / ('n' * 256)) == 'ENAMETOOLONG'
     assert errno_of(os.mkdir, os.fsencode(course.folder) + b'/\xff\xfe') == 'EILSEQ'
     assert errors_of(mnt)[-1]['path'] == f'regions/europe/media/{course.id}/\ufffd\ufffd'
+    assert rf'media/{course.id}/\xff\xfe: ' in shared_mount.log_file.read_text()
     assert errno_of(os.rmdir, course.folder / 'full') == 'ENOTEMPTY'
     assert errno_of(os.rmdir, course.folder / 'file') == 'ENOTDIR'
     assert errno_of(os.rmdir, course.folder / 'none') == 'ENOENT'

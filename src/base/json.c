@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 /* The depth that the layout indents; a database document is a few levels deep, preferences may be deeper. */
 enum { LAYOUT_MAX_DEPTH = 4096 };
 
@@ -262,25 +264,6 @@ static int add_code_point(struct buf *out, const unsigned char *p, size_t n)
     default:
         return *p < 0x20 || *p == 0x7f ? buf_printf(out, "\\u%04x", *p) : buf_add(out, p, n);
     }
-}
-
-/* Length of the UTF-8 sequence at p, 0 when it is not one. */
-static size_t utf8_sequence(const unsigned char *p, size_t left)
-{
-    size_t n = *p < 0x80                 ? 1
-               : *p >= 0xc2 && *p < 0xe0 ? 2
-               : (*p & 0xf0) == 0xe0     ? 3
-               : *p >= 0xf0 && *p < 0xf5 ? 4
-                                         : 0;
-    if (n == 0 || n > left)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
-        (*p == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return n;
 }
 
 int json_add_string(struct buf *out, const char *text, size_t len)

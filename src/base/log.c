@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include "base/scrub.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -43,14 +44,18 @@ static size_t print_head(char *line, size_t size, enum log_level level)
     return len + (more > 0 ? (size_t)more : 0);
 }
 
-/* Copies with control bytes escaped, so that no message can forge a line. Returns the length. */
+/* Copies with control bytes escaped, so that no message can forge a line, and with what is not UTF-8, which
+ * readers of logs may stumble over. Returns the length. */
 static size_t print_escaped(char *to, size_t size, const char *from)
 {
     static const char hex[] = "0123456789abcdef";
+    const unsigned char *p = (const unsigned char *)from, *end = p + strlen(from);
     size_t len = 0;
-    for (const unsigned char *p = (const unsigned char *)from; *p && len + 4 < size; p++) {
-        if (*p >= 0x20 && *p != 0x7f) {
-            to[len++] = (char)*p;
+    for (size_t n; p < end && len + 4 < size; p += n ? n : 1) {
+        n = utf8_sequence(p, (size_t)(end - p));
+        if (n > 0 && *p >= 0x20 && *p != 0x7f) {
+            memcpy(to + len, p, n);
+            len += n;
         } else if (*p == '\n') {
             to[len++] = '\\';
             to[len++] = 'n';
