@@ -1,7 +1,7 @@
 /*
  * Log lines on standard error (under a supervisor) or the log file: "time level context: message". Passwords
- * and card numbers are blanked in every line (base/scrub.h), control bytes and what is not UTF-8 are escaped, a line is at most 4
- * KiB.
+ * and card numbers are blanked in every line (base/scrub.h), control bytes and what is not UTF-8 are escaped,
+ * a line is at most 4 KiB.
  */
 #pragma once
 

@@ -181,7 +181,6 @@ static int check_names(struct run *run)
     if (r < 0)
         return r;
     int64_t n = media_index_left_out(index, &op, left_out, run, run->f);
-    media_index_end(index);
     media_index_close(index);
     return n < 0 ? (int)n : 0;
 }
