@@ -498,6 +498,37 @@ def test_quota_counts_what_is_being_written(course, new_mount):
         file.close()
 
 
+def space_of(path):
+    space = os.statvfs(path)
+    return space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
+
+
+def test_df_tells_what_the_quotas_leave(course, new_mount, new_course, bucket):
+    """What file managers ask before they copy a film: of the course, of what is in it, of media/."""
+    folder = course.folder
+    whole, free = space_of(folder)
+    assert free == (2 ** 31 - 1) * CHUNK // 4096 * 4096, 'without a quota, what one file can have'
+    assert os.statvfs(folder).f_files == 0, 'no bound of entries'
+    assert space_of(folder.parents[2])[0] < 1 << 30, 'elsewhere it is of scratch files'
+    (folder / 'sub').mkdir()
+    (folder / 'a').write_bytes(noise(700 * KIB))
+    assert whole + 600 * KIB < space_of(folder)[0] < whole + (50 << 20)
+    mount = new_mount(media_course_quota='1MB', media_region_quota='1024GB')
+    folder = mount.directory / f'regions/europe/media/{course.id}'
+    for path in (folder, folder / 'sub', folder / 'a'):
+        assert space_of(path) == (MIB, 324 * KIB), path
+    with open(folder / 'b', 'wb', buffering=0) as file:
+        file.write(bytes(200 * KIB))
+        assert space_of(folder)[1] <= 124 * KIB, 'what is being written counts'
+        assert os.fstatvfs(file.fileno()).f_blocks * 4096 == MIB
+    total, left = space_of(folder.parent)
+    assert total == 1 << 40 and (1 << 40) - (1 << 30) < left < (1 << 40) - 800 * KIB
+    other = new_course()
+    assert space_of(folder.parent / str(other.id)) == (MIB, MIB), 'a course that has nothing yet'
+    mount = new_mount(media_course_quota='1GB', media_region_quota='900KB')
+    assert space_of(mount.directory / f'regions/europe/media/{course.id}') == (900 * KIB, 0), 'the less of the two'
+
+
 def test_no_file_is_longer_than_its_chunks_can_be_counted(course):
     with open(course.folder / 'a', 'wb') as file:
         assert errno_of(os.ftruncate, file.fileno(), 1 << 60) == 'EFBIG'

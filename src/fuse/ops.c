@@ -210,16 +210,22 @@ static void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse
 
 static void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 {
-    uint64_t bytes, bytes_free, files, files_free;
-    tree_statfs(tree_of(req), &bytes, &bytes_free, &files, &files_free);
+    struct caller caller = caller_of(req);
+    struct space space;
+    int r = tree_statfs(tree_of(req), &caller, ino, &space);
+    if (r < 0) {
+        reply_result(req, TREE_OTHER, r);
+        return;
+    }
+    tree_count(tree_of(req), TREE_OTHER, 0);
     struct statvfs st = {.f_bsize = 4096,
                          .f_frsize = 4096,
-                         .f_blocks = bytes / 4096,
-                         .f_bfree = bytes_free / 4096,
-                         .f_bavail = bytes_free / 4096,
-                         .f_files = files,
-                         .f_ffree = files_free,
-                         .f_favail = files_free,
+                         .f_blocks = space.bytes / 4096,
+                         .f_bfree = space.bytes_free / 4096,
+                         .f_bavail = space.bytes_free / 4096,
+                         .f_files = space.files,
+                         .f_ffree = space.files_free,
+                         .f_favail = space.files_free,
                          .f_namemax = 255};
     fuse_reply_statfs(req, &st);
 }

@@ -25,6 +25,9 @@ enum {
     GRIDFS_ID = 12,    /* bytes of a file's id, an ObjectId */
 };
 
+/* Bytes that 2^31-1 chunks hold: no file has more. */
+#define GRIDFS_LENGTH_MAX ((int64_t)INT32_MAX * GRIDFS_CHUNK)
+
 /* What the files document tells of the file. */
 struct gridfs_meta {
     int64_t course_id;

@@ -9,9 +9,6 @@
 #include "media/chunks.h"
 #include "media/staging_private.h"
 
-/* Behind the last byte that 2^31-1 chunks can hold. */
-static const int64_t LENGTH_MAX = (int64_t)INT32_MAX * GRIDFS_CHUNK;
-
 /* ---- one at a time ---- */
 
 int staged_enter(struct staged *s, const struct op *op, struct fail *f)
@@ -308,8 +305,8 @@ static int write_range(struct staged *s, const uint8_t *data, int64_t offset, in
 int staged_write(struct staged *s, const void *data, size_t len, int64_t offset, const struct op *op,
                  struct fail *f)
 {
-    if (offset > LENGTH_MAX || (int64_t)len > LENGTH_MAX - offset)
-        return fail_set(f, EFBIG, "a file has at most %lld bytes", (long long)LENGTH_MAX);
+    if (offset > GRIDFS_LENGTH_MAX || (int64_t)len > GRIDFS_LENGTH_MAX - offset)
+        return fail_set(f, EFBIG, "a file has at most %lld bytes", (long long)GRIDFS_LENGTH_MAX);
     int r = staged_enter(s, op, f);
     if (r < 0)
         return r;
@@ -354,8 +351,8 @@ static int cut(struct staged *s, int64_t length, const struct op *op, struct fai
 
 int staged_truncate(struct staged *s, int64_t length, const struct op *op, struct fail *f)
 {
-    if (length > LENGTH_MAX)
-        return fail_set(f, EFBIG, "a file has at most %lld bytes", (long long)LENGTH_MAX);
+    if (length > GRIDFS_LENGTH_MAX)
+        return fail_set(f, EFBIG, "a file has at most %lld bytes", (long long)GRIDFS_LENGTH_MAX);
     int r = staged_enter(s, op, f);
     if (r < 0)
         return r;

@@ -18,9 +18,8 @@ bson_t *staged_id(const struct staged *s)
 static int own_revision(struct staged *s)
 {
     CLEANUP(bson_destroyp)
-    bson_t *document =
-        BCON_NEW("_id", BCON_OID(&s->id), "length", BCON_INT64((int64_t)INT32_MAX * GRIDFS_CHUNK),
-                 "chunkSize", BCON_INT32(GRIDFS_CHUNK));
+    bson_t *document = BCON_NEW("_id", BCON_OID(&s->id), "length", BCON_INT64(GRIDFS_LENGTH_MAX), "chunkSize",
+                                BCON_INT32(GRIDFS_CHUNK));
     return media_revision_parse(document, &s->own);
 }
 

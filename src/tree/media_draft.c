@@ -151,16 +151,16 @@ static int tell(struct tree *tree, struct node *node, int r, const struct fail *
 
 /* ---- quotas ---- */
 
-/* Under the tree's lock: what open drafts will need beyond what is published, of a course and of all. */
-static void promised(struct tree *tree, const struct media_draft *but, int64_t *course, int64_t *region)
+void media_drafts_promised(const struct tree *tree, unsigned region, int64_t course,
+                           const struct media_draft *but, int64_t *of_course, int64_t *of_region)
 {
     for (struct list_entry *e = tree->media_drafts; e; e = e->next) {
         const struct media_draft *draft = draft_at(e);
         int64_t more = draft->granted - (draft->base ? draft->base->length : 0);
-        if (draft == but || draft->region != but->region || more <= 0 || draft->nameless)
+        if (draft == but || draft->region != region || more <= 0 || draft->nameless)
             continue;
-        *region += more;
-        *course += draft->course == but->course ? more : 0;
+        *of_region += more;
+        *of_course += draft->course == course ? more : 0;
     }
 }
 
@@ -168,6 +168,12 @@ static void promised(struct tree *tree, const struct media_draft *but, int64_t *
 static int64_t fitting(int64_t limit, int64_t used)
 {
     return limit == 0 ? INT64_MAX : limit > used ? limit - used : 0;
+}
+
+void media_draft_belongs(const struct node *node, unsigned *region, int64_t *course)
+{
+    *region = node->media->region;
+    *course = node->media->course;
 }
 
 /* Before a draft grows to `length`. */
@@ -189,7 +195,7 @@ static int grant(struct tree *tree, const struct caller *caller, struct media_dr
     if (r < 0)
         return r;
     pthread_mutex_lock(&tree->lock);
-    promised(tree, draft, &course, &region);
+    media_drafts_promised(tree, draft->region, draft->course, draft, &course, &region);
     int64_t of_course = fitting((int64_t)config->media_course_quota, course - own);
     int64_t of_region = fitting((int64_t)config->media_region_quota, region - own);
     int64_t room = of_course < of_region ? of_course : of_region;

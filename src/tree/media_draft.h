@@ -25,6 +25,13 @@ int media_draft_new(struct tree *tree, const struct caller *caller, unsigned reg
 void media_draft_free(struct media_draft *draft);
 /* Bytes of a node's draft; under the node's lock. */
 int64_t media_draft_size(const struct node *node);
+/* The region and the course that a node's draft is written for; they never change. */
+void media_draft_belongs(const struct node *node, unsigned *region, int64_t *course);
+
+/* Under the tree's lock: adds what open drafts but one (NULL = none) have been granted beyond what is
+ * published, of a course and of the whole region. */
+void media_drafts_promised(const struct tree *tree, unsigned region, int64_t course,
+                           const struct media_draft *but, int64_t *of_course, int64_t *of_region);
 
 /* The open draft of a name: the calling thread's own process's, with a reference; NULL when there is none,
  * *by_other (may be NULL) whether another process has one of a file that is not there yet. */

@@ -684,17 +684,6 @@ bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place)
     return folder;
 }
 
-void tree_statfs(struct tree *tree, uint64_t *bytes, uint64_t *bytes_free, uint64_t *files,
-                 uint64_t *files_free)
-{
-    struct node_usage usage;
-    nodes_usage(tree->nodes, &usage);
-    *bytes = tree->config->scratch_size;
-    *bytes_free = usage.bytes < *bytes ? *bytes - usage.bytes : 0;
-    *files = tree->config->scratch_files;
-    *files_free = usage.files < *files ? *files - usage.files : 0;
-}
-
 void tree_count(struct tree *tree, enum tree_request kind, int result)
 {
     __atomic_add_fetch(&tree->requests[kind], 1, __ATOMIC_RELAXED);

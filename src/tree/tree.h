@@ -156,9 +156,15 @@ int tree_lock_set(struct tree *tree, struct handle *handle, const struct lock *w
 void tree_lock_cancel(struct tree *tree, uint64_t ticket);
 void tree_lock_drop(struct tree *tree, struct handle *handle, uint64_t owner);
 
-/* Space and entries of scratch: total and free. */
-void tree_statfs(struct tree *tree, uint64_t *bytes, uint64_t *bytes_free, uint64_t *files,
-                 uint64_t *files_free);
+/*
+ * What statfs() says of the place that a nodeid stands for, in bytes and entries. In media: what the quotas
+ * of the course and of the region leave for it, the less of the two; without one as much as a single file can
+ * have, and no bound of entries (0). -EIO while MongoDB is away, -ESTALE. Elsewhere: of scratch files.
+ */
+struct space {
+    uint64_t bytes, bytes_free, files, files_free;
+};
+int tree_statfs(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct space *space);
 
 /* Counts one request of a kind and its outcome for the metrics; `kind` is a literal. */
 enum tree_request {
