@@ -1,5 +1,6 @@
 """.meta of media: what is known of each file as a document, saved as rows are, and the revisions that were replaced."""
 
+import datetime
 import hashlib
 import json
 import os
@@ -96,6 +97,58 @@ def test_rsync_and_tar_carry_nothing_of_it_and_rsync_twice_sends_nothing(course,
     assert subprocess.run(copy, capture_output=True, text=True, check=True).stdout == ''
     assert [str(path.relative_to(tmp_path / 'copy')) for path in (tmp_path / 'copy').rglob('*')] == \
         ['week-1', 'week-1/film.png']
+
+
+# ---- listings
+
+@pytest.fixture
+def listed(cluster, course, new_mount):
+    """The .meta of 300 files, in a mount whose MongoDB is behind a proxy, and that; and the same in the shared mount."""
+    names = [f'{course.id}/many/{n:03}' for n in range(300)]
+    fields = {'length': 0, 'chunkSize': 1024, 'uploadDate': datetime.datetime(2026, 1, 1)}
+    course.bucket.files.insert_many([{'filename': name, 'metadata': {'contentType': 'x/y', 'title': name[-3:] * (n + 1)}, **fields}
+                                     for n, name in enumerate(names)])
+    proxy = MediaProxy(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri)
+    path = f'regions/europe/media/{course.id}/many/.meta'
+    assert process.wait_until(lambda: len(os.listdir(mount.directory / path)) == 600, 60, 0.05)
+    appears(course.folder / 'many/299')
+    yield proxy, mount.directory / path, course.folder / 'many/.meta'
+    assert mount.stop() == 0
+    proxy.close()
+
+
+def test_a_listing_asks_by_the_page(listed):
+    proxy, folder, _ = listed
+    before = proxy.count('find', 'files')
+    lines = subprocess.run(['ls', '-l', folder], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert proxy.count('find', 'files') - before < 30
+    sizes = {line.split()[-1]: int(line.split()[4]) for line in lines if line.endswith('.json')}
+    assert len(sizes) == 300
+    assert all(sizes[f'{n:03}.json'] == len((folder / f'{n:03}.json').read_bytes()) for n in (0, 1, 150, 299))
+
+
+def test_what_is_opened_from_a_listing_is_never_outdated(listed):
+    _, folder, elsewhere = listed
+    with os.scandir(folder) as entries:  # while it is open, this thread's lookups are answered from pages
+        next(entries)
+        sizes = [(folder / f'{n:03}.json').stat().st_size for n in range(10)]
+        (elsewhere / '005.json').write_text('{"title": "elsewhere", "content_type": "x/y"}')
+        assert json.loads((folder / '005.json').read_text())['title'] == 'elsewhere'
+    with os.scandir(folder) as entries:
+        next(entries)
+        (folder / '000.json').stat()
+        (elsewhere / '006.json').write_text('{"title": "elsewhere", "content_type": "x/y"}')
+        os.utime(folder / '006.json')
+        assert json.loads((folder / '006.json').read_text())['title'] == 'elsewhere'
+    with os.scandir(folder) as entries:
+        next(entries)
+        assert [(folder / f'{n:03}.json').stat().st_size for n in range(5)] == sizes[:5]
+        subprocess.run(['/usr/bin/python3', '-c', 'import sys; open(sys.argv[1], "w").write("{}")', folder / '004.json'], check=True)
+        assert (folder / '004.json').stat().st_size < sizes[4], 'what this mount saved is seen at once'
+        (folder / '007.json').stat()
+        (elsewhere / '008.json').write_text('{}')
+        assert process.wait_until(lambda: (folder / '008.json').stat().st_size < sizes[8], 60, 0.05)
 
 
 # ---- content types

@@ -101,12 +101,17 @@ int media_meta_fields(const bson_t *document, struct media_meta_fields *out)
     return 0;
 }
 
+void media_meta_projection(bson_t *opts)
+{
+    BCON_APPEND(opts, "projection", "{", "metadata", BCON_INT32(1), "contentType", BCON_INT32(1), "}");
+}
+
 int media_meta_document(struct media *media, unsigned region, const struct media_revision *revision,
                         const struct op *op, bson_t **out, struct fail *f)
 {
     CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revision, "_id");
-    CLEANUP(bson_destroyp)
-    bson_t *opts = BCON_NEW("projection", "{", "metadata", BCON_INT32(1), "contentType", BCON_INT32(1), "}");
+    CLEANUP(bson_destroyp) bson_t *opts = bson_new();
+    media_meta_projection(opts);
     return bucket_find_one(media_mongo(media), media_region(media, region), "files", filter, opts, out, op,
                            f);
 }
@@ -200,13 +205,16 @@ static int render(const char *name, const struct media_revision *revision,
 }
 
 int media_meta_read(struct media *media, unsigned region, const char *name, const struct media_info *info,
-                    const struct op *op, struct media_meta *out, struct fail *f)
+                    const struct media_meta_page *page, const struct op *op, struct media_meta *out,
+                    struct fail *f)
 {
     CLEANUP(media_meta_fields_clear) struct media_meta_fields fields = {0};
     CLEANUP(media_revisions_clear) struct media_revisions revisions = {0};
-    CLEANUP(bson_destroyp) bson_t *document = NULL;
+    CLEANUP(bson_destroyp) bson_t *asked = NULL;
     struct buf compact CLEANUP(buf_clear) = {0}, text CLEANUP(buf_clear) = {0};
-    int r = media_meta_document(media, region, info->revision, op, &document, f);
+    const bson_t *document = media_meta_page_find(page, info->revision);
+    int r = document ? 0 : media_meta_document(media, region, info->revision, op, &asked, f);
+    document = document ? document : asked;
     if (r == 0 && !document)
         r = -ESTALE;
     r = r < 0 ? r : media_index_revisions(media_index(media, region), info->node, &revisions);

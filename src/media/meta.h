@@ -25,10 +25,27 @@ struct media_meta {
 };
 void media_meta_clear(struct media_meta *meta);
 
-/* The document of the file that `info` tells of. A content type that nobody has stored is found out now, from
- * the first bytes. -ESTALE when the revision has been replaced or removed meanwhile. */
+/*
+ * What is asked of MongoDB for the documents of many files, by one query, for who looks at one after the
+ * other. Does not change; references are counted atomically.
+ */
+enum { MEDIA_META_PAGE = 256 };
+struct media_meta_page;
+/* Of the newest revisions of n <= MEDIA_META_PAGE files, by their inos; the caller's reference. Some may be
+ * missing: they are gone, or have to be asked for one by one. */
+int media_meta_page(struct media *media, unsigned region, const uint64_t *inos, size_t n, const struct op *op,
+                    struct media_meta_page **out, struct fail *f);
+/* Both take NULL. */
+struct media_meta_page *media_meta_page_ref(struct media_meta_page *page);
+void media_meta_page_unref(struct media_meta_page *page);
+DEFINE_CLEANUP(struct media_meta_page, media_meta_page_unref)
+
+/* The document of the file that `info` tells of, as it was when `page` (NULL = none) was fetched if that has
+ * it. A content type that nobody has stored is found out now, from the first bytes. -ESTALE when the revision
+ * has been replaced or removed meanwhile. */
 int media_meta_read(struct media *media, unsigned region, const char *name, const struct media_info *info,
-                    const struct op *op, struct media_meta *out, struct fail *f);
+                    const struct media_meta_page *page, const struct op *op, struct media_meta *out,
+                    struct fail *f);
 
 struct media_meta_put {
     const char *text; /* that json_check() has passed */

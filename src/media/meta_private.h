@@ -20,6 +20,11 @@ void media_meta_fields_clear(struct media_meta_fields *fields);
 /* The document of a revision, what is needed of it; NULL in *out when it is gone. The caller's to destroy. */
 int media_meta_document(struct media *media, unsigned region, const struct media_revision *revision,
                         const struct op *op, bson_t **out, struct fail *f);
+/* Adds to the options of a find that no more is needed of a files document. */
+void media_meta_projection(bson_t *opts);
+/* The document of a revision in a page, as long as that lives; NULL when it has none, and for a page of NULL.
+ */
+const bson_t *media_meta_page_find(const struct media_meta_page *page, const struct media_revision *revision);
 /* What its first bytes say; NULL when they say nothing, or cannot be read. The caller's to free. */
 char *media_meta_find_type(struct media *media, unsigned region, struct media_revision *revision,
                            const struct op *op);

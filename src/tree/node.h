@@ -33,6 +33,7 @@ struct draft {
     uint64_t base_rev; /* the revision it was copied from or became last; 0 = none */
     int64_t saved_us;  /* content_at of its own last commit; STORE_TIME_NONE before */
     uint64_t born;     /* when it was opened, in the order of saves (tree/memory.h) */
+    bool listed;       /* of a page of a listing: who opens it first has to look again (tree_meta.h) */
     bool spent;        /* closed, and its content given back: whoever still has the number looks again */
     bool committing;   /* its content is on its way to the database */
     bool dirty;        /* holds what has not been committed */

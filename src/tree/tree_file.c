@@ -244,8 +244,10 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
     pthread_mutex_lock(&node->lock);
     struct row_key key = node->draft.key;
     bool draft = node->draft.active;
-    if (draft && node->draft.spent)
+    bool listed = draft && node->draft.listed;
+    if (draft && (node->draft.spent || listed))
         r = -ESTALE;
+    node->draft.listed = false; /* who cannot look again has this one */
     if (r == 0 && draft && writes && key.collection == COLLECTION_MEDIA && tree->config->read_only)
         r = -EROFS;
     if (r == 0 && (flags & O_TRUNC) && !node->media)
@@ -255,6 +257,8 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
         struct note note = notes_take(tree->notes, caller->tid, &key);
         note_clear(tree->notes, &note);
     }
+    if (listed)
+        meta_pages_opened(tree, caller);
     if (r == 0 && node->older)
         r = meta_open_older(tree, node, &media);
     if (r == 0)

@@ -84,14 +84,15 @@ struct tree {
     int64_t kernel_ms;             /* constant: how long the kernel may believe what the database said */
     int64_t started_at;            /* clock_now_ms() */
 
-    pthread_mutex_t lock;                  /* guards the ten below */
+    pthread_mutex_t lock;                  /* guards the eleven below */
     struct list_entry *handles, *listings; /* struct handle, struct listing: all that are open */
     int64_t sweep_at;                      /* clock_now_ms() of the next sweep */
     struct map revisions;                  /* struct open_revision by nodeid */
     struct map media_opened;               /* struct media_opened by nodeid (tree_media.h) */
-    struct map pending;                    /* struct node: drafts of names that are free to their makers, by row */
-    struct list_entry *media_drafts;       /* struct media_draft: all that are open (media_draft.h) */
-    size_t nmedia_drafts;                  /* also read without the lock */
+    struct map pending;              /* struct node: drafts of names that are free to their makers, by row */
+    struct list_entry *meta_pages;   /* struct meta_pages: of listings of .meta that are open (tree_meta.h) */
+    struct list_entry *media_drafts; /* struct media_draft: all that are open (media_draft.h) */
+    size_t nmedia_drafts;            /* also read without the lock */
     struct report_made reports[REPORTS];
     struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 
@@ -190,7 +191,8 @@ int draft_commit(struct tree *tree, const struct caller *caller, struct node *no
                  enum draft_trigger trigger, bool is_opener);
 /* Under the node's lock: waits until nobody commits it. */
 int draft_wait_settled(struct node *node, const struct op *op);
-/* The draft that the thread's own process has made under a name that was free to it, with a reference, or NULL. */
+/* The draft that the thread's own process has made under a name that was free to it, with a reference, or
+ * NULL. */
 struct node *draft_pending(struct tree *tree, const struct row_key *key, pid_t tid, bool *by_other);
 void draft_set_pending(struct tree *tree, struct node *node, bool pending);
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "tree/tree_by.h"
-#include "tree/tree_media.h"
+#include "tree/tree_meta.h"
 
 enum {
     DOTS = 2,         /* "." and "..", before everything else */
@@ -46,6 +46,7 @@ struct listing {
     struct scratch_item *items; /* owned, with references; listed once */
     size_t nitems;
     struct media_names *media; /* owned: of a folder of media, listed once */
+    struct meta_pages *meta;   /* owned: of a .meta; NULL for all else */
     struct by_listing *by;     /* owned: of a folder of .by; NULL for all else */
     bool listed;
     bool plus; /* the kernel wants attributes, too */
@@ -66,7 +67,9 @@ int tree_open_folder(struct tree *tree, const struct caller *caller, uint64_t no
         free(listing);
         return known ? -ENOTDIR : -ESTALE;
     }
-    int r = place_is_by(&place) ? by_listing_new(tree, &place, &listing->by) : 0;
+    int r = place_is_by(&place)        ? by_listing_new(tree, &place, &listing->by)
+            : place.kind == PLACE_META ? meta_pages_open(tree, nodeid, &listing->meta)
+                                       : 0;
     if (r < 0) {
         free(listing);
         return r;
@@ -166,6 +169,7 @@ void tree_close_folder(struct tree *tree, struct listing *listing)
     ahead_drop(&listing->ahead);
     items_free(tree, listing);
     by_listing_free(listing->by);
+    meta_pages_close(tree, listing->meta);
     free(listing->page);
     free(listing);
 }
@@ -415,7 +419,10 @@ static int scratch_at(struct tree *tree, struct listing *listing, off_t offset, 
 static int media_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
                     struct listed *listed)
 {
-    int r = listing->media ? 0 : media_list(tree, caller, &listing->place, &listing->media);
+    int r = 0;
+    if (!listing->media && (r = media_list(tree, caller, &listing->place, &listing->media)) == 0 &&
+        listing->meta)
+        meta_pages_listed(tree, caller, listing->meta, listing->media);
     for (size_t i = (size_t)offset - DOTS; r == 0 && i < listing->media->n; i++) {
         const struct media_name *name = &listing->media->list[i];
         *listed = (struct listed){.name = name->name, .next = (off_t)i + DOTS + 1};

@@ -185,11 +185,15 @@ int meta_lookup_folder(struct tree *tree, const struct caller *caller, const str
 
 /* ---- documents ---- */
 
-static int read_document(struct tree *tree, const struct caller *caller, unsigned region, const char *name,
-                         const struct media_info *info, struct media_meta *meta)
+/* *listed: it is from a page, not asked for just now. */
+static int read_document(struct tree *tree, const struct caller *caller, const struct place *place,
+                         unsigned region, const char *name, const struct media_info *info,
+                         struct media_meta *meta, bool *listed)
 {
+    CLEANUP(media_meta_page_unrefp) struct media_meta_page *page = NULL;
     struct fail f = {0};
-    int r = media_meta_read(tree->media, region, name, info, &caller->op, meta, &f);
+    int r = place ? meta_pages_take(tree, caller, place, info->ino, &page, listed, &f) : 0;
+    r = r < 0 ? r : media_meta_read(tree->media, region, name, info, page, &caller->op, meta, &f);
     char path[MEDIA_FILENAME_MAX + 320];
     struct row_key key = key_of(region, info->ino);
     if (r < 0 && f.err && r != -EINTR) {
@@ -212,12 +216,15 @@ static void take_attributes(struct tree *tree, struct node *node, const struct r
         timespec_of_us(meta->updated_us > uploaded_us ? meta->updated_us : uploaded_us);
 }
 
-static int node_of(struct tree *tree, const struct caller *caller, const struct row_key *key,
-                   const char *name, const struct media_info *info, struct node **out)
+/* `place`: of the .meta where it was looked up, NULL = it is to be as it is now. */
+static int node_of(struct tree *tree, const struct caller *caller, const struct place *place,
+                   const struct row_key *key, const char *name, const struct media_info *info,
+                   struct node **out)
 {
     CLEANUP(media_meta_clear) struct media_meta meta = {0};
     struct node *node;
-    int r = read_document(tree, caller, key->region, name, info, &meta);
+    bool listed = false;
+    int r = read_document(tree, caller, place, key->region, name, info, &meta, &listed);
     r = r < 0 ? r : node_new_free(tree->nodes, NODE_FILE, &node);
     if (r < 0)
         return r;
@@ -226,6 +233,7 @@ static int node_of(struct tree *tree, const struct caller *caller, const struct 
     node->shown_ino = address_row(key);
     node->draft = (struct draft){
         .active = true, .key = *key, .saved_us = STORE_TIME_NONE, .born = node->created, .version = 1};
+    node->draft.listed = listed;
     node->content.max = meta.len > tree->config->document_max ? meta.len : tree->config->document_max;
     r = node_write(tree->nodes, node, meta.text, meta.len, 0);
     if (r < 0)
@@ -248,7 +256,7 @@ static int node_of_key_once(struct tree *tree, const struct caller *caller, cons
                   : -ESTALE;
     if (r < 0)
         return r == -ESTALE ? -ENOENT : report_media(tree, key->region, MEDIA_ROOT, NULL, r, &f);
-    r = node_of(tree, caller, key, name, &info, out);
+    r = node_of(tree, caller, NULL, key, name, &info, out);
     media_info_clear(&info);
     return r;
 }
@@ -310,8 +318,10 @@ int meta_commit(struct tree *tree, const struct caller *caller, const struct sav
     struct media_meta_put put = {.text = save->text, .len = save->len, .base_us = base};
     int r = media_meta_save(tree->media, save->key.region, (uint64_t)save->key.id, &put, &caller->op,
                             &updated_us, &result->unchanged, f);
-    if (r == 0)
+    if (r == 0) {
         memory_saved(tree->memory, &save->key, process, updated_us);
+        meta_pages_saved(tree);
+    }
     return r;
 }
 
@@ -401,7 +411,7 @@ static int lookup_document(struct tree *tree, const struct caller *caller, const
 {
     struct row_key key = key_of(place->key.region, info->ino);
     struct node *node;
-    int r = node_of(tree, caller, &key, stem, info, &node);
+    int r = node_of(tree, caller, place, &key, stem, info, &node);
     if (r < 0)
         return r;
     entry_node(tree, node, entry);

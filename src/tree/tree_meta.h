@@ -6,7 +6,8 @@
  *
  * Each LOOKUP of a document makes a draft (tree/draft.c) of the text as it is now, whose key is
  * {COLLECTION_MEDIA, region, ino of the file}: a reader's is a snapshot, a writer's is his own, and the
- * kernel is to believe nothing of the name. Saving is draft.c's, too; save_commit() leads to meta_commit().
+ * kernel is to believe nothing of the name. One that is only looked at, from a listing, may be a moment older
+ * (meta_pages.c). Saving is draft.c's, too; save_commit() leads to meta_commit().
  *
  * `place` is a PLACE_META or PLACE_META_REVISIONS. Errors that carry words are told in errors.jsonl.
  */
@@ -29,6 +30,25 @@ int meta_getattr_key(struct tree *tree, const struct caller *caller, const struc
 /* Its names but for the scratch files', each with its whole st_ino; free() them. */
 int meta_list(struct tree *tree, const struct caller *caller, const struct place *place,
               struct media_names **out);
+
+/* meta_pages.c: documents for a thread that goes through a listing, asked for by the page. Of a PLACE_META's
+ * nodeid; closing takes NULL. */
+struct meta_pages;
+struct media_meta_page;
+int meta_pages_open(struct tree *tree, uint64_t folder, struct meta_pages **out);
+void meta_pages_close(struct tree *tree, struct meta_pages *pages);
+/* The thread is given these names. */
+void meta_pages_listed(struct tree *tree, const struct caller *caller, struct meta_pages *pages,
+                       const struct media_names *names);
+/* The page that a lookup of a file's document is answered from, the caller's reference; NULL: it is to be
+ * asked for alone. *outdated: it was fetched by an earlier lookup, and who opens the document has to look
+ * again. */
+int meta_pages_take(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t ino,
+                    struct media_meta_page **out, bool *outdated, struct fail *f);
+/* The thread opens what it finds: no more pages for its listings. */
+void meta_pages_opened(struct tree *tree, const struct caller *caller);
+/* Something was saved here: pages have to be asked for anew. */
+void meta_pages_saved(struct tree *tree);
 
 /* Whether a name in a PLACE_META is a document's: NAME_ROW, and its key; NAME_RESERVED for the folder of
  * revisions of a file, else NAME_SCRATCH. -errno when that cannot be known. */

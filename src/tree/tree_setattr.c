@@ -2,6 +2,7 @@
  * setattr: a size or a time by path is a save of its own.
  */
 #include "tree/media_draft.h"
+#include "tree/tree_meta.h"
 
 static int set_node(struct tree *tree, const struct caller *caller, struct node *node,
                     const struct change *change)
@@ -10,6 +11,12 @@ static int set_node(struct tree *tree, const struct caller *caller, struct node 
     int r = 0;
     pthread_mutex_lock(&node->lock);
     bool draft = node->draft.active;
+    if (draft && node->draft.listed && (change->size || change->mtime)) {
+        node->draft.listed = false;
+        pthread_mutex_unlock(&node->lock);
+        meta_pages_opened(tree, caller);
+        return -ESTALE;
+    }
     if (change->size)
         r = truncate_node(tree, node, (size_t)change->to.st_size, draft ? &writer : NULL);
     if (r == 0 && change->mode && !draft)

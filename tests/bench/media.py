@@ -18,6 +18,7 @@ CHUNK = 255 * 1024
 REGION = 'europe'
 FIRST_FILES = 50
 FIRST_SIZE = 300 * 1024
+DESCRIBED_AT_ONCE = 256
 SEQUENTIAL_GOAL = 0.9
 MEMORY_GOAL_MIB = 128
 UPLOADS = 8
@@ -93,6 +94,7 @@ class Media:
         self.repetitions = repetitions
         self.mib = 128 if quick else 1024
         self.files = 10000 if quick else 50000
+        self.described = self.files // 10
         self.reads = 300 if quick else 2000
         self.course = None
         self.uploads = None  # what many writers at once take
@@ -152,6 +154,27 @@ class Media:
                     self.add(f'campusfs list {state}', seconds)
         self.both(repetition, lambda: self.add('raw list', self.raw('list')['seconds']), mounted)
 
+    def describe(self, repetition):
+        """What .meta says of files, all at once."""
+        def raw():
+            with self.cluster.mongodb.client() as client:
+                files = client['campusfs'][f'media_{REGION}.files']
+                path = f'{self.course}/described/'
+                ids = [file['_id'] for file in files.find({'filename': {'$gt': path, '$lt': path[:-1] + '0'}}, {'_id': 1})]
+                started = time.perf_counter()
+                found = sum(len(list(files.find({'_id': {'$in': ids[at:at + DESCRIBED_AT_ONCE]}})))
+                            for at in range(0, len(ids), DESCRIBED_AT_ONCE))
+                self.add('raw meta', time.perf_counter() - started)
+                expect('documents', found, self.described)
+
+        def mounted():
+            with self.fresh() as folder:
+                os.listdir(folder / 'described')
+                seconds, output = shell('ls -l "$1" | wc -l', folder / 'described/.meta')
+                expect('ls -l, lines', int(output), 2 * self.described + 1)
+                self.add('campusfs meta', seconds)
+        self.both(repetition, raw, mounted)
+
     def fill(self):
         """What is read: small files, by the mount."""
         with self.fresh() as folder:
@@ -166,6 +189,8 @@ class Media:
             for first in range(0, self.files, 1000):
                 files.insert_many([{'filename': f'{self.course}/many/slide-{n:06}.png', 'length': 40000 + n,
                                     'chunkSize': CHUNK, 'uploadDate': now} for n in range(first, first + 1000)])
+            files.insert_many([{'filename': f'{self.course}/described/slide-{n:06}.png', 'length': 40000 + n, 'chunkSize': CHUNK,
+                                'uploadDate': now, 'metadata': {'contentType': 'image/png'}} for n in range(self.described)])
 
     def upload_many(self):
         """Peak memory of a fresh daemon, and the rate, while so many processes write a file each."""
@@ -190,9 +215,10 @@ class Media:
         self.upload_many()
         say('media: uploads')
         self.fill_many()
-        for repetition in range(self.repetitions):
-            self.list(repetition)
-        say('media: list')
+        for work in (self.list, self.describe):
+            for repetition in range(self.repetitions):
+                work(repetition)
+            say(f'media: {work.__name__}')
 
     def lines(self):
         size = f'{self.mib} MiB in order'
@@ -201,7 +227,8 @@ class Media:
                 Line('reads of 4 KiB, single chunks', 'campusfs random', ['raw random'], unit='/s'),
                 Line('first byte of a cold file', 'campusfs first', ['raw first']),
                 Line(f'ls -l of {self.files:,} files, cold', 'campusfs list cold', ['raw list']),
-                Line(f'ls -l of {self.files:,} files, warm', 'campusfs list warm', ['raw list'])]
+                Line(f'ls -l of {self.files:,} files, warm', 'campusfs list warm', ['raw list']),
+                Line(f'ls -l of .meta of {self.described:,} files', 'campusfs meta', ['raw meta'])]
 
 
 def print_uploads(result):
