@@ -151,6 +151,48 @@ def test_chunks_that_a_server_forgot_are_not_published(mount, folder, proxy, buc
     assert content(bucket, course, 'film') is None
 
 
+def claim(bucket, course):
+    """What a sweep does before it deletes anything."""
+    done = bucket.uploads.update_one({'path': f'{course.id}/film', 'heartbeat': {'$exists': True}},
+                                     {'$unset': {'heartbeat': 1}, '$set': {'swept': LONG_AGO}})
+    assert done.modified_count == 1
+
+
+def test_what_was_counted_while_the_rest_was_sent(cluster, new_mount, bucket, course):
+    """A long file's chunks are counted by slices as they come. One that is not there is missed all the same, and none of
+    them is trusted when a sweep may have begun since."""
+    proxy = MediaProxy(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='60s', media_sweep='0')
+    path, data = mount.directory / f'regions/europe/media/{course.id}/film', noise(300 * CHUNK + 1)
+    proxy.rule('insert', 'chunks', action='pretend', n=16, times=1)
+    assert errno_of(write, path, data) == 'EIO'
+    assert 'of 301 chunks that MongoDB acknowledged it has 285' in last_words(mount, course)['message']
+    proxy.clear()
+    proxy.log.clear()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, data)
+    os.fsync(fd)
+    steps = [entry[:2] for entry in proxy.log]
+    assert ('aggregate', 'chunks') in steps[:len(steps) - steps[::-1].index(('insert', 'chunks'))]
+    claim(bucket, course)
+    assert errno_of(os.close, fd) == 'EIO'
+    assert 'swept' in last_words(mount, course)['message']
+    assert content(bucket, course, 'film') is None
+    assert mount.stop() == 0
+    proxy.close()
+
+
+def test_a_lease_that_a_sweep_has_claimed_is_not_renewed(mount, folder, bucket, course):
+    fd = os.open(folder / 'film', os.O_WRONLY | os.O_CREAT)
+    os.write(fd, NEW)
+    os.fsync(fd)
+    claim(bucket, course)
+    assert errno_of(os.fsync, fd) == 'EIO'
+    assert 'swept' in last_words(mount, course)['message']
+    assert not uploads(bucket, course)
+    os.close(fd)  # its ten minutes are not over: whoever claimed it was no sweep
+
+
 def test_a_rename_over_a_target_that_breaks_off(mount, folder, proxy, bucket, course):
     """Renamed, and what was replaced not removed yet: who looks sees the one that was renamed."""
     write(folder / 'source', NEW)

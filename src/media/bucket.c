@@ -257,17 +257,17 @@ static int count_slice(struct mongo_collection *chunks, const bson_t *filter, co
     }
 }
 
-int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t n, int64_t step_ms,
-                        const struct op *op, int64_t *count, struct fail *f)
+int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t from, int64_t to,
+                        int64_t step_ms, const struct op *op, int64_t *count, struct fail *f)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection chunks = {0};
     int r = mongo_part_open(mongo, region, "chunks", &chunks, f);
     *count = 0;
-    for (int64_t from = 0; r == 0 && from < n; from += BUCKET_SLICE) {
+    for (; r == 0 && from < to; from += BUCKET_SLICE) {
         if (op_interrupted(op))
             return -EINTR;
         CLEANUP(bson_destroyp)
-        bson_t *slice = bucket_chunks_filter(id, from, n - from < BUCKET_SLICE ? n : from + BUCKET_SLICE);
+        bson_t *slice = bucket_chunks_filter(id, from, to - from < BUCKET_SLICE ? to : from + BUCKET_SLICE);
         struct op step = op_within(step_ms);
         r = count_slice(&chunks, slice, &step, count, f);
     }
@@ -312,6 +312,7 @@ int bucket_renew(struct mongo *mongo, const char *region, const bson_oid_t *ids,
     }
     bson_append_array_end(&in, &list);
     bson_append_document_end(filter, &in);
+    BCON_APPEND(filter, "heartbeat", "{", "$exists", BCON_BOOL(true), "}"); /* a sweep takes it away first */
     return bucket_update(mongo, region, "uploads", filter, beat, false, held,
                          "cannot renew an upload's lease", op, f);
 }

@@ -5,9 +5,9 @@
  *
  * The journal <bucket>.uploads has two kinds of entries, both by the _id of a file's revision:
  *   {_id, path, owner, heartbeat}   an upload. Its chunks belong to it while the heartbeat is younger than
- *                                   BUCKET_LEASE_MS; afterwards they are swept, unless a files document of that
- *                                   _id says that it was published. Who sweeps puts `swept` in the heartbeat's
- *                                   place first: a lease that is lost cannot be renewed
+ *                                   BUCKET_LEASE_MS; afterwards they are swept, unless a files document of
+ * that _id says that it was published. Who sweeps puts `swept` in the heartbeat's place first: a lease that
+ * is lost cannot be renewed
  *   {_id, path, owner, retired}     a revision that was replaced or deleted: its readers keep it for a time,
  *                                   then the sweep removes its files document, if it is still there and not
  *                                   the newest of its name, and its chunks
@@ -54,14 +54,14 @@ int bucket_delete_all_chunks(struct mongo *mongo, const char *region, const bson
  * the options of the find. The caller's to destroy. */
 int bucket_find_one(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
                     const bson_t *opts, bson_t **out, const struct op *op, struct fail *f);
-/* The number of chunks 0..n-1 that there are, counted slice by slice in the same way. */
-int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t n, int64_t step_ms,
-                        const struct op *op, int64_t *count, struct fail *f);
+/* The number of chunks from..to-1 that there are, counted slice by slice in the same way. */
+int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t from, int64_t to,
+                        int64_t step_ms, const struct op *op, int64_t *count, struct fail *f);
 
 /* The journal's entry of a new upload. */
 int bucket_journal(struct mongo *mongo, const char *region, const bson_oid_t *id, const char *path,
                    const struct op *op, struct fail *f);
-/* Renews leases; *held how many of them were not lost. */
+/* Renews leases; *held how many of them were neither lost nor claimed by a sweep. */
 int bucket_renew(struct mongo *mongo, const char *region, const bson_oid_t *ids, size_t n, int64_t *held,
                  const struct op *op, struct fail *f);
 /* Drops an entry of whatever kind. */

@@ -101,8 +101,8 @@ static int check_count(const struct run *run, const struct media_revision *file)
     int64_t want = media_revision_chunks(file), count;
     struct op any = {0};
     char detail[128];
-    int r =
-        bucket_count_chunks(run->mongo, run->region, id, want + 1, run->check->step_ms, &any, &count, run->f);
+    int r = bucket_count_chunks(run->mongo, run->region, id, 0, want + 1, run->check->step_ms, &any, &count,
+                                run->f);
     if (r < 0 || count == want || (want == 0 && count == 1)) /* old drivers leave an empty one */
         return r;
     CLEANUP(bson_destroyp) bson_t *document = NULL;

@@ -24,6 +24,12 @@ bool spans_has(const struct spans *spans, int64_t number)
     return i < spans->n && spans->list[i].from <= number;
 }
 
+bool spans_cover(const struct spans *spans, int64_t from, int64_t to)
+{
+    size_t i = find(spans, from);
+    return from >= to || (i < spans->n && spans->list[i].from <= from && spans->list[i].to >= to);
+}
+
 /* Puts `count` spans in the place of `gone` ones from the i-th on. */
 static int replace(struct spans *spans, size_t i, size_t gone, const struct span *with, size_t count)
 {

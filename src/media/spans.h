@@ -16,6 +16,8 @@ struct spans {
 };
 
 bool spans_has(const struct spans *spans, int64_t number);
+/* Whether all of from..to-1 are in it. */
+bool spans_cover(const struct spans *spans, int64_t from, int64_t to);
 /* Adds or takes away from..to-1; -ENOMEM leaves the set as it was. */
 int spans_add(struct spans *spans, int64_t from, int64_t to);
 int spans_remove(struct spans *spans, int64_t from, int64_t to);

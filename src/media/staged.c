@@ -64,15 +64,20 @@ void staged_leave(struct staged *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-int staged_wait_sent(struct staged *s, const struct op *op, struct fail *f)
+int staged_wait_sending(struct staged *s, unsigned most, const struct op *op, struct fail *f)
 {
     bool in_time = true;
     pthread_mutex_lock(&s->lock);
-    while (s->sending > 0 && in_time)
+    while (s->sending > most && in_time)
         in_time = wait_until(&s->settled, &s->lock, op->deadline);
-    int r = s->sending > 0 ? fail_set(f, EIO, "MongoDB did not take the bytes in time") : told(s, f);
+    int r = s->sending > most ? fail_set(f, EIO, "MongoDB did not take the bytes in time") : told(s, f);
     pthread_mutex_unlock(&s->lock);
     return r;
+}
+
+int staged_wait_sent(struct staged *s, const struct op *op, struct fail *f)
+{
+    return staged_wait_sending(s, 0, op, f);
 }
 
 /* ---- buffers ---- */
@@ -94,30 +99,43 @@ void staged_drop_slot(struct staged *s, struct buffer *buffer)
         }
 }
 
-static struct buffer *find_slot(struct staged *s, int64_t n, bool *sending, size_t *filling)
+/* Whether there is a buffer for chunk n, as *out, or room for one (NULL); else why not: it is on its way, or
+ * a batch is full. */
+static bool has_room(struct staged *s, int64_t n, struct buffer **out, bool *on_its_way)
 {
+    size_t filling =
+        0; /* not nslots - sending: what was sent leaves its slot before the sender is done with it */
     pthread_mutex_lock(&s->lock);
     struct buffer *buffer = staged_slot(s, n);
-    *sending = buffer && buffer->sending;
-    *filling = 0; /* not nslots - sending: what was sent leaves its slot before the sender is done with it */
+    *on_its_way = buffer && buffer->sending;
     for (size_t i = 0; i < s->nslots; i++)
-        *filling += !s->slots[i]->sending;
+        filling += !s->slots[i]->sending;
     pthread_mutex_unlock(&s->lock);
-    return buffer;
+    *out = buffer;
+    return buffer ? !*on_its_way : filling < GRIDFS_BATCH;
+}
+
+/* Hands over a batch that is full, and waits until the one before it is gone. What else is to be done for
+ * them is done meanwhile. */
+static int hand_over(struct staged *s, const struct op *op, struct fail *f)
+{
+    int r = staged_hash_ahead(s);
+    if (r < 0)
+        return r;
+    staging_queue(s);
+    staged_count_ahead(s, op);
+    return staged_wait_sending(s, GRIDFS_BATCH, op, f);
 }
 
 int staged_open_slot(struct staged *s, int64_t n, size_t keep, const struct op *op, struct buffer **out,
                      struct fail *f)
 {
-    bool sending;
-    size_t filling;
+    bool on_its_way;
     struct buffer *buffer;
-    while ((buffer = find_slot(s, n, &sending, &filling)) ? sending : filling >= GRIDFS_BATCH) {
-        int r = staged_wait_sent(s, op, f);
+    while (!has_room(s, n, &buffer, &on_its_way)) {
+        int r = on_its_way ? staged_wait_sent(s, op, f) : hand_over(s, op, f);
         if (r < 0)
             return r;
-        if (!buffer)
-            staging_queue(s);
     }
     *out = buffer;
     if (buffer)
@@ -282,6 +300,7 @@ static int write_part(struct staged *s, const uint8_t *data, int64_t n, size_t a
         memset(buffer_data(buffer) + at, 0, len);
     if (buffer->len < at + len)
         buffer->len = (uint32_t)(at + len);
+    buffer->hashed = false;
     if (s->length < n * GRIDFS_CHUNK + (int64_t)(at + len))
         set_length(s, n * GRIDFS_CHUNK + (int64_t)(at + len));
     changed(s, n);

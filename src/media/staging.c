@@ -52,22 +52,28 @@ void buffer_put(struct staging *staging, struct buffer *buffer)
     pthread_mutex_unlock(&staging->lock);
 }
 
+/* Under the lock. */
+static void append_to_queue(struct staged *s)
+{
+    s->queue_next = NULL;
+    *s->staging->queue_end = s;
+    s->staging->queue_end = &s->queue_next;
+}
+
 /* Under both locks: what is in memory and not on its way yet is from now on. */
 static void queue_locked(struct staged *s)
 {
-    struct staging *staging = s->staging;
-    if (s->sending > 0 || s->failed)
+    unsigned before = s->sending;
+    if (s->failed)
         return;
     for (size_t i = 0; i < s->nslots; i++) {
+        s->sending += !s->slots[i]->sending;
         s->slots[i]->sending = true;
-        s->sending++;
     }
-    if (s->sending == 0)
+    if (before > 0 || s->sending == 0) /* a sender has it already, and goes on */
         return;
-    s->queue_next = NULL;
-    *staging->queue_end = s;
-    staging->queue_end = &s->queue_next;
-    pthread_cond_signal(&staging->work);
+    append_to_queue(s);
+    pthread_cond_signal(&s->staging->work);
 }
 
 void staging_queue(struct staged *s)
@@ -118,32 +124,59 @@ int buffer_get(struct staged *s, int64_t n, const struct op *op, struct buffer *
     buffer->n = n;
     buffer->len = 0;
     buffer->sending = false;
+    buffer->hashed = false;
     *out = buffer;
     return 0;
 }
 
 /* ---- senders ---- */
 
-static void send_queued(struct staged *s)
+/* The batch that comes next, in order; how many. */
+static size_t next_batch(struct staged *s, struct buffer **out)
 {
     struct buffer *buffers[SLOTS_MAX];
-    struct fail f = {0};
     size_t n = 0;
     pthread_mutex_lock(&s->lock);
     for (size_t i = 0; i < s->nslots; i++)
         if (s->slots[i]->sending)
             buffers[n++] = s->slots[i];
     pthread_mutex_unlock(&s->lock);
-    struct op op = op_within(s->staging->options.step_ms);
-    int r = staging_send(s, buffers, n, 0, &op, &f);
-    r = staged_sent(s, buffers, n, r);
-    pthread_mutex_lock(&s->lock);
+    buffers_sort(buffers, n);
+    n = n < GRIDFS_BATCH ? n : GRIDFS_BATCH;
+    memcpy(out, buffers, n * sizeof(*out));
+    return n;
+}
+
+/* Under both locks: a message of n buffers has ended. The next one of the file takes its turn with other
+ * files'. */
+static void end_message(struct staged *s, size_t n, int r, const struct fail *f)
+{
+    s->sending -= (unsigned)n;
     if (r < 0) {
         s->failed = -r;
-        s->why = f;
+        s->why = *f;
+        s->sending = 0;
+        for (size_t i = 0; i < s->nslots; i++) /* nothing will come of them */
+            s->slots[i]->sending = false;
     }
-    s->sending = 0;
+    if (s->sending > 0)
+        append_to_queue(s);
     pthread_cond_broadcast(&s->settled);
+}
+
+/* One message of it. Returns with the staging's lock. */
+static void send_queued(struct staged *s)
+{
+    struct staging *staging = s->staging;
+    struct buffer *buffers[GRIDFS_BATCH];
+    struct fail f = {0};
+    size_t n = next_batch(s, buffers);
+    struct op op = op_within(staging->options.step_ms);
+    int r = staging_send(s, buffers, n, 0, &op, &f);
+    r = staged_sent(s, buffers, n, r);
+    pthread_mutex_lock(&staging->lock);
+    pthread_mutex_lock(&s->lock);
+    end_message(s, n, r, &f);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -159,7 +192,6 @@ static void *sender_main(void *arg)
                 staging->queue_end = &staging->queue;
             pthread_mutex_unlock(&staging->lock);
             send_queued(s);
-            pthread_mutex_lock(&staging->lock);
         } else if (staging->stop) {
             break;
         } else {
@@ -171,6 +203,22 @@ static void *sender_main(void *arg)
 }
 
 /* ---- the keeper ---- */
+
+bool staging_may_count(struct staging *staging)
+{
+    pthread_mutex_lock(&staging->lock);
+    bool may = !staging->counting;
+    staging->counting = true;
+    pthread_mutex_unlock(&staging->lock);
+    return may;
+}
+
+void staging_has_counted(struct staging *staging)
+{
+    pthread_mutex_lock(&staging->lock);
+    staging->counting = false;
+    pthread_mutex_unlock(&staging->lock);
+}
 
 void staging_count(struct staging *staging, int change)
 {

@@ -5,9 +5,10 @@
  * new revision together, copies of the base's untouched ones included, and inserts the files document: the
  * one atomic switch. What is published never changes.
  *
- * Memory is bounded for all staged files of a mount together: each holds up to GRIDFS_BATCH chunks to be
- * written and as many on their way, sent by threads of the staging. Who writes faster than the server takes
- * waits, with his deadline. When memory is short, idle files' chunks are sent first.
+ * Memory is bounded for all staged files of a mount together: each holds up to two batches of GRIDFS_BATCH
+ * chunks, on their way or being filled; threads of the staging send them, one message of a file at a time.
+ * Who writes faster than the server takes waits, with his deadline. When memory is short, idle files' chunks
+ * are sent first.
  *
  * The first chunks that are sent make a journal entry (media/bucket.h), whose lease a thread renews. What was
  * not published when a staged file is freed is deleted by that thread; what a crash leaves, by the sweep.
@@ -33,7 +34,8 @@ struct staging_options {
 /* Starts its threads. Borrows the pool of clients, which needs STAGING_CLIENTS for it. */
 enum { STAGING_SENDERS = 4, STAGING_CLIENTS = STAGING_SENDERS + 1 };
 int staging_open(struct mongo *mongo, const struct staging_options *options, struct staging **out);
-/* Every staged file has been freed. What was given up is deleted, but for no longer than a step. Takes NULL. */
+/* Every staged file has been freed. What was given up is deleted, but for no longer than a step. Takes NULL.
+ */
 void staging_close(struct staging *staging);
 
 struct staging_stats {
@@ -47,10 +49,10 @@ void staging_stats(struct staging *staging, struct staging_stats *stats);
  * A staged file of region's media/<filename>, with the content of `base` (a reference is taken; NULL: empty).
  * Asks the database nothing.
  */
-int staged_new(struct staging *staging, const char *region, const char *filename,
-               struct media_revision *base, struct staged **out);
-/* Gives up what was not published. May wait for a message that is on its way, as long as a step. Takes NULL.
- */
+int staged_new(struct staging *staging, const char *region, const char *filename, struct media_revision *base,
+               struct staged **out);
+/* Gives up what was not published. May wait for what is on its way, two messages at most, each as long as a
+ * step. Takes NULL. */
 void staged_free(struct staged *staged);
 
 int64_t staged_length(struct staged *staged);
@@ -77,9 +79,9 @@ struct staged_meta {
     mode_t mode;
     uid_t uid;
     gid_t gid;
-    /* The revision that this one replaces, which need not be the base; NULL = none. Its metadata are kept, but
-     * for what follows from the content; it is retired. The content type follows from the first bytes, unless
-     * somebody chose one (contentTypeGiven). */
+    /* The revision that this one replaces, which need not be the base; NULL = none. Its metadata are kept,
+     * but for what follows from the content; it is retired. The content type follows from the first bytes,
+     * unless somebody chose one (contentTypeGiven). */
     const struct media_revision *previous;
 };
 /*

@@ -49,6 +49,15 @@ static bool in_memory(struct staged *s, int64_t n)
     return is;
 }
 
+/* Each message within a step. */
+static int wait_sent(struct publication *p)
+{
+    struct op step = step_of(p);
+    int r = staged_wait_sending(p->s, GRIDFS_BATCH, &step, p->f); /* more than a batch are two messages */
+    step = step_of(p);
+    return r < 0 ? r : staged_wait_sent(p->s, &step, p->f);
+}
+
 /* Copies what is the base's or a hole, sent by the batch meanwhile; and has the last chunk in memory unless
  * it is whole, since it is sent by its true length. */
 static int complete(struct publication *p)
@@ -61,13 +70,12 @@ static int complete(struct publication *p)
         if (!is_somewhere(s, n))
             r = staged_open_slot(s, n, staged_chunk_len(s, n), &step, &buffer, p->f);
     }
-    struct op step = step_of(p);
     if (r == 0)
-        r = staged_wait_sent(s, &step, p->f);
-    step = step_of(p);
+        r = wait_sent(p);
+    struct op step = step_of(p);
     if (r == 0 && p->tail && !in_memory(s, p->chunks - 1))
         r = staged_open_slot(s, p->chunks - 1, p->tail, &step, &buffer, p->f);
-    return r < 0 ? r : staged_wait_sent(s, &step, p->f); /* memory may have been short */
+    return r < 0 ? r : wait_sent(p); /* memory may have been short */
 }
 
 /* Sends the rest here. A last chunk that is not whole stays in memory: if this fails, it may still grow. */
@@ -143,22 +151,50 @@ static int delete_behind(struct publication *p, const bson_t *id)
 {
     struct staged *s = p->s;
     int64_t end = s->touched.n ? s->touched.list[s->touched.n - 1].to : 0;
+    s->counted = s->counted < p->chunks ? s->counted : p->chunks;
     int r = bucket_delete_chunks(s->staging->mongo, s->region, id, p->chunks, end,
                                  s->staging->options.step_ms, p->op, p->f);
     return r < 0 ? r : spans_remove(&s->touched, p->chunks, end);
 }
 
-/* All chunks are there, and nobody may have swept any: the lease lasts for longer than a step. */
+void staged_count_ahead(struct staged *s, const struct op *op)
+{
+    int64_t from = s->counted, to = from + BUCKET_SLICE, count = 0;
+    pthread_mutex_lock(&s->lock);
+    bool due = !s->miscounted && !s->failed && spans_cover(&s->sent, from, to);
+    pthread_mutex_unlock(&s->lock);
+    if (!due || !staging_may_count(s->staging))
+        return;
+    CLEANUP(bson_destroyp) bson_t *id = staged_id(s);
+    struct op half = op_within(op_left_ms(op) / 2);
+    int r = bucket_count_chunks(s->staging->mongo, s->region, id, from, to, op_left_ms(&half), &half, &count,
+                                NULL);
+    staging_has_counted(s->staging);
+    if (r == 0 && count == to - from)
+        s->counted = to;
+    else
+        s->miscounted = true;
+}
+
+/* Whether a sweep may have begun: by the clock of its leases, which goes on while a machine sleeps. */
+static bool may_be_swept(const struct staged *s)
+{
+    int64_t age = bucket_now_ms() - s->begun;
+    return age < 0 || age > BUCKET_LEASE_MS / 4;
+}
+
+/* All chunks are there, and nobody has swept any that were counted ahead, or may do so now: the lease, which
+ * a sweep takes away first, lasts for longer than a step. */
 static int verify(struct publication *p, const bson_t *id)
 {
     struct staged *s = p->s;
-    int64_t count, held = 1;
-    int r = bucket_count_chunks(s->staging->mongo, s->region, id, p->chunks, s->staging->options.step_ms,
-                                p->op, &count, p->f);
-    if (r == 0 && count != p->chunks)
+    int64_t count, held = 1, known = s->counted;
+    int r = bucket_count_chunks(s->staging->mongo, s->region, id, known, p->chunks,
+                                s->staging->options.step_ms, p->op, &count, p->f);
+    if (r == 0 && known + count != p->chunks)
         return fail_set(p->f, EIO, "of %lld chunks that MongoDB acknowledged it has %lld",
-                        (long long)p->chunks, (long long)count);
-    if (r == 0 && clock_now_ms() - s->heartbeat > BUCKET_LEASE_MS / 4) {
+                        (long long)p->chunks, (long long)(known + count));
+    if (r == 0 && (known > 0 || may_be_swept(s))) {
         struct op step = step_of(p);
         r = bucket_renew(s->staging->mongo, s->region, &s->id, 1, &held, &step, p->f);
         __atomic_store_n(&s->heartbeat, clock_now_ms(), __ATOMIC_RELEASE);
@@ -331,6 +367,8 @@ static void becomes_base(struct staged *s, struct media_revision *revision)
     s->own = NULL;
     s->hashed = 0;
     s->rehash = false;
+    s->counted = 0;
+    s->miscounted = false;
     media_revision_unref(s->base);
     s->base = media_revision_ref(revision);
     s->base_end = s->length;
@@ -370,8 +408,7 @@ static int switch_over(struct publication *p, struct media_revision **published)
 static int publish(struct publication *p, struct media_revision **published)
 {
     struct staged *s = p->s;
-    struct op step = step_of(p);
-    int r = staged_wait_sent(s, &step, p->f);
+    int r = wait_sent(p);
     if (r == 0)
         r = complete(p);
     if (r == 0)

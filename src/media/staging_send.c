@@ -29,6 +29,7 @@ static int begin(struct staged *s, const struct op *op, struct fail *f)
     if (s->journalled)
         return 0;
     bson_oid_init(&s->id, NULL);
+    s->begun = bucket_now_ms();
     int r = own_revision(s);
     if (r == 0)
         r = bucket_journal(s->staging->mongo, s->region, &s->id, s->filename, op, f);
@@ -108,7 +109,7 @@ static int replace(struct staged *s, struct buffer *buffer, size_t len, const st
                          "cannot write a chunk", op, f);
 }
 
-static void sort_by_number(struct buffer **buffers, size_t n)
+void buffers_sort(struct buffer **buffers, size_t n)
 {
     for (size_t i = 1; i < n; i++) {
         struct buffer *buffer = buffers[i];
@@ -129,14 +130,39 @@ int staged_hash_begin(struct staged *s)
 /* Hashes what comes next in order, as far as it is whole; what is changed afterwards is hashed anew. */
 static int hash_in_order(struct staged *s, struct buffer **buffers, size_t n)
 {
-    int r = s->hashed == 0 ? staged_hash_begin(s) : 0;
+    int r = 0;
     for (size_t i = 0; r == 0 && i < n; i++) {
-        if (buffers[i]->n != s->hashed || buffers[i]->len != GRIDFS_CHUNK)
+        if (buffers[i]->hashed || buffers[i]->n != s->hashed || buffers[i]->len != GRIDFS_CHUNK)
             continue;
-        if (!EVP_DigestUpdate(s->sha256, buffer_data(buffers[i]), GRIDFS_CHUNK))
-            return -EIO;
-        __atomic_store_n(&s->hashed, s->hashed + 1, __ATOMIC_RELAXED);
+        if (s->hashed == 0)
+            r = staged_hash_begin(s);
+        if (r == 0 && !EVP_DigestUpdate(s->sha256, buffer_data(buffers[i]), GRIDFS_CHUNK))
+            r = -EIO;
+        if (r == 0)
+            __atomic_store_n(&s->hashed, s->hashed + 1, __ATOMIC_RELAXED);
     }
+    return r;
+}
+
+int staged_hash_ahead(struct staged *s)
+{
+    struct buffer *buffers[SLOTS_MAX];
+    size_t n = 0;
+    bool ours = true;
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->nslots; i++) {
+        if (!s->slots[i]->sending)
+            buffers[n++] = s->slots[i];
+        else
+            ours = ours && s->slots[i]->hashed;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (!ours)
+        return 0;
+    buffers_sort(buffers, n);
+    int r = hash_in_order(s, buffers, n);
+    for (size_t i = 0; i < n; i++)
+        buffers[i]->hashed = true;
     return r;
 }
 
@@ -148,13 +174,14 @@ int staging_send(struct staged *s, struct buffer **buffers, size_t n, size_t tai
     if (n == 0)
         return 0;
     int r = begin(s, op, f);
-    sort_by_number(buffers, n);
+    buffers_sort(buffers, n);
     if (r == 0)
         r = hash_in_order(s, buffers, n);
     pthread_mutex_lock(&s->lock);
     for (size_t i = 0; r == 0 && i < n; i++) {
         struct buffer *buffer = buffers[i];
         size_t len = tail && i == n - 1 ? tail : GRIDFS_CHUNK;
+        buffer->hashed = true;
         if (buffer->len < len)
             memset(buffer_data(buffer) + buffer->len, 0, len - buffer->len);
         bool known = spans_has(&s->touched, buffer->n);
