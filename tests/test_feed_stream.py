@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 import uuid
 
 import pytest
@@ -150,6 +151,38 @@ def test_what_we_saved_is_not_read_again(own, execute, streaming):
         assert document['first_name'] in path.read_text()
         return not statements(own, execute) - before
     assert wait_for(saved_unasked, 30)
+
+
+def test_a_shard_that_nobody_uses_is_asked_less_often(own, execute, mount_own):
+    """Every two seconds instead of twice a second; who reads has all its nodes asked at once."""
+    name = f'calm-{uuid.uuid4().hex[:8]}'
+    root = mount_own(service_options=f'application_name={name}').directory
+    path = a_user(root)
+    assert wait_for(lambda: is_streaming(root, 'emea'), SETTLED)
+    primary = own.primary('emea')  # the replica answers what is read
+
+    def question_after(last):
+        """When, by the server's clock, the mount has asked next."""
+        def asked():
+            (at,), = execute(primary, 'SELECT extract(epoch FROM max(state_change))::float8 FROM pg_stat_activity '
+                                      'WHERE application_name = %s', (name,))
+            return at if at > last else None
+        return wait_for(asked, SETTLED, 0.05)
+
+    def calm():
+        """When it has asked, a while after the time before."""
+        last, gap, end = question_after(0), 0, time.monotonic() + SETTLED
+        while gap < 1.2 and time.monotonic() < end:
+            now = question_after(last)
+            last, gap = now, now - last
+        assert gap >= 1.2
+        return last
+
+    def is_asked_at_once():
+        last = calm()
+        assert wait_for(change(execute, path), SEEN)
+        return question_after(last) - last < 1.2
+    assert wait_for(is_asked_at_once, SETTLED)
 
 
 def test_a_listing_shows_what_was_committed_before_it(execute, streaming):

@@ -232,6 +232,7 @@ static int take_frame(struct follow *follow, const struct pgoutput_frame *frame,
         return 0;
     }
     reached(follow, frame->lsn);
+    stream_heard(follow->stream, frame->lsn);
     if (!follow->sign_at_us && catch_up_sign(follow, frame->lsn)) /* in the pause none was asked for */
         follow->sign_at_us = clock_now_us() + CATCH_UP_PAUSE_US;
     if (frame->reply_wanted)

@@ -382,26 +382,35 @@ static struct conn_role read_role(const struct pg_rows *rows)
     };
 }
 
-/* The first step is the question of the role. */
+/* The first step is the question of the role, and all that has to be answered when it ends a transaction. */
 static int ask(struct conn *conn, struct conn_step *steps, size_t n, const struct op *op, struct fail *f)
 {
     int64_t begun = clock_now_us(), connect_us = conn->role.connect_us;
-    enum conn_outcome outcome = conn_run(conn, steps, n, op, f);
-    if (outcome == CONN_DONE && pg_rows_count(steps[0].rows) == 1) {
+    struct fail why = {.err = 0};
+    conn_run(conn, steps, n, op, &why);
+    bool answered = steps[0].done;
+    if (answered && pg_rows_count(steps[0].rows) == 1) {
         conn->role = read_role(steps[0].rows);
         conn->role.connect_us = connect_us;
         conn->role.answer_us = clock_now_us() - begun;
     }
     pg_rows_free(steps[0].rows);
-    if (outcome == CONN_DONE)
+    if (answered)
         return 0;
-    return f && f->err ? -f->err : -EIO;
+    if (f && f->err == 0)
+        *f = why;
+    return why.err ? -why.err : -EIO;
 }
 
-int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role, struct fail *f)
+int conn_ask_role(struct conn *conn, struct conn_step *also, const struct op *op, struct conn_role *role,
+                  struct fail *f)
 {
-    struct conn_step step = {.statement = &role_statement, .commit = true};
-    int r = ask(conn, &step, 1, op, f);
+    struct conn_step steps[2] = {{.statement = &role_statement, .commit = true}};
+    if (also)
+        steps[1] = *also;
+    int r = ask(conn, steps, also ? 2 : 1, op, f);
+    if (also)
+        *also = steps[1];
     if (r == 0)
         *role = conn->role;
     return r;

@@ -136,8 +136,12 @@ int conn_copy_out(struct conn *conn, const char *copy, const struct op *op, stru
 int conn_copy_next(struct conn *conn, struct copy_field *fields, size_t n, const struct op *op, struct fail *f);
 void conn_copy_leave(struct conn *conn);
 
-/* Asks the role again; *role is also remembered. 0 or as conn_exec(). */
-int conn_ask_role(struct conn *conn, const struct op *op, struct conn_role *role, struct fail *f);
+/*
+ * Asks the role again; *role is also remembered. 0 or as conn_exec(). `also` (may be NULL) is a statement
+ * that goes with it in the same round trip; that the server refuses it is told by its .done alone.
+ */
+int conn_ask_role(struct conn *conn, struct conn_step *also, const struct op *op, struct conn_role *role,
+                  struct fail *f);
 /* The role as last asked, with the replay position moved on by conn_note_lsn(). */
 const struct conn_role *conn_role(const struct conn *conn);
 void conn_note_lsn(struct conn *conn, uint64_t lsn);

@@ -2,13 +2,14 @@
  * The shards: which regions live where, each shard's nodes and their pools, and the routing of statements.
  *
  * A node's role is asked (pg_is_in_recovery()), never configured: a watcher a node asks it about twice a
- * second, and from what all of a shard's nodes say follows what each is to it (node_state.h). Writes go to
- * the primary, on the newest timeline seen, which is remembered over restarts (fence.h). Reads go to a
- * replica within the bounds of lag that has replayed the shard's token (below), those of the highest priority
- * and the least loaded first; else to the primary, as many at once as primary_reads allows. Without a primary
- * writes wait for the next, bounded in time, number and size, then -EROFS; reads go on. A node that does not
- * answer is out of use until it does; what waits there goes on elsewhere. Once a shard has been without any
- * node, or without a primary, for a whole timeout, operations that need one fail at once.
+ * second (every two seconds while nobody uses the shard and all is well there), and from what all of a
+ * shard's nodes say follows what each is to it (node_state.h). Writes go to the primary, on the newest
+ * timeline seen, which is remembered over restarts (fence.h). Reads go to a replica within the bounds of lag
+ * that has replayed the shard's token (below), those of the highest priority and the least loaded first; else
+ * to the primary, as many at once as primary_reads allows. Without a primary writes wait for the next,
+ * bounded in time, number and size, then -EROFS; reads go on. A node that does not answer is out of use until
+ * it does; what waits there goes on elsewhere. Once a shard has been without any node, or without a primary,
+ * for a whole timeout, operations that need one fail at once.
  *
  * Token: (timeline, LSN), moved by each of our commits, by shard_sync_read(), and by reads that a later one
  * on another node could undercut. A read is answered by a node that has replayed it, checked in an earlier

@@ -6,6 +6,7 @@
 #include "shard/fence.h"
 #include "shard/live.h"
 #include "shard/schema.h"
+#include "shard/shard_private.h"
 #include "shard/target.h"
 
 #include <errno.h>
@@ -64,7 +65,7 @@ static void probe_node(void *arg, size_t index)
     struct fail ignored = {.err = 0};
     schema_read(conn, p->op, &p->schema, &shard, &ignored);
     p->newer = p->why.err == EPROTO && p->schema > schema_expected();
-    p->reachable = conn_ask_role(conn, p->op, &p->role, &p->why) == 0;
+    p->reachable = conn_ask_role(conn, NULL, p->op, &p->role, &p->why) == 0;
     if (p->reachable && !p->role.standby) /* a standby does not show them */
         ask_prepared(p, conn);
     p->facts.silent = op_left_ms(p->op) == 0;
@@ -292,6 +293,8 @@ int health_probe(const struct config *config, struct cluster *cluster, const str
     for (size_t s = 0; s < config->nshards; s++) {
         enum health_status one;
         struct ward ward = {.config = config, .shard = s, .live = cluster ? cluster_shard(cluster, s) : NULL};
+        if (ward.live) /* whoever looks is told again soon, and then by what is so now */
+            watch_hurry(ward.live);
         ward.facts = facts_of(config, ward.live, fence, s);
         for (size_t i = 0; i < config->nnodes; i++)
             if (config->nodes[i].shard == s)

@@ -224,7 +224,7 @@ void node_note(struct shard *shard, struct node *node, const struct conn_role *r
     note(node, role, POOLED);
 }
 
-void node_note_schema(struct node *node, unsigned version)
+static void node_note_schema(struct node *node, unsigned version)
 {
     unsigned ours = schema_expected(), newer = version > ours ? version : 0;
     if (atomic_exchange(&node->newer_schema, newer) == newer)
@@ -250,10 +250,14 @@ void node_unlearn(struct node *node)
     node_settle(shard);
 }
 
-int node_ask(struct node *node, const struct op *op, struct fail *f)
+int node_ask(struct node *node, bool schema, const struct op *op, struct fail *f)
 {
     struct conn_role role;
-    int r = conn_ask_role(node->monitor, op, &role, f);
+    struct conn_step question = schema_question();
+    int r = conn_ask_role(node->monitor, schema ? &question : NULL, op, &role, f);
+    if (question.done)
+        node_note_schema(node, schema_answer(&question));
+    pg_rows_free(question.rows);
     if (r == 0)
         note(node, &role, MONITOR);
     return r;
@@ -361,6 +365,19 @@ int node_find_leader(struct shard *shard)
     int found = find_leader(shard);
     pthread_mutex_unlock(&shard->lock);
     return found;
+}
+
+bool node_all_well(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+    bool well = find_ready(shard, NEED_PRIMARY) >= 0;
+    for (size_t i = 0; well && i < shard->nnodes; i++) {
+        const struct node *node = &shard->nodes[i];
+        bool fit = node->state == NODE_PRIMARY || node->state == NODE_REPLICA;
+        well = atomic_load(&node->retired) || (fit && pool_ready(node->pool));
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return well;
 }
 
 size_t node_count_read(struct shard *shard)

@@ -31,13 +31,6 @@ static int take_from(struct shard *shard, struct node *node, const struct op *op
     return -EROFS;
 }
 
-/* Has every node looked at: has one been promoted? */
-static void wake_all(struct shard *shard)
-{
-    for (size_t n = 0; n < shard->nnodes; n++)
-        pool_wake(shard->nodes[n].pool);
-}
-
 /*
  * Waits for a connection to the primary until the deadline. 0; else the reason is in *why, unless it is that
  * there is no primary.
@@ -59,7 +52,7 @@ static int wait_for_primary(struct shard *shard, size_t bytes, const struct op *
             if (!held && admit_hold(shard, bytes, why) < 0)
                 break;
             held = true;
-            wake_all(shard);
+            watch_wake(shard); /* has one been promoted? */
             if (node_give_up(shard, NEED_PRIMARY))
                 break;
         }
@@ -78,6 +71,7 @@ int primary_take(struct shard *shard, size_t bytes, const struct op *op, struct 
                  struct conn **out, struct fail *f)
 {
     struct fail why;
+    watch_hurry(shard);
     int r = wait_for_primary(shard, bytes, op, node, out, &why);
     if (r == 0)
         return 0;

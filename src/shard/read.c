@@ -176,7 +176,8 @@ static enum verdict read_standby(struct read *r, struct node *node, struct conn 
     struct position token = token_read(r->shard);
     struct conn_role role;
     /* A standby that changed over to a newer timeline keeps its connections, and says so when asked. */
-    if (conn_role(conn)->timeline < token.timeline && conn_ask_role(conn, &attempt->op, &role, NULL) == 0)
+    if (conn_role(conn)->timeline < token.timeline &&
+        conn_ask_role(conn, NULL, &attempt->op, &role, NULL) == 0)
         node_note(r->shard, node, &role);
     if (has(conn, token))
         return run_read(r, node, conn, attempt);
@@ -235,6 +236,7 @@ static enum verdict read_node(struct read *r, struct node *node, bool stale, con
 static enum verdict try_node(struct read *r, int i, bool stale, const struct op *op)
 {
     struct attempt attempt;
+    watch_hurry(r->shard);
     attempt_begin(&attempt, op, &r->shard->nodes[i], node_count_read(r->shard) > 1 ? ATTEMPT_SHARE : 100);
     return read_node(r, &r->shard->nodes[i], stale, &attempt);
 }

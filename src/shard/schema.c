@@ -28,16 +28,23 @@ unsigned schema_expected(void)
     return last;
 }
 
+struct conn_step schema_question(void)
+{
+    return (struct conn_step){.statement = &read_statement, .commit = true};
+}
+
+unsigned schema_answer(const struct conn_step *step)
+{
+    return step->done && pg_rows_count(step->rows) == 1 ? (unsigned)pg_rows_i64(step->rows, 0, 0, 0) : 0;
+}
+
 int schema_read(struct conn *conn, const struct op *op, unsigned *version, unsigned *shard, struct fail *f)
 {
-    struct conn_step step = {.statement = &read_statement, .commit = true};
+    struct conn_step step = schema_question();
     struct fail why = {.err = 0};
     enum conn_outcome outcome = conn_run(conn, &step, 1, op, &why);
-    *version = *shard = 0;
-    if (outcome == CONN_DONE && pg_rows_count(step.rows) == 1) {
-        *version = (unsigned)pg_rows_i64(step.rows, 0, 0, 0);
-        *shard = (unsigned)pg_rows_i64(step.rows, 0, 1, 0);
-    }
+    *version = schema_answer(&step);
+    *shard = outcome == CONN_DONE ? (unsigned)pg_rows_i64(step.rows, 0, 1, 0) : 0;
     pg_rows_free(step.rows);
     /* No such table or schema: nothing has been set up here. */
     if (outcome == CONN_REFUSED && (strcmp(why.sqlstate, "42P01") == 0 || strcmp(why.sqlstate, "3F000") == 0))

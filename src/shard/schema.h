@@ -8,6 +8,10 @@
 /* The number of the last file in sql/migrations. */
 unsigned schema_expected(void);
 
+/* The question for it in a round trip with others', and the version that its answer says, 0 = none. */
+struct conn_step schema_question(void);
+unsigned schema_answer(const struct conn_step *step);
+
 /*
  * The version of the schema on a node, 0 when there is none, and the number of the shard it belongs to. -EIO,
  * -EACCES.

@@ -101,6 +101,8 @@ struct shard {
     _Atomic unsigned waiting; /* operations in line at the pools */
     _Atomic unsigned turn;    /* so that equally loaded nodes take turns */
     _Atomic uint64_t reads_replica, reads_primary; /* answered by one */
+    _Atomic int64_t hurried;                       /* clock_now_ms() of the last watch_hurry() */
+    _Atomic unsigned dozing;                       /* watchers that ask less often meanwhile */
 
     pthread_mutex_t lock;   /* guards what follows and the nodes' state; innermost, never held over a wait */
     pthread_cond_t changed; /* a primary was found, or room among those who wait (CLOCK_MONOTONIC) */
@@ -135,8 +137,8 @@ void node_keep(struct shard *shard);
  * far, is in *standby (may be NULL).
  */
 int node_connect(struct node *node, bool strict, bool *standby, struct fail *f);
-/* Asks on the monitor, and takes note. Errors of conn_ask_role(). */
-int node_ask(struct node *node, const struct op *op, struct fail *f);
+/* Asks on the monitor, for the version of the schema too, and takes note. Errors of conn_ask_role(). */
+int node_ask(struct node *node, bool schema, const struct op *op, struct fail *f);
 /* The first attempt to reach it is over: that it is out of use means something from here on. */
 void node_visited(struct node *node);
 /* What keeps it out of use is that it does not answer. */
@@ -158,6 +160,8 @@ int node_find_replica(struct shard *shard, uint64_t tried, bool lagging);
  * Replicas are none of whom one could know whose they are. -1 = none, or there is no such quarrel.
  */
 int node_find_leader(struct shard *shard);
+/* There is a primary, and every node is in use and within its bounds. */
+bool node_all_well(struct shard *shard);
 /* How many nodes can be read. */
 size_t node_count_read(struct shard *shard);
 /*
@@ -170,8 +174,6 @@ void node_back(struct node *node);
 /* Says why no node can be used, as -EIO. */
 void node_why_not(struct shard *shard, struct fail *f);
 
-/* Takes note of the version of the schema that it has now. */
-void node_note_schema(struct node *node, unsigned version);
 /* What it said last counts no more: it is gone, or is another. */
 void node_unlearn(struct node *node);
 
@@ -188,6 +190,13 @@ int members_follow(struct shard *shard, const struct config *config, struct fail
 
 /* -errno when a thread cannot be had. The monitors are connected as far as node_connect() has got. */
 int watch_start(struct node *node);
+/*
+ * The shard is used: its nodes are asked at once if they have been left in peace, and go on to be asked more
+ * often. Cheap.
+ */
+void watch_hurry(struct shard *shard);
+/* Has every node of the shard asked, or tried, now. */
+void watch_wake(struct shard *shard);
 /* Ends the thread, at the latest when the server has let its deadline pass. */
 void watch_stop(struct node *node);
 

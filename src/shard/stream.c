@@ -100,6 +100,16 @@ bool stream_is_current(const struct stream *stream)
     return current;
 }
 
+void stream_heard(const struct stream *stream, uint64_t lsn)
+{
+    struct shard *shard = stream->shard;
+    uint32_t timeline = replication_timeline(stream->replication);
+    pthread_mutex_lock(&shard->lock);
+    if (timeline >= shard->facts.timeline)
+        trail_add(&shard->trail, timeline, lsn, clock_now_ms());
+    pthread_mutex_unlock(&shard->lock);
+}
+
 void stream_reached(struct stream *stream, uint64_t lsn)
 {
     /* It covers no commit of ours whose position is not known: UINT64_MAX. */

@@ -31,6 +31,9 @@ const char *stream_node(const struct stream *stream);
 /* False when the shard has another primary by now, or a newer timeline: then the stream is that of a past. */
 bool stream_is_current(const struct stream *stream);
 
+/* The primary was heard, and had come to there: that is a place in the trail. */
+void stream_heard(const struct stream *stream, uint64_t lsn);
+
 /* Reads from here on see what was committed up to there. */
 void stream_reached(struct stream *stream, uint64_t lsn);
 

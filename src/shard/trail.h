@@ -10,8 +10,8 @@
  * is nothing behind. What they need is a primary that answers; without one a replica is as old as the time
  * since it was last heard.
  *
- * Resolution: as often as the primary is asked, coarser for what is longer ago; never forgets how far back it
- * reaches. Not locked.
+ * Resolution: as often as the primary is asked or its stream gives a sign of life, coarser for what is longer
+ * ago; never forgets how far back it reaches. Not locked.
  */
 #pragma once
 

@@ -1,12 +1,13 @@
 /*
  * A thread a node, so that a frozen one delays no other. It asks its node, on a connection of its own, for
- * role, position and lag: about twice a second, and at once when woken. A node that does not answer is taken
- * out of use, which ends what operations have under way there; one that is out of use is tried again at
- * growing, jittered intervals, and sooner while somebody waits for a primary: it may be the next. It also
- * ends, on the server, what operations have left there.
+ * role, position and lag: about twice a second, and at once when woken. While nobody uses a shard of which
+ * all is well it asks every two seconds: each question costs two wakeups here, and more on the server. Who
+ * begins to use it has all of its nodes asked at once. A node that does not answer is taken out of use, which
+ * ends what operations have under way there; one that is out of use is tried again at growing, jittered
+ * intervals, and sooner while somebody waits for a primary: it may be the next. It also ends, on the server,
+ * what operations have left there.
  */
 #include "base/cleanup.h"
-#include "shard/schema.h"
 #include "shard/shard_private.h"
 
 #include <errno.h>
@@ -19,9 +20,11 @@ enum {
     ANSWER_MS = 1000,  /* how long an answer may take */
     BACKOFF_MS = 100,  /* after a first failure; doubles */
     BACKOFF_MAX_MS = 500,
-    HURRIED_MS = 120,  /* from one attempt to the next, while woken */
-    SCHEMA_MS = 2000,  /* from one look at the schema's version to the next */
-    SETTLED_MS = 5000, /* in use for so long, a node's failures are forgotten */
+    HURRIED_MS = 120,     /* from one attempt to the next, while woken */
+    CALM_AFTER_MS = 1000, /* nobody has used the shard for so long: */
+    CALM_ASK_MS = 2000,   /* from one question to the next */
+    SCHEMA_MS = 2000,     /* from one look at the schema's version to the next */
+    SETTLED_MS = 5000,    /* in use for so long, a node's failures are forgotten */
 };
 
 struct watch {
@@ -39,19 +42,31 @@ static bool watch_interrupted(void *arg)
     return atomic_load(&((struct node *)arg)->stopping);
 }
 
+/* So long, or up to a quarter more or less, so that the watchers of many mounts do not keep step. */
+static int64_t about(struct watch *watch, int64_t ms)
+{
+    return ms - ms / 4 + rand_r(&watch->seed) % (ms / 2 + 1);
+}
+
 /*
  * Asks, or connects first. 0 when the node is as it should be. A connection that was ended (by an
  * administrator, by a firewall) says nothing against the node as long as a new one is to be had; silence
  * does.
  */
-static int ask(struct node *node, struct fail *why)
+static int ask(struct watch *watch, struct fail *why)
 {
+    struct node *node = watch->node;
     if (!node->monitor)
         return node_connect(node, false, NULL, why);
     struct op op = op_within(ANSWER_MS);
     op.interrupted = watch_interrupted;
     op.arg = node;
-    int r = node_ask(node, &op, why);
+    /* Somebody may bring the database to another schema while it is used. */
+    int64_t now = clock_now_ms();
+    bool schema = now >= watch->schema_at;
+    if (schema)
+        watch->schema_at = now + about(watch, SCHEMA_MS);
+    int r = node_ask(node, schema, &op, why);
     if (r == 0)
         return 0;
     conn_close(STEAL(node->monitor));
@@ -61,12 +76,6 @@ static int ask(struct node *node, struct fail *why)
         return r;
     *why = (struct fail){.err = 0};
     return node_connect(node, false, NULL, why);
-}
-
-/* So long, or up to a quarter more or less, so that the watchers of many mounts do not keep step. */
-static int64_t about(struct watch *watch, int64_t ms)
-{
-    return ms - ms / 4 + rand_r(&watch->seed) % (ms / 2 + 1);
 }
 
 static void put_off(struct watch *watch)
@@ -115,22 +124,6 @@ static int mend(struct watch *watch, struct fail *why)
     return 0;
 }
 
-/* Somebody may bring the database to another schema while it is used. */
-static void look_at_schema(struct watch *watch)
-{
-    struct node *node = watch->node;
-    unsigned version, number;
-    int64_t now = clock_now_ms();
-    if (now < watch->schema_at || !node->monitor)
-        return;
-    watch->schema_at = now + about(watch, SCHEMA_MS);
-    struct op op = op_within(ANSWER_MS);
-    op.interrupted = watch_interrupted;
-    op.arg = node;
-    if (schema_read(node->monitor, &op, &version, &number, NULL) == 0)
-        node_note_schema(node, version);
-}
-
 /* What callers have left under way, interrupted or out of time, is ended on the server. */
 static void cancel_abandoned(struct node *node)
 {
@@ -150,7 +143,7 @@ static void visit(struct watch *watch)
 {
     struct node *node = watch->node;
     struct fail why = {.err = 0};
-    int r = ask(node, &why);
+    int r = ask(watch, &why);
     if (atomic_load(&node->stopping))
         return;
     if (r < 0 && is_crowded(node, &why))
@@ -165,11 +158,26 @@ static void visit(struct watch *watch)
             put_off(watch);
     } else {
         cancel_abandoned(node);
-        look_at_schema(watch);
         pool_tend(node->pool);
     }
     node_visited(node);
     node_settle(node->shard);
+}
+
+/* Until the next question is due, or somebody wakes us. */
+static void doze(struct watch *watch)
+{
+    struct node *node = watch->node;
+    struct shard *shard = node->shard;
+    atomic_fetch_add(&shard->dozing, 1); /* before looking who uses it: see watch_hurry() */
+    bool calm = clock_now_ms() - atomic_load(&shard->hurried) > CALM_AFTER_MS && node_all_well(shard);
+    if (calm) {
+        pool_wait(node->pool, about(watch, CALM_ASK_MS));
+        watch->schema_at = 0; /* in the same round trip, so that it costs no wakeup of its own */
+    }
+    atomic_fetch_sub(&shard->dozing, 1);
+    if (!calm)
+        pool_wait(node->pool, about(watch, ASK_MS));
 }
 
 /* Until the node is to be asked, or tried, again. */
@@ -178,7 +186,7 @@ static void rest(struct watch *watch)
     struct node *node = watch->node;
     int64_t asked = clock_now_ms(), hurried = asked + about(watch, HURRIED_MS);
     if (pool_ready(node->pool))
-        pool_wait(node->pool, about(watch, ASK_MS));
+        doze(watch);
     while (!atomic_load(&node->stopping)) {
         look(watch);
         int64_t now = clock_now_ms(), due = watch->ready ? asked + ASK_AGAIN_MS : watch->retry_at;
@@ -201,6 +209,19 @@ static void *watch_main(void *arg)
         rest(&watch);
     }
     return NULL;
+}
+
+void watch_wake(struct shard *shard)
+{
+    for (size_t n = 0; n < shard->nnodes; n++)
+        pool_wake(shard->nodes[n].pool);
+}
+
+void watch_hurry(struct shard *shard)
+{
+    atomic_store(&shard->hurried, clock_now_ms());
+    if (atomic_load(&shard->dozing) > 0)
+        watch_wake(shard);
 }
 
 int watch_start(struct node *node)
