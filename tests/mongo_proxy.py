@@ -21,6 +21,7 @@ class MongoProxy(MongoWire):
     """.uri goes to the database of `uri` by way of it. What happens to commands, by their name (insert, find, …):
 
     .frozen = True              no request is answered until it is False again; they all are, then
+    .mute.add(name)             the same of requests of that name
     .fail[name] = code          answered with that error code by the proxy itself, .fail_times[name] times or always
     .lose[name] = n             the next n requests reach the server, and the connection ends before the answer
     .before[name] = function    called once, before the next request of that name is passed on
@@ -30,7 +31,7 @@ class MongoProxy(MongoWire):
     """
 
     def __init__(self, uri):
-        self.frozen, self.delay = False, 0
+        self.frozen, self.delay, self.mute = False, 0, set()
         self.fail, self.fail_times, self.lose, self.before, self.seen = {}, {}, {}, {}, []
         super().__init__(uri)
 
@@ -43,7 +44,7 @@ class MongoProxy(MongoWire):
     def handle(self, request, client, server):
         name = command_of(request)
         self.seen.append(name)
-        while self.frozen:
+        while self.frozen or name in self.mute:
             time.sleep(0.01)
         if self._fails(name):
             client.sendall(reply(request, {'ok': 0.0, 'code': self.fail[name], 'errmsg': 'the proxy says no'}))

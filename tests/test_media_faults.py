@@ -12,8 +12,10 @@ import time
 import bson
 import process
 import pytest
+from cluster import SHARDS
 from media_proxy import MediaProxy, parse
-from media_tools import LONG_AGO, bucket, chunk_ids, content, course, expire, sweeping, uploads, write  # noqa: F401
+from media_tools import LONG_AGO, Bucket, bucket, chunk_ids, content, course, expire, sweeping, uploads, write  # noqa: F401
+from mongo_proxy import MongoProxy
 from mongo_wire import reply
 from mount_tools import errno_of, errors_of
 
@@ -397,3 +399,27 @@ def test_one_mount_sweeps_and_another_takes_over(new_mount, bucket):
     assert f':{first.pid()}:' in owner()
     assert first.stop() == 0
     assert process.wait_until(lambda: f':{second.pid()}:' in owner(), 60, 0.05)
+
+
+# ---- the end of a daemon
+
+def test_the_end_of_a_mount_asks_a_server_that_does_not_answer_once(cluster, new_mount):
+    """However many leases of sweeps it has to give back: each would wait for its own answer."""
+    buckets = [Bucket(cluster.mongodb.uri, region) for _, regions in SHARDS.values() for region in regions]
+
+    def owners():
+        return [lease['owner'] for lease in (one.uploads.find_one({'_id': 'sweep'}) for one in buckets) if lease]
+    for one in buckets:
+        one.uploads.delete_one({'_id': 'sweep'})
+    proxy = MongoProxy(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='1s', media_sweep='100ms')
+    assert process.wait_until(lambda: len(owners()) == len(buckets), 60) and len(set(owners())) == 1
+    before = len(proxy.seen)
+    proxy.mute.add('delete')
+    assert mount.stop() == 0
+    assert proxy.seen[before:].count('delete') <= 2, proxy.seen[before:]  # one of them for preferences
+    proxy.mute.clear()
+    proxy.stop()
+    for one in buckets:
+        one.uploads.delete_one({'_id': 'sweep'})
+        one.close()

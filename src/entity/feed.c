@@ -153,6 +153,15 @@ static void ask_now(void *arg)
     pthread_mutex_unlock(&feed->lock);
 }
 
+static bool is_stopping(void *arg)
+{
+    struct feed *feed = arg;
+    pthread_mutex_lock(&feed->lock);
+    bool stopping = feed->stopping;
+    pthread_mutex_unlock(&feed->lock);
+    return stopping;
+}
+
 /* While all is streamed, or nobody has been told anything that he may still believe, nobody asks. */
 static void ask(struct feed *feed)
 {
@@ -166,6 +175,8 @@ static void ask(struct feed *feed)
     if (now - freshness_used_at(feed->fresh) > FEED_KEPT_MS + ttl)
         return;
     struct op op = op_within(ttl);
+    op.interrupted = is_stopping;
+    op.arg = feed;
     set_up(feed, freshness_renew_unused(feed->fresh, &op, NULL) == 0);
 }
 
@@ -258,15 +269,23 @@ int feed_start(struct shard *shard, struct freshness *fresh, const struct config
     return r;
 }
 
-void feed_stop(struct feed *feed)
+void feed_ending(struct feed *feed)
 {
     if (!feed)
         return;
-    follow_stop(feed->follow);
+    follow_ending(feed->follow);
     pthread_mutex_lock(&feed->lock);
     feed->stopping = true;
     pthread_cond_signal(&feed->noted);
     pthread_mutex_unlock(&feed->lock);
+}
+
+void feed_stop(struct feed *feed)
+{
+    if (!feed)
+        return;
+    feed_ending(feed);
+    follow_stop(feed->follow);
     pthread_join(feed->thread, NULL);
     freshness_listen(feed->fresh, NULL, NULL);
     feed_free(feed);

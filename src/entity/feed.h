@@ -44,6 +44,8 @@ enum { FEED_TOLD_AGAIN = 2 };
 /* Borrows all; -errno when a thread cannot be had. */
 int feed_start(struct shard *shard, struct freshness *fresh, const struct config *config,
                feed_listener listener, void *arg, struct feed **out);
+/* Has the threads end soon, and does not wait for it: of many all are told first. Takes NULL. */
+void feed_ending(struct feed *feed);
 /* Ends the threads; nothing is told any more. Takes NULL. */
 void feed_stop(struct feed *feed);
 

@@ -447,7 +447,7 @@ int follow_start(struct shard *shard, struct freshness *fresh, const struct conf
     return 0;
 }
 
-void follow_stop(struct follow *follow)
+void follow_ending(struct follow *follow)
 {
     static const uint64_t one = 1;
     if (!follow)
@@ -458,6 +458,13 @@ void follow_stop(struct follow *follow)
     if (write(follow->wake, &one, sizeof one) < 0)
         log_warning("shard %s: the feed cannot be woken: %s", shard_name(follow->shard),
                     strerrordesc_np(errno));
+}
+
+void follow_stop(struct follow *follow)
+{
+    if (!follow)
+        return;
+    follow_ending(follow);
     pthread_join(follow->thread, NULL);
     follow_free(follow);
 }

@@ -38,6 +38,8 @@ struct follow_report {
  * when a thread or descriptor cannot be had. */
 int follow_start(struct shard *shard, struct freshness *fresh, const struct config *config,
                  void (*ask)(void *arg), void *arg, struct follow **out);
+/* Has the thread end soon, and does not wait for it. Takes NULL. */
+void follow_ending(struct follow *follow);
 /* Ends the thread. Takes NULL. */
 void follow_stop(struct follow *follow);
 

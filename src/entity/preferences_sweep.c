@@ -228,7 +228,7 @@ int preferences_sweep_start(const struct config *config, struct cluster *cluster
     return 0;
 }
 
-void preferences_sweep_stop(struct preferences_sweep *sweep)
+void preferences_sweep_ending(struct preferences_sweep *sweep)
 {
     if (!sweep)
         return;
@@ -236,6 +236,13 @@ void preferences_sweep_stop(struct preferences_sweep *sweep)
     sweep->stop = true;
     pthread_cond_broadcast(&sweep->ended);
     pthread_mutex_unlock(&sweep->lock);
+}
+
+void preferences_sweep_stop(struct preferences_sweep *sweep)
+{
+    if (!sweep)
+        return;
+    preferences_sweep_ending(sweep);
     pthread_join(sweep->thread, NULL);
     pthread_cond_destroy(&sweep->ended);
     pthread_mutex_destroy(&sweep->lock);

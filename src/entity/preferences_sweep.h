@@ -29,7 +29,9 @@ enum { PREFERENCES_NOTED = 4096 };
 /* Borrows all; -errno when a thread cannot be had. */
 int preferences_sweep_start(const struct config *config, struct cluster *cluster, struct mongo *mongo,
                             struct preferences_sweep **out);
-/* Ends the thread. Takes NULL. */
+/* Has the thread end soon, and does not wait for it. Takes NULL. */
+void preferences_sweep_ending(struct preferences_sweep *sweep);
+/* Ends the thread, when the message that is on its way is answered. Takes NULL. */
 void preferences_sweep_stop(struct preferences_sweep *sweep);
 
 /* A user was changed or deleted. Waits for nobody. Takes NULL. */

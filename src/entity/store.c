@@ -89,8 +89,17 @@ int store_listen(struct store *store, feed_listener changed, void *arg)
     return r;
 }
 
+void store_ending(struct store *store)
+{
+    for (size_t i = 0; i < CONFIG_MAX_SHARDS; i++)
+        feed_ending(store->feeds[i]);
+    preferences_sweep_ending(store->preferences_sweep);
+    transfers_ending(store->transfers);
+}
+
 void store_quiet(struct store *store)
 {
+    store_ending(store);
     for (size_t i = 0; i < CONFIG_MAX_SHARDS; i++)
         feed_stop(STEAL(store->feeds[i]));
     preferences_sweep_stop(STEAL(store->preferences_sweep));

@@ -33,6 +33,8 @@ void store_close(struct store *store);
  */
 int store_listen(struct store *store, feed_listener changed, void *arg);
 void store_quiet(struct store *store);
+/* Has its threads end soon, and does not wait for it: before store_quiet(), when others are told as well. */
+void store_ending(struct store *store);
 
 /*
  * How long the kernel may believe this revision of a row, or, with a rev of 0, what it was told of the folder

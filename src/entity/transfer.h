@@ -63,6 +63,8 @@ int transfers_settle(struct cluster *cluster, struct shard *shard, const struct 
  */
 struct transfers;
 int transfers_start(struct cluster *cluster, int64_t timeout_ms, struct transfers **out);
+/* Has the thread end soon, and does not wait for it. Takes NULL. */
+void transfers_ending(struct transfers *transfers);
 /* Ends the thread, at the latest with the deadline of what it does. Takes NULL. */
 void transfers_stop(struct transfers *transfers);
 /* Something was left over. Takes NULL. */

@@ -327,7 +327,7 @@ static void *keeper_main(void *arg)
         bool clean = true;
         for (size_t i = 0; i < cluster_shards(transfers->cluster) && !keeper_stopping(transfers); i++) {
             prune(transfers, i);
-            clean = look_at(transfers, i, age_ms) && clean;
+            clean = (keeper_stopping(transfers) || look_at(transfers, i, age_ms)) && clean;
         }
         goes_on = keeper_wait(transfers, clean ? KEEPER_MS : AGAIN_MS);
     }
@@ -356,7 +356,7 @@ int transfers_start(struct cluster *cluster, int64_t timeout_ms, struct transfer
     return 0;
 }
 
-void transfers_stop(struct transfers *transfers)
+void transfers_ending(struct transfers *transfers)
 {
     if (!transfers)
         return;
@@ -364,6 +364,13 @@ void transfers_stop(struct transfers *transfers)
     transfers->stopping = true;
     pthread_cond_signal(&transfers->changed);
     pthread_mutex_unlock(&transfers->lock);
+}
+
+void transfers_stop(struct transfers *transfers)
+{
+    if (!transfers)
+        return;
+    transfers_ending(transfers);
     pthread_join(transfers->thread, NULL);
     pthread_cond_destroy(&transfers->changed);
     pthread_mutex_destroy(&transfers->lock);

@@ -91,11 +91,19 @@ int media_follow(struct media *media)
     return r;
 }
 
-void media_quiet(struct media *media)
+void media_ending(struct media *media)
 {
-    for (size_t i = 0; media && i <= CONFIG_MAX_REGIONS; i++)
+    if (!media)
+        return;
+    media_sweep_ending(media->sweep);
+    for (size_t i = 0; i <= CONFIG_MAX_REGIONS; i++)
         if (media->regions[i].index)
             media_index_ending(media->regions[i].index);
+}
+
+void media_quiet(struct media *media)
+{
+    media_ending(media);
     for (size_t i = 0; media && i <= CONFIG_MAX_REGIONS; i++)
         if (media->regions[i].index)
             media_index_end(media->regions[i].index);

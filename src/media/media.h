@@ -18,6 +18,8 @@ struct media;
 int media_open(const struct config *config, struct mongo *mongo,
                void (*outdated)(void *arg, unsigned region, bool file, uint64_t number), void *arg,
                struct media **out, struct fail *f);
+/* Has the threads that nobody waits for end soon, and does not wait for it. Takes NULL. */
+void media_ending(struct media *media);
 /* Nothing is outdated any more, and names are no longer known. Takes NULL. */
 void media_quiet(struct media *media);
 /* All readers are closed. Takes NULL. */

@@ -263,13 +263,18 @@ static int take_lease(struct media_sweep *sweep, const char *region, struct fail
                          "cannot take the lease of the sweep", &op, f);
 }
 
-/* Another mount need not wait until it ends. */
-static void give_lease_back(struct media_sweep *sweep, const char *region)
+/* Another mount need not wait until they end. A server that does not answer once is not asked again: they end
+ * by themselves. */
+static void give_leases_back(struct media_sweep *sweep, const bool *held, const bool *failing)
 {
     CLEANUP(bson_destroyp)
     bson_t *filter = BCON_NEW("_id", BCON_UTF8("sweep"), "owner", BCON_UTF8(sweep->owner));
     struct op op = op_within(sweep->options.step_ms);
-    bucket_delete(sweep->mongo, region, "uploads", filter, NULL, &op, NULL);
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sweep->config->nregions && op_left_ms(&op) > 0; i++)
+        if (held[i] && !failing[i])
+            r = bucket_delete(sweep->mongo, sweep->config->regions[i].name, "uploads", filter, NULL, &op,
+                              NULL);
 }
 
 static bool is_stopping(void *arg)
@@ -336,9 +341,7 @@ static void *sweep_main(void *arg)
             break;
         more = sweep_all(sweep, held, failing);
     }
-    for (size_t i = 0; i < sweep->config->nregions; i++)
-        if (held[i] && !failing[i])
-            give_lease_back(sweep, sweep->config->regions[i].name);
+    give_leases_back(sweep, held, failing);
     return NULL;
 }
 
@@ -367,7 +370,7 @@ int media_sweep_start(const struct config *config, struct mongo *mongo,
     return 0;
 }
 
-void media_sweep_stop(struct media_sweep *sweep)
+void media_sweep_ending(struct media_sweep *sweep)
 {
     if (!sweep)
         return;
@@ -375,6 +378,13 @@ void media_sweep_stop(struct media_sweep *sweep)
     sweep->stop = true;
     pthread_cond_broadcast(&sweep->ended);
     pthread_mutex_unlock(&sweep->lock);
+}
+
+void media_sweep_stop(struct media_sweep *sweep)
+{
+    if (!sweep)
+        return;
+    media_sweep_ending(sweep);
     pthread_join(sweep->thread, NULL);
     pthread_cond_destroy(&sweep->ended);
     pthread_mutex_destroy(&sweep->lock);

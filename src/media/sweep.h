@@ -30,6 +30,8 @@ struct media_swept {
 /* Starts the thread. Pool and configuration are borrowed. */
 int media_sweep_start(const struct config *config, struct mongo *mongo,
                       const struct media_sweep_options *options, struct media_sweep **out);
+/* Has it end soon, and does not wait for it. Takes NULL. */
+void media_sweep_ending(struct media_sweep *sweep);
 /* Ends it, when the message that is on its way is answered. Takes NULL. */
 void media_sweep_stop(struct media_sweep *sweep);
 void media_sweep_stats(struct media_sweep *sweep, struct media_swept *swept);

@@ -143,6 +143,10 @@ static void tell_nobody(void *arg, uint64_t nodeid)
 void tree_quiet(struct tree *tree)
 {
     if (tree && tree->store)
+        store_ending(tree->store);
+    if (tree)
+        media_ending(tree->media);
+    if (tree && tree->store)
         store_quiet(tree->store);
     if (tree)
         media_quiet(tree->media);
