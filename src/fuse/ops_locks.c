@@ -42,6 +42,12 @@ static void answered(void *arg, int r)
     reply_result(arg, TREE_OTHER, r);
 }
 
+/* An interrupt comes once: before the request stands in line, its cancel() finds nobody. */
+static bool gives_up(void *arg)
+{
+    return fuse_req_interrupted(arg);
+}
+
 /* The ticket is all that is passed: by the time of the interrupt the request may have been answered. */
 static void cancel(fuse_req_t req, void *ticket)
 {
@@ -53,13 +59,10 @@ static void set_lock(fuse_req_t req, struct fuse_file_info *fi, const struct loc
     static atomic_uint_least64_t tickets;
     struct tree *tree = tree_of(req);
     uint64_t ticket = waits ? atomic_fetch_add(&tickets, 1) + 1 : 0;
-    if (waits && fuse_req_interrupted(req)) {
-        reply_result(req, TREE_OTHER, -EINTR);
-        return;
-    }
+    struct lock_wait wait = {.ticket = ticket, .answer = answered, .gives_up = gives_up, .arg = req};
     if (waits) /* before it stands in line: behind that the request may be gone */
         fuse_req_interrupt_func(req, cancel, (void *)(uintptr_t)ticket);
-    int r = tree_lock_set(tree, handle_of(fi), lock, ticket, waits ? answered : NULL, req);
+    int r = tree_lock_set(tree, handle_of(fi), lock, waits ? &wait : NULL);
     if (r <= 0)
         reply_result(req, TREE_OTHER, r);
 }

@@ -16,9 +16,7 @@ struct waiter {
     struct waiter **previous_of_all, *next_of_all; /* in locks->waiters */
     struct locked_file *file;
     struct lock wanted;
-    uint64_t ticket;
-    lock_answer answer;
-    void *arg;
+    struct lock_wait wait;
     int result;
 };
 
@@ -255,23 +253,25 @@ static void answer_all(struct waiter *served)
 {
     for (struct waiter *next; served; served = next) {
         next = served->next;
-        served->answer(served->arg, served->result);
+        served->wait.answer(served->wait.arg, served->result);
         free(served);
     }
 }
 
 /* Under the lock. */
-static int stand_in_line(struct locks *locks, struct locked_file *file, const struct waiter *template)
+static int stand_in_line(struct locks *locks, struct locked_file *file, const struct lock *wanted,
+                         const struct lock_wait *wait)
 {
     if (locks->count >= locks->max)
         return -ENOLCK;
-    if (template->wanted.kind == LOCK_KIND_RANGE && closes_circle(locks, file, &template->wanted))
+    if (wanted->kind == LOCK_KIND_RANGE && closes_circle(locks, file, wanted))
         return -EDEADLK;
+    if (wait->gives_up(wait->arg))
+        return -EINTR;
     struct waiter *waiter = malloc(sizeof *waiter), **end = &file->waiters;
     if (!waiter)
         return -ENOMEM;
-    *waiter = *template;
-    waiter->file = file;
+    *waiter = (struct waiter){.wanted = *wanted, .wait = *wait, .file = file};
     waiter->next_of_all = locks->waiters;
     waiter->previous_of_all = &locks->waiters;
     if (locks->waiters)
@@ -284,18 +284,14 @@ static int stand_in_line(struct locks *locks, struct locked_file *file, const st
     return 1;
 }
 
-int locks_set(struct locks *locks, uint64_t key, const struct lock *wanted, uint64_t ticket,
-              lock_answer answer, void *arg)
+int locks_set(struct locks *locks, uint64_t key, const struct lock *wanted, const struct lock_wait *wait)
 {
     struct waiter *served = NULL;
     pthread_mutex_lock(&locks->lock);
     struct locked_file *file = file_take(locks, key);
     int r = file ? 0 : -ENOMEM;
     if (r == 0 && wanted->type != F_UNLCK && find_excluding(file, wanted))
-        r = answer ? stand_in_line(
-                         locks, file,
-                         &(struct waiter){.wanted = *wanted, .ticket = ticket, .answer = answer, .arg = arg})
-                   : -EAGAIN;
+        r = wait ? stand_in_line(locks, file, wanted, wait) : -EAGAIN;
     else if (r == 0)
         r = set_now(locks, file, wanted);
     if (r == 0) /* an unlock, or a write lock that became a read lock */
@@ -312,7 +308,7 @@ static struct waiter *leave_line(struct locks *locks, struct locked_file *file, 
     struct waiter *out = NULL;
     for (struct waiter **at = &file->waiters; *at;) {
         struct waiter *waiter = *at;
-        if (ticket && waiter->ticket != ticket) {
+        if (ticket && waiter->wait.ticket != ticket) {
             at = &waiter->next;
             continue;
         }

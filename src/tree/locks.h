@@ -7,8 +7,8 @@
  * A wait for an fcntl() lock that would close a circle of owners, each waiting for the next, is -EDEADLK at
  * once; flock() has no such check anywhere. The search looks at LOCKS_CIRCLE_MAX owners: a longer circle is
  * not found, and its waits end by a signal.
- * Thread-safe; nobody is called under the lock. Errors: -EAGAIN (held by another), -EDEADLK, -EINTR, -ENOLCK
- * (too many), -ENOMEM.
+ * Thread-safe; only gives_up() is called under the lock. Errors: -EAGAIN (held by another), -EDEADLK, -EINTR,
+ * -ENOLCK (too many), -ENOMEM.
  */
 #pragma once
 
@@ -32,8 +32,16 @@ struct lock {
     const void *through; /* the handle it was taken by */
 };
 
-/* Called once, from any thread: 0 = held, or -errno. */
-typedef void (*lock_answer)(void *arg, int r);
+/* How somebody waits. */
+struct lock_wait {
+    uint64_t ticket; /* of the caller's choice, to cancel by */
+    /* Called once, from any thread: 0 = held, or -errno. */
+    void (*answer)(void *arg, int r);
+    /* Whether he has given up before he stood in line, when a cancel could not find him. Called under the
+     * lock: must not call back. */
+    bool (*gives_up)(void *arg);
+    void *arg;
+};
 
 /* At most `max` locks and waiters, all together. NULL when memory is out. */
 struct locks *locks_new(size_t max);
@@ -43,11 +51,9 @@ void locks_free(struct locks *locks);
 /* A lock of another owner that excludes this one, of file `key`; false when there is none. */
 bool locks_find(struct locks *locks, uint64_t key, const struct lock *wanted, struct lock *held);
 /*
- * Sets or, by F_UNLCK, takes away. 1: `answer` is called later (NULL = does not wait). `ticket` is of the
- * caller's choice, to cancel by.
+ * Sets or, by F_UNLCK, takes away. 1: the wait's answer is called later (NULL = does not wait).
  */
-int locks_set(struct locks *locks, uint64_t key, const struct lock *wanted, uint64_t ticket,
-              lock_answer answer, void *arg);
+int locks_set(struct locks *locks, uint64_t key, const struct lock *wanted, const struct lock_wait *wait);
 /* A wait ends with -EINTR; nothing when it has ended already. */
 void locks_cancel(struct locks *locks, uint64_t ticket);
 void locks_cancel_all(struct locks *locks);
