@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from media_tools import bucket, course  # noqa: F401
 from saving import Actor, edited, eventually, fails, last_error, refused, set_by_sql, sh, trace
 
 
@@ -93,6 +95,30 @@ def test_append_goes_to_the_end_wherever_the_handle_is(mnt, new_user, sql):
         os.write(fd, text[at:at + 64])
     os.close(fd)
     assert name_in(sql, row) == 'Appended'
+
+
+@pytest.mark.parametrize('kind', ['a row', 'a scratch file', 'a file of media'])
+def test_what_does_not_append_stays_where_it_is(new_user, course, kind):
+    """Through a descriptor that was opened to append: what a mapping changes, and what is written after F_SETFL."""
+    path = new_user().path if kind == 'a row' else course.folder / 'f'
+    if kind == 'a scratch file':
+        path = new_user().path.with_name(f'mapped {course.id}')
+    if kind != 'a row':
+        path.write_bytes(b'{"first_name": "Ada"}')
+    text = path.read_bytes()
+    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    with mmap.mmap(fd, len(text)) as mapped:
+        at = text.find(b'Ada')
+        mapped[at:at + 3] = b'Map'
+        mapped.flush()
+    assert os.pread(fd, 2 * len(text), 0) == text.replace(b'Ada', b'Map')
+    fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+    os.pwrite(fd, b'Eve', at)
+    assert os.pread(fd, 2 * len(text), 0) == text.replace(b'Ada', b'Eve')
+    os.close(fd)
+    eventually(lambda: b'"Eve"' in path.read_bytes())
+    if kind == 'a scratch file':
+        path.unlink()
 
 
 def test_append_goes_to_the_end_where_the_kernel_knows_another_size(mnt, new_user, sql):

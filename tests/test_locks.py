@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from media_tools import bucket, course  # noqa: F401
 from mount_tools import errno_of, wait_for
 
 pytestmark = pytest.mark.usefixtures('mnt')
@@ -271,6 +272,71 @@ def test_scratch_files_are_locked_too(mnt, new_user, opened):
         assert wait_for(lambda: locked(fd, 'flock') is None, 30)
     finally:
         path.unlink()
+
+
+@pytest.mark.parametrize('kind', ['flock', 'fcntl'])
+def test_files_of_media_are_locked_too(course, opened, kind):
+    """Between readers and writers, each of whom writes a draft of his own; and a lock ends with who took it."""
+    path = course.folder / 'film'
+    path.write_bytes(b'x')
+    reader, writer = opened(path, os.O_RDONLY), opened(path)
+    with Holder(path, kind, 'write'):
+        assert locked(writer, kind) == 'EAGAIN' == locked(reader, kind, fcntl.LOCK_SH)
+    assert wait_for(lambda: locked(writer, kind) is None, 30)
+    (fcntl.flock if kind == 'flock' else fcntl.lockf)(writer, fcntl.LOCK_UN)
+    with Holder(path, kind, 'read'):
+        assert locked(writer, kind) == 'EAGAIN'
+    assert wait_for(lambda: locked(writer, kind) is None, 30)
+
+
+def test_a_lock_file_that_nobody_else_sees_yet(course):
+    """`flock media/5001/.lock`: each of two makes it, and only one may hold it."""
+    path = course.folder / 'lock'
+    made = os.open(path, os.O_RDWR | os.O_CREAT)
+    number = os.fstat(made).st_ino
+    fcntl.flock(made, fcntl.LOCK_EX)
+    try:
+        script = 'import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX | fcntl.LOCK_NB)'
+        other = subprocess.run([sys.executable, '-c', script, path], stderr=subprocess.PIPE, text=True)
+        assert 'BlockingIOError' in other.stderr
+    finally:
+        os.close(made)
+    assert path.stat().st_ino == number, 'its number is the file\'s from the beginning'
+    with open(path, 'rb') as file:
+        assert locked(file.fileno(), 'flock') is None
+
+
+INTERRUPTED = '''
+import fcntl, os, signal, sys
+class Alarm(Exception): pass
+def alarm(*_): raise Alarm
+signal.signal(signal.SIGALRM, alarm)
+fd = os.open(sys.argv[1], os.O_RDWR)
+for round in range(2000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 5e-6 * (1 + round % 80), 0.02)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except Alarm:
+        pass
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Alarm:
+        pass
+'''
+
+
+def test_a_signal_ends_a_wait_that_has_hardly_begun(new_user):
+    """It comes once, and before the request stands in line it finds nobody there."""
+    path = new_user().path
+    with Holder(path, 'flock', 'write'):
+        waiting = subprocess.Popen([sys.executable, '-c', INTERRUPTED, path])
+        try:
+            ended = wait_for(lambda: waiting.poll() is not None, 60)
+        finally:
+            waiting.kill()
+    waiting.wait(60)
+    assert ended, 'it waits, and no signal reaches it'
+    assert waiting.returncode == 0
 
 
 @pytest.mark.long

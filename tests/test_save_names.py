@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import Row, region_number
+from mount_tools import errno_of
 from saving import (MAKE_USER, NUMBERS, RENAME_NOREPLACE, SHARD_NUMBERS, Actor, edited, eventually, fails, last_error,
                     parse, refused, renameat2, sh, trace)
 
@@ -119,6 +120,19 @@ def test_new_json_with_an_id_is_refused(mnt, person):
         new.write_text(json.dumps(person(id=next_id(mnt))))
     assert 'id must be left out' in (new.parent / '.refused/new.json.error').read_text()
     (new.parent / '.refused/new.json').unlink()
+
+
+def test_new_json_that_is_removed_before_it_is_closed_is_nothing(mnt, person, sql):
+    """As a tool does whose own work failed."""
+    fields = person()
+    new = folder(mnt, 'users') / 'new.json'
+    with open(new, 'x') as file:
+        json.dump(fields, file)
+        file.flush()
+        new.unlink()
+        assert not new.exists()
+    assert errno_of(new.unlink) == 'ENOENT'
+    assert sql('europe', 'SELECT count(*) FROM users WHERE email = %s', (fields['email'],)) == [(0,)]
 
 
 def test_many_write_new_json_at_once(mnt, unique, sql):

@@ -240,6 +240,9 @@ def test_readme_is_a_screenful(mnt):
     for word in ('.refused', '.next-id', 'errors.jsonl', 'rsync', 'new.json'):
         assert word in text
     assert errno_of(os.open, mnt / 'README', os.O_WRONLY) in ('EACCES', 'EPERM')
+    assert errno_of(os.open, mnt / 'README', os.O_RDONLY | os.O_TRUNC) in ('EACCES', 'EPERM')
+    assert errno_of(os.truncate, mnt / 'README', 0) in ('EACCES', 'EPERM')
+    assert (mnt / 'README').read_text() == text
 
 
 def test_control_files(mnt):

@@ -79,7 +79,9 @@ void ops_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, of
                struct fuse_file_info *fi)
 {
     struct caller caller = caller_of(req);
-    int r = tree_write(tree_of(req), &caller, handle_of(fi), data, size, offset);
+    /* As of this write: F_SETFL changes it, and what a mapping has changed is written to where it is. */
+    bool append = fi->flags & O_APPEND && !fi->writepage;
+    int r = tree_write(tree_of(req), &caller, handle_of(fi), data, size, offset, append);
     if (r < 0) {
         reply_result(req, TREE_WRITE, r);
         return;

@@ -157,6 +157,20 @@ static uint64_t free_ino(const struct media_index *index, const struct entry *pa
     return ino;
 }
 
+uint64_t media_index_ino(struct media_index *index, const char *path)
+{
+    uint64_t ino, above = 0, salt = 0;
+    size_t len = media_path_name(path);
+    for (; path[len]; path += len + 1, len = media_path_name(path))
+        above = map_hash_bytes(path, len, above);
+    index_lock(index);
+    do
+        ino = (map_hash_bytes(path, len, above + salt++) & (INO_HASHED - 1)) | INO_HASHED;
+    while (index_find_ino(index, ino));
+    index_unlock(index);
+    return ino;
+}
+
 static struct entry *entry_new(struct entry *parent, const char *name, size_t len)
 {
     struct entry *entry = calloc(1, sizeof(*entry) + len + 1);

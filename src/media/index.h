@@ -97,6 +97,9 @@ int media_index_list(struct media_index *index, uint64_t folder, const struct op
 int media_index_path(struct media_index *index, uint64_t folder, const char *name,
                      char path[MEDIA_FILENAME_MAX + 1]);
 
+/* The ino that a file under a path will have, as far as is known now: for what nobody else sees yet. */
+uint64_t media_index_ino(struct media_index *index, const char *path);
+
 /* Bytes of the files that are shown: of a course and of the region. Takes as long as counting them. */
 int media_index_usage(struct media_index *index, int64_t course, const struct op *op, int64_t *course_bytes,
                       int64_t *region_bytes, struct fail *f);

@@ -66,7 +66,9 @@ int media_draft_new(struct tree *tree, const struct caller *caller, unsigned reg
     node->uid = caller->uid;
     node->gid = caller->gid;
     draft->creates = !info;
-    if (info) {
+    if (!info) {
+        node->shown_ino = address_media(region, media_index_ino(media_index(tree->media, region), path));
+    } else {
         struct stat attr;
         attr_media_file(tree, region, info->ino, info->revision, &attr);
         draft->base = media_revision_ref(info->revision);

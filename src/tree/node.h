@@ -68,7 +68,7 @@ struct node {
     struct timespec mtime, ctime;
     bool mtime_set;     /* by utimens, and nothing written since */
     unsigned handles;   /* open ones */
-    uint64_t shown_ino; /* st_ino: the row's for a draft, else the nodeid */
+    uint64_t shown_ino; /* st_ino: the row's or file's for a draft, else the nodeid */
     size_t charged;     /* bytes counted against the scratch space */
     uint64_t created;   /* in the order of saves */
     struct process maker;

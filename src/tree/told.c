@@ -27,11 +27,16 @@ struct told {
     struct chunk *oldest, **end;
 };
 
-/* collection 4 bits, region 6, rest of the id 10, number of the chunk 20 */
+/* collection 4 bits, region 6, rest of the id 10, number of the chunk 21 */
+enum { CHUNK_BITS = 21, REST_BITS = 10, REGION_BITS = 6 };
+enum { REST_AT = CHUNK_BITS, REGION_AT = REST_AT + REST_BITS, COLLECTION_AT = REGION_AT + REGION_BITS };
+_Static_assert(ROW_ID_END / ID_STEP / CHUNK_ROWS < 1 << CHUNK_BITS, "all chunks have a number");
+_Static_assert(ID_STEP <= 1 << REST_BITS, "so have the rests");
+
 static uint64_t chunk_key(const struct row_key *key)
 {
-    return (uint64_t)key->collection << 36 | (uint64_t)key->region << 30 |
-           (uint64_t)(key->id % ID_STEP) << 20 | (uint64_t)(key->id / ID_STEP / CHUNK_ROWS);
+    return (uint64_t)key->collection << COLLECTION_AT | (uint64_t)key->region << REGION_AT |
+           (uint64_t)(key->id % ID_STEP) << REST_AT | (uint64_t)(key->id / ID_STEP / CHUNK_ROWS);
 }
 
 static unsigned chunk_index(const struct row_key *key)
@@ -46,10 +51,10 @@ static uint64_t bit_of(unsigned index)
 
 static struct row_key row_of(uint64_t chunk, unsigned index)
 {
-    int64_t number = (int64_t)(chunk & 0xfffff) * CHUNK_ROWS + index;
-    return (struct row_key){.collection = (uint8_t)(chunk >> 36 & 0xf),
-                            .region = (uint8_t)(chunk >> 30 & 0x3f),
-                            .id = number * ID_STEP + (int64_t)(chunk >> 20 & 0x3ff)};
+    int64_t number = (int64_t)(chunk & ((1 << CHUNK_BITS) - 1)) * CHUNK_ROWS + index;
+    return (struct row_key){.collection = (uint8_t)(chunk >> COLLECTION_AT & 0xf),
+                            .region = (uint8_t)(chunk >> REGION_AT & ((1 << REGION_BITS) - 1)),
+                            .id = number * ID_STEP + (int64_t)(chunk >> REST_AT & ((1 << REST_BITS) - 1))};
 }
 
 struct told *told_new(size_t chunks_max,

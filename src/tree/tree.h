@@ -106,8 +106,9 @@ struct chunk {
 int tree_read(struct tree *tree, const struct caller *caller, struct handle *handle, size_t size,
               off_t offset, struct chunk *chunk);
 void tree_read_done(struct chunk *chunk);
+/* `append`: at the end as it is then, whatever the offset. */
 int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data,
-               size_t len, off_t offset);
+               size_t len, off_t offset, bool append);
 /* `mode` as of fallocate(2); -EOPNOTSUPP but for files of media, on which tools make do without. */
 int tree_allocate(struct tree *tree, const struct caller *caller, struct handle *handle, int mode,
                   off_t offset, off_t len);
@@ -146,13 +147,14 @@ void tree_listing_took(struct tree *tree, const struct listed *listed);
 void tree_close_folder(struct tree *tree, struct listing *listing);
 
 /*
- * Locks on what a handle has open (tree/locks.h): of a row, whatever its revision. `ticket` 0: does not wait.
+ * Locks on what a handle has open (tree/locks.h): of a row or file, whatever its revision. `wait` NULL: does
+ * not wait.
  * The drop is for a close by `owner`, whose fcntl() locks on the file end with it, whichever descriptor they
  * were taken by; where the kernel tells nothing of a close (a reader's), they end with the handle.
  */
 bool tree_lock_find(struct tree *tree, struct handle *handle, const struct lock *wanted, struct lock *held);
-int tree_lock_set(struct tree *tree, struct handle *handle, const struct lock *wanted, uint64_t ticket,
-                  lock_answer answer, void *arg);
+int tree_lock_set(struct tree *tree, struct handle *handle, const struct lock *wanted,
+                  const struct lock_wait *wait);
 void tree_lock_cancel(struct tree *tree, uint64_t ticket);
 void tree_lock_drop(struct tree *tree, struct handle *handle, uint64_t owner);
 

@@ -22,7 +22,7 @@ struct handle {
     pid_t opener_tid; /* the thread of it that opened the file; 0 = of another pid namespace */
     uid_t uid;        /* the opener's: a release does not say whose it is */
     gid_t gid;
-    bool writes, appends;
+    bool writes;
     uint64_t lock_key;      /* atomic: the file that its locks are on, 0 before the first */
     struct list_entry open; /* in tree->handles; under tree->lock */
 };
@@ -49,7 +49,6 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
         handle->writes = true;
     handle->uid = caller->uid;
     handle->gid = caller->gid;
-    handle->appends = flags & O_APPEND;
     handle->opener_tid = caller->tid;
     if (handle->writes) /* asking costs more than all else that a reader needs */
         handle->opener = caller_process(caller);
@@ -240,7 +239,9 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
     bool writes = (flags & O_ACCMODE) != O_RDONLY;
     if (!node)
         return -ESTALE;
-    int r = node->kind == NODE_FOLDER ? -EISDIR : node->kind == NODE_TEXT && writes ? -EACCES : 0;
+    int r = node->kind == NODE_FOLDER                                ? -EISDIR
+            : node->kind == NODE_TEXT && (writes || flags & O_TRUNC) ? -EACCES
+                                                                     : 0;
     pthread_mutex_lock(&node->lock);
     struct row_key key = node->draft.key;
     bool draft = node->draft.active;
@@ -593,18 +594,18 @@ static int write_draft(struct tree *tree, const struct caller *caller, struct no
 }
 
 int tree_write(struct tree *tree, const struct caller *caller, struct handle *handle, const char *data,
-               size_t len, off_t offset)
+               size_t len, off_t offset, bool append)
 {
     struct node *node = handle->node;
     if (!node || node->kind != NODE_FILE)
         return -EBADF;
     if (node->media)
-        return media_draft_write(tree, caller, node, data, len, handle->appends ? -1 : offset);
+        return media_draft_write(tree, caller, node, data, len, append ? -1 : offset);
     /* Asked again only where another thread writes. One of that number while the file is open is the
      * opener's: a number comes back when all others have been used, and a flush asks in any case. */
     struct process writer = caller->tid == handle->opener_tid ? handle->opener : caller_process(caller);
     pthread_mutex_lock(&node->lock);
-    size_t at = handle->appends ? node->content.len : (size_t)offset;
+    size_t at = append ? node->content.len : (size_t)offset;
     int r;
     if (node->draft.active) {
         r = write_draft(tree, caller, node, &writer, data, len, at);
@@ -654,21 +655,25 @@ int tree_fsync(struct tree *tree, const struct caller *caller, struct handle *ha
     return r;
 }
 
-/* What is locked by a handle: a row, whatever revision or draft of it, and for good, should the draft become
- * a row. */
+/* What is locked by a handle: a row or a file of media, whatever revision or draft of it, and for good,
+ * should the draft become a row. */
 static uint64_t lock_key(struct handle *handle)
 {
     uint64_t key = __atomic_load_n(&handle->lock_key, __ATOMIC_RELAXED);
+    struct node *node = handle->node;
+    struct place place;
     if (key)
         return key;
-    struct place place;
-    if (handle->media)
-        return media_lock_key(handle->media);
-    key = handle->node ? handle->node->nodeid : handle->revision;
-    if (handle->node && handle->node->draft.active)
-        key = handle->node->shown_ino ? handle->node->shown_ino : key;
-    else if (!handle->node && address_parse(handle->revision, &place) && place.kind == PLACE_ROW)
+    key = handle->revision;
+    if (handle->media) {
+        key = media_lock_key(handle->media);
+    } else if (node) {
+        pthread_mutex_lock(&node->lock);
+        key = (node->draft.active || node->media) && node->shown_ino ? node->shown_ino : node->nodeid;
+        pthread_mutex_unlock(&node->lock);
+    } else if (address_parse(handle->revision, &place) && place.kind == PLACE_ROW) {
         key = address_row(&place.key);
+    }
     __atomic_store_n(&handle->lock_key, key, __ATOMIC_RELAXED);
     return key;
 }
@@ -678,12 +683,12 @@ bool tree_lock_find(struct tree *tree, struct handle *handle, const struct lock 
     return locks_find(tree->locks, lock_key(handle), wanted, held);
 }
 
-int tree_lock_set(struct tree *tree, struct handle *handle, const struct lock *wanted, uint64_t ticket,
-                  lock_answer answer, void *arg)
+int tree_lock_set(struct tree *tree, struct handle *handle, const struct lock *wanted,
+                  const struct lock_wait *wait)
 {
     struct lock lock = *wanted;
     lock.through = handle;
-    return locks_set(tree->locks, lock_key(handle), &lock, ticket, answer, arg);
+    return locks_set(tree->locks, lock_key(handle), &lock, wait);
 }
 
 void tree_lock_cancel(struct tree *tree, uint64_t ticket)

@@ -135,6 +135,8 @@ int tree_unlink(struct tree *tree, const struct caller *caller, uint64_t parent,
     switch (target.kind) {
     case NAME_ROW:
         return tree->config->read_only ? -EROFS : unlink_row(tree, caller, &target);
+    case NAME_NEW:
+        return tree->config->read_only ? -EROFS : unlink_pending(tree, caller, &target);
     case NAME_SCRATCH:
         return unlink_scratch(tree, &target);
     case NAME_NEXT_ID:
