@@ -115,7 +115,7 @@ int node_write(struct nodes *nodes, struct node *node, const void *data, size_t 
 
 /*
  * Counts a free node against the scratch space from now on (-ENOSPC), or no more; under the node's lock. A
- * draft counts while it is open: the kernel may remember its number long after.
+ * draft counts while it is open for writing: the kernel may remember its number long after.
  */
 int node_charge(struct nodes *nodes, struct node *node);
 void node_discharge(struct nodes *nodes, struct node *node);

@@ -57,7 +57,7 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
         handle->node = node;
         int r = node->media ? media_draft_open(tree, caller, node, flags) : 0;
         pthread_mutex_lock(&node->lock);
-        if (node->draft.active)
+        if (r == 0 && handle->writes && !node->media) /* to read is no matter of room */
             r = node_charge(tree->nodes, node);
         node->handles += r == 0 && !node->media;
         pthread_mutex_unlock(&node->lock);
@@ -356,11 +356,7 @@ static int create_scratch(struct tree *tree, const struct caller *caller, uint64
     int r = node_new(tree->nodes, NODE_FILE, &node);
     if (r < 0)
         return r;
-    node->mode = mode & 07777;
-    node->uid = caller->uid;
-    node->gid = caller->gid;
-    node->created = memory_now(tree->memory);
-    node->maker = caller_process(caller);
+    scratch_made(tree, caller, parent, mode, node);
     r = scratch_add(tree->scratch, parent, name, node);
     if (r < 0) {
         node_unref(tree->nodes, node);

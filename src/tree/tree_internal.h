@@ -126,6 +126,10 @@ const struct config_region *region_numbered(const struct tree *tree, unsigned nu
 bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place);
 /* The entry of a scratch name; -ENOENT. */
 int scratch_entry(struct tree *tree, uint64_t folder, const char *name, struct entry *entry);
+/* tree_names.c: whose a new scratch file, link or folder is: its maker's, and as on a disk of the group of a
+ * setgid folder, which folders in it become, too. */
+void scratch_made(struct tree *tree, const struct caller *caller, uint64_t parent, mode_t mode,
+                  struct node *node);
 /* revisions.c: the first under tree->lock; the second counts a handle of a revision; -ENOMEM. */
 struct open_revision *revision_find(struct tree *tree, uint64_t nodeid);
 int revision_opened(struct tree *tree, uint64_t nodeid, struct document *document);

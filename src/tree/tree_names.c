@@ -173,6 +173,26 @@ int tree_rmdir(struct tree *tree, const struct caller *caller, uint64_t parent, 
     return r;
 }
 
+void scratch_made(struct tree *tree, const struct caller *caller, uint64_t parent, mode_t mode,
+                  struct node *node)
+{
+    node->mode = mode & 07777;
+    node->uid = caller->uid;
+    node->gid = caller->gid;
+    node->created = memory_now(tree->memory);
+    node->maker = caller_process(caller);
+    struct node *folder = node_get(tree->nodes, parent); /* NULL for a place, which is never setgid */
+    if (!folder)
+        return;
+    pthread_mutex_lock(&folder->lock);
+    if (folder->mode & S_ISGID) {
+        node->gid = folder->gid;
+        node->mode |= node->kind == NODE_FOLDER ? S_ISGID : 0;
+    }
+    pthread_mutex_unlock(&folder->lock);
+    node_unref(tree->nodes, folder);
+}
+
 /* A scratch folder or link; names of rows cannot be either. */
 static int make_node(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
                      enum node_kind kind, mode_t mode, const char *content, struct entry *entry)
@@ -189,11 +209,7 @@ static int make_node(struct tree *tree, const struct caller *caller, uint64_t pa
     r = node_new(tree->nodes, kind, &node);
     if (r < 0)
         return r;
-    node->mode = mode & 07777;
-    node->uid = caller->uid;
-    node->gid = caller->gid;
-    node->created = memory_now(tree->memory);
-    node->maker = caller_process(caller);
+    scratch_made(tree, caller, parent, mode, node);
     r = content ? node_write(tree->nodes, node, content, strlen(content), 0) : 0;
     if (r == 0)
         r = scratch_add(tree->scratch, parent, name, node);
