@@ -181,7 +181,11 @@ DEFINE_CLEANUP(struct media_below, media_below_free)
 /* While a folder is being renamed file by file, the index takes nothing from the database: it changes at
  * once, by media_index_moved_folder(), before it is let go. */
 void media_index_hold(struct media_index *index, const char *from, const struct media_below *below);
+/* Whether this mount renames a folder now. */
+bool media_index_held(struct media_index *index);
 void media_index_release(struct media_index *index);
-/* The folder of path `from`, with all below it (as listed before), is that of path `to`, where nothing is. */
+/* The folder of path `from`, with all below it (as listed before), is that of path `to`. -EEXIST,
+ * and nothing is done, when something has come there meanwhile; -EAGAIN when more lies in `from` than was
+ * listed. */
 int media_index_moved_folder(struct media_index *index, const char *from, const char *to,
                              const struct media_below *below);

@@ -113,6 +113,14 @@ void media_index_hold(struct media_index *index, const char *from, const struct 
     index_unlock(index);
 }
 
+bool media_index_held(struct media_index *index)
+{
+    index_lock(index);
+    bool held = index->holds > 0;
+    index_unlock(index);
+    return held;
+}
+
 void media_index_release(struct media_index *index)
 {
     index_lock(index);
@@ -128,7 +136,11 @@ int media_index_moved_folder(struct media_index *index, const char *from, const 
     index_lock(index);
     touch_all(index, from, below);
     touch_all(index, to, below);
-    int r = index_move(index, from, to);
+    const struct entry *entry = index_find_path(index, from);
+    int r = !entry                           ? -ESTALE
+            : index_find_path(index, to)     ? -EEXIST
+            : count_below(entry) != below->n ? -EAGAIN
+                                             : index_move(index, from, to);
     index_unlock(index);
     return r;
 }

@@ -382,8 +382,11 @@ static bool scan_wanted(struct media_index *index)
 static int read_anew(struct feed *feed, struct fail *f)
 {
     struct media_index *index = feed->index;
+    index_lock(index);
+    bool own = index->holds == 0;
+    index_unlock(index);
     if (index->options.may_write)
-        media_names_recover(index->mongo, index->options.region, index->options.wait_ms, NULL);
+        media_names_recover(index->mongo, index->options.region, index->options.wait_ms, own, NULL);
     return scan(feed, f);
 }
 

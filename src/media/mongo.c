@@ -42,6 +42,25 @@ static void bound_wait(mongoc_uri_t *uri, const char *option, int32_t ours, int6
     mongoc_uri_set_option_as_int32(uri, option, ms);
 }
 
+/*
+ * Whatever the URI says: what is acknowledged is on disk at a majority, and what is decided by (which
+ * revision is the newest, what nobody needs any more) is read where it was written.
+ */
+static void set_concerns(mongoc_uri_t *uri)
+{
+    mongoc_write_concern_t *write = mongoc_write_concern_new();
+    mongoc_read_concern_t *read = mongoc_read_concern_new();
+    mongoc_read_prefs_t *prefs = mongoc_read_prefs_new(MONGOC_READ_PRIMARY);
+    mongoc_write_concern_set_w(write, MONGOC_WRITE_CONCERN_W_MAJORITY);
+    mongoc_write_concern_set_journal(write, true);
+    mongoc_uri_set_write_concern(uri, write);
+    mongoc_uri_set_read_concern(uri, read);
+    mongoc_uri_set_read_prefs_t(uri, prefs);
+    mongoc_write_concern_destroy(write);
+    mongoc_read_concern_destroy(read);
+    mongoc_read_prefs_destroy(prefs);
+}
+
 static int parse_uri(const char *text, int64_t most, mongoc_uri_t **out, struct fail *f)
 {
     driver_start_once();
@@ -56,13 +75,7 @@ static int parse_uri(const char *text, int64_t most, mongoc_uri_t **out, struct 
     bound_wait(uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS, most);
     bound_wait(uri, MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS, 0);
     bound_wait(uri, MONGOC_URI_WAITQUEUETIMEOUTMS, WAIT_MS, most);
-    const mongoc_write_concern_t *given = mongoc_uri_get_write_concern(uri);
-    if (!given || mongoc_write_concern_is_default(given)) {
-        mongoc_write_concern_t *majority = mongoc_write_concern_new();
-        mongoc_write_concern_set_w(majority, MONGOC_WRITE_CONCERN_W_MAJORITY);
-        mongoc_uri_set_write_concern(uri, majority);
-        mongoc_write_concern_destroy(majority);
-    }
+    set_concerns(uri);
     *out = STEAL(uri);
     return 0;
 }

@@ -32,6 +32,28 @@ int names_begin(struct names *n, struct media *media, unsigned region, const str
     return n->index ? 0 : -ENOENT;
 }
 
+/* Whether the database has any such document. */
+static int has_any(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
+                   const struct op *op, bool *has, struct fail *f)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection in = {0};
+    int r = mongo_part_open(mongo, region, part, &in, f);
+    if (r < 0)
+        return r;
+    bson_error_t error;
+    const bson_t *doc;
+    do {
+        CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, 1);
+        BCON_APPEND(opts, "projection", "{", "_id", BCON_INT32(1), "}");
+        CLEANUP(mongoc_cursor_destroyp)
+        mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(in.handle, filter, opts, NULL);
+        *has = mongoc_cursor_next(cursor, &doc);
+        if (!mongoc_cursor_error(cursor, &error))
+            return 0;
+    } while (mongo_try_again(&error, op));
+    return media_error_set(f, &error, "cannot look for files");
+}
+
 /* The document of a folder, as it is from now on; the whole of it. */
 static bson_t *marker_document(const char *path, const struct media_marker *marker)
 {
@@ -62,6 +84,31 @@ int names_insert_marker(struct names *n, const char *path, const struct media_ma
     CLEANUP(bson_destroyp) bson_t *doc = marker_document(path, marker);
     return bucket_insert(n->mongo, n->region, "folders", (const bson_t *[]){doc}, 1, "cannot make a folder",
                          n->op, n->f);
+}
+
+/*
+ * mkdir(): -EEXIST when somebody else has made it, which the index may not have heard of. The mark tells ours
+ * from theirs where an answer was lost and the message sent again.
+ */
+static int create_marker(struct names *n, const char *path, const struct media_marker *marker)
+{
+    CLEANUP(bson_destroyp) bson_t *filter = BCON_NEW("_id", BCON_UTF8(path));
+    CLEANUP(bson_destroyp) bson_t *fields = bson_new();
+    CLEANUP(bson_destroyp) bson_t *whole = marker_document(path, marker);
+    bson_oid_t made;
+    int64_t matched;
+    bool ours = true;
+    bson_oid_init(&made, NULL);
+    bson_copy_to_excluding_noinit(whole, fields, "_id", NULL);
+    BSON_APPEND_OID(fields, "made", &made);
+    CLEANUP(bson_destroyp) bson_t *update = BCON_NEW("$setOnInsert", BCON_DOCUMENT(fields));
+    int r = bucket_update(n->mongo, n->region, "folders", filter, update, true, &matched,
+                          "cannot make a folder", n->op, n->f);
+    if (r < 0 || matched == 0)
+        return r;
+    BSON_APPEND_OID(filter, "made", &made);
+    r = has_any(n->mongo, n->region, "folders", filter, n->op, &ours, n->f);
+    return r == 0 && !ours ? -EEXIST : r;
 }
 
 int names_delete_marker(struct names *n, const char *path)
@@ -95,23 +142,8 @@ bson_t *names_below_filter(const char *field, const char *path)
 static int has_below(struct mongo *mongo, const char *region, const char *part, const char *field,
                      const char *path, const struct op *op, bool *has, struct fail *f)
 {
-    CLEANUP(mongo_collection_close) struct mongo_collection in = {0};
     CLEANUP(bson_destroyp) bson_t *filter = names_below_filter(field, path);
-    int r = mongo_part_open(mongo, region, part, &in, f);
-    if (r < 0)
-        return r;
-    bson_error_t error;
-    const bson_t *doc;
-    do {
-        CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, 1);
-        BCON_APPEND(opts, "projection", "{", "_id", BCON_INT32(1), "}");
-        CLEANUP(mongoc_cursor_destroyp)
-        mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(in.handle, filter, opts, NULL);
-        *has = mongoc_cursor_next(cursor, &doc);
-        if (!mongoc_cursor_error(cursor, &error))
-            return 0;
-    } while (mongo_try_again(&error, op));
-    return media_error_set(f, &error, "cannot look for files");
+    return has_any(mongo, region, part, filter, op, has, f);
 }
 
 int media_course_has_files(struct mongo *mongo, const char *region, int64_t course, const struct op *op,
@@ -145,10 +177,12 @@ int media_make_folder(struct media *media, const struct media_place *place, mode
     marker.mode = (int32_t)(mode & 07777);
     marker.uid = uid;
     marker.gid = gid;
-    r = names_insert_marker(&n, path, &marker);
+    r = create_marker(&n, path, &marker);
     if (r == 0) {
         media_index_marked(n.index, path, &marker);
         media_index_touched(n.index, place->folder);
+    } else if (r == -EEXIST) {
+        media_index_scan(n.index); /* so that whoever is told so finds it */
     }
     return r;
 }
@@ -326,6 +360,19 @@ static int read_again(struct names *n, const struct media_revision *revision, st
             return -ENOENT;
     } while (mongo_try_again(&error, n->op));
     return media_error_set(n->f, &error, "cannot read a file's document");
+}
+
+int media_follow_folder(struct media *media, unsigned region, const struct media_revision *revision,
+                        const char *path, const struct op *op, struct media_revision **renamed,
+                        struct fail *f)
+{
+    struct names n;
+    int r = names_begin(&n, media, region, op, f);
+    r = r < 0 ? r : set_filename(&n, revision, path, NULL);
+    r = r < 0 ? r : read_again(&n, revision, renamed);
+    if (r == 0)
+        media_index_put(n.index, *renamed);
+    return r;
 }
 
 static int rename_file(struct names *n, const struct media_place *from, const struct media_place *to,

@@ -42,6 +42,14 @@ int media_remove_file(struct media *media, const struct media_place *place, cons
 int media_rename(struct media *media, const struct media_place *from, const struct media_place *to,
                  bool no_replace, int64_t step_ms, const struct op *op, struct fail *f);
 
+/*
+ * A revision that was published under a path whose folder has been renamed meanwhile follows it; what it is
+ * then in *renamed, the caller's. -ENOENT when it is gone.
+ */
+int media_follow_folder(struct media *media, unsigned region, const struct media_revision *revision,
+                        const char *path, const struct op *op, struct media_revision **renamed,
+                        struct fail *f);
+
 /* What is to change of a folder's own attributes. */
 struct media_folder_change {
     bool set_mtime, set_mode, set_uid, set_gid;
@@ -53,8 +61,9 @@ struct media_folder_change {
 int media_set_folder(struct media *media, unsigned region, uint64_t ino,
                      const struct media_folder_change *change, const struct op *op, struct fail *f);
 
-/* Finishes renames of folders whose mounts have died. */
-int media_names_recover(struct mongo *mongo, const char *region, int64_t step_ms, struct fail *f);
+/* Finishes renames of folders whose mounts have died, and, where `own`, those that this one has left: it
+ * renames nothing now. */
+int media_names_recover(struct mongo *mongo, const char *region, int64_t step_ms, bool own, struct fail *f);
 
 /* Whether a course has files, asked of the database itself. */
 int media_course_has_files(struct mongo *mongo, const char *region, int64_t course, const struct op *op,

@@ -9,7 +9,9 @@
 #include "media/names_private.h"
 
 enum {
+    ROUNDS = 100,                /* a folder that is being written to is followed so often */
     BATCH = 128,                 /* documents an update message renames */
+    RECOVERED = 64,              /* entries of the journal that one look finishes */
     RENAME_LEASE_MS = 60 * 1000, /* a journal entry without a heartbeat for so long is nobody's */
 };
 
@@ -72,10 +74,13 @@ static int rename_batch(struct move *move, const struct media_item *items, size_
         bson_error_t error = {0};
         bool added = true;
         for (size_t i = 0; i < n; i++) {
-            char path[2 * MEDIA_FILENAME_MAX + 1];
+            char path[2 * MEDIA_FILENAME_MAX + 1], old[2 * MEDIA_FILENAME_MAX + 1];
             snprintf(path, sizeof(path), "%s%s", move->to, items[i].suffix);
+            snprintf(old, sizeof(old), "%s%s", move->from, items[i].suffix);
             CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(items[i].revision, "_id");
             CLEANUP(bson_destroyp) bson_t *ours = media_id_filter(items[i].revision, "_id");
+            BSON_APPEND_UTF8(filter, "filename", old); /* not one that has been renamed meanwhile */
+            BCON_APPEND(ours, "filename", "{", "$in", "[", BCON_UTF8(old), BCON_UTF8(path), "]", "}");
             CLEANUP(bson_destroyp) bson_t *name = BCON_NEW("$set", "{", "filename", BCON_UTF8(path), "}");
             CLEANUP(bson_destroyp)
             bson_t *id = BCON_NEW("$set", "{", "metadata.courseId", BCON_INT64(course), "}");
@@ -126,6 +131,71 @@ static int move_documents(struct move *move, const struct media_below *below)
     return r;
 }
 
+/* All documents of a collection below a path (for folders, that itself, too): as items. */
+static int list_below(struct names *n, const char *part, const char *path, const bson_t *filter, bool files,
+                      struct media_below **out)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection in = {0};
+    int r = mongo_part_open(n->mongo, n->region, part, &in, n->f);
+    if (r < 0)
+        return r;
+    CLEANUP(mongoc_cursor_destroyp)
+    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(in.handle, filter, NULL, NULL);
+    const bson_t *doc;
+    bson_error_t error;
+    size_t cap = 0;
+    while (r == 0 && mongoc_cursor_next(cursor, &doc)) {
+        struct media_item item = {0};
+        const char *itself;
+        bson_iter_t at;
+        uint32_t len = 0;
+        const char *name = media_field(doc, files ? "filename" : "_id", &at) && BSON_ITER_HOLDS_UTF8(&at)
+                               ? bson_iter_utf8(&at, &len)
+                               : "";
+        if (media_path_wrong(name, len, !files) || len < strlen(path))
+            continue; /* it is shown nowhere, and stays */
+        if (!*out || (*out)->n == cap) {
+            cap = cap ? 2 * cap : 64;
+            struct media_below *more = realloc(*out, sizeof(*more) + cap * sizeof(item));
+            if (!more)
+                return -ENOMEM;
+            more->n = *out ? (*out)->n : 0;
+            *out = more;
+        }
+        item.suffix = strdup(name + strlen(path));
+        r = !item.suffix ? -ENOMEM : files ? media_revision_parse(doc, &item.revision) : 0;
+        if (!files)
+            media_marker_parse(doc, &itself, &item.marker);
+        (*out)->list[(*out)->n++] = item;
+    }
+    if (r == 0 && mongoc_cursor_error(cursor, &error))
+        r = media_error_set(n->f, &error, "cannot read what a rename has left");
+    return r;
+}
+
+/* Somebody has put something under the new name since it was looked up: both are in that folder. */
+static int show_moved(struct move *move, const struct media_below *below, const struct op *op)
+{
+    struct media_below *files CLEANUP(media_below_freep) = NULL;
+    char path[2 * MEDIA_FILENAME_MAX + 1];
+    struct names n = *move->n;
+    n.op = op;
+    CLEANUP(bson_destroyp) bson_t *filter = names_below_filter("filename", move->to);
+    int r = list_below(&n, "files", move->to, filter, true, &files);
+    for (size_t i = 0; r == 0 && files && i < files->n; i++)
+        media_index_put(n.index, files->list[i].revision);
+    for (size_t i = 0; r == 0 && i < below->n; i++) {
+        const struct media_item *item = &below->list[i];
+        if (item->revision)
+            continue;
+        snprintf(path, sizeof(path), "%s%s", move->to, item->suffix);
+        media_index_marked(n.index, path, &item->marker);
+        snprintf(path, sizeof(path), "%s%s", move->from, item->suffix);
+        media_index_marked(n.index, path, NULL);
+    }
+    return r;
+}
+
 /* ---- renaming ---- */
 
 static int check_lengths(const struct move *move, const struct media_below *below)
@@ -152,66 +222,38 @@ int names_rename_folder(struct names *n, const struct media_place *from, const s
     r = r < 0 ? r : names_path(n, to, move.to);
     if (r == 0 && lies_within(move.to, move.from))
         return -EINVAL;
+    /* What an earlier rename has left must not be done to what this one brings there. */
+    r = r < 0 ? r : media_names_recover(n->mongo, n->region, step_ms, !media_index_held(n->index), n->f);
     r = r < 0 ? r : media_index_below(n->index, source->ino, &below);
     r = r < 0 ? r : check_lengths(&move, below);
     if (r == 0 && from->folder != to->folder)
         r = names_keep_folder(n, from->folder);
-    r = r < 0 ? r : journal(&move);
     if (r < 0)
         return r;
     media_index_hold(n->index, move.from, below);
-    r = move_documents(&move, below);
-    struct op op = op_within(step_ms);
-    if (r == 0)
+    r = journal(&move);
+    bool begun = r == 0;
+    r = r < 0 ? r : move_documents(&move, below);
+    for (int round = 0; r == 0 && round < ROUNDS; round++) {
         r = media_index_moved_folder(n->index, move.from, move.to, below);
-    if (r == 0)
-        journal_done(&move, &op); /* an entry that stays is found done */
+        if (r != -EAGAIN)
+            break;
+        media_below_free(below);
+        below = NULL;
+        r = media_index_below(n->index, source->ino, &below);
+        r = r < 0 ? r : move_documents(&move, below);
+    }
+    struct op op = op_within(step_ms);
+    if (r == -EEXIST)
+        r = show_moved(&move, below, &op);
+    bool left = begun && (r < 0 || journal_done(&move, &op) < 0);
     media_index_release(n->index);
-    if (r < 0)
-        media_index_scan(n->index); /* half of it may be there: finished as after a crash */
+    if (left)
+        media_index_scan(n->index); /* half of it may be there, or its entry: finished as after a crash */
     return r;
 }
 
 /* ---- recovery ---- */
-
-/* All documents of a collection below a path (for folders, that itself, too): as items. */
-static int list_below(struct names *n, const char *part, const char *path, const bson_t *filter, bool files,
-                      struct media_below **out)
-{
-    CLEANUP(mongo_collection_close) struct mongo_collection in = {0};
-    int r = mongo_part_open(n->mongo, n->region, part, &in, n->f);
-    if (r < 0)
-        return r;
-    CLEANUP(mongoc_cursor_destroyp)
-    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(in.handle, filter, NULL, NULL);
-    const bson_t *doc;
-    bson_error_t error;
-    size_t cap = 0;
-    while (r == 0 && mongoc_cursor_next(cursor, &doc)) {
-        struct media_item item = {0};
-        const char *itself;
-        bson_iter_t at;
-        if (!media_field(doc, files ? "filename" : "_id", &at) || !BSON_ITER_HOLDS_UTF8(&at) ||
-            strlen(bson_iter_utf8(&at, NULL)) < strlen(path))
-            continue;
-        if (!*out || (*out)->n == cap) {
-            cap = cap ? 2 * cap : 64;
-            struct media_below *more = realloc(*out, sizeof(*more) + cap * sizeof(item));
-            if (!more)
-                return -ENOMEM;
-            more->n = *out ? (*out)->n : 0;
-            *out = more;
-        }
-        item.suffix = strdup(bson_iter_utf8(&at, NULL) + strlen(path));
-        r = !item.suffix ? -ENOMEM : files ? media_revision_parse(doc, &item.revision) : 0;
-        if (!files)
-            media_marker_parse(doc, &itself, &item.marker);
-        (*out)->list[(*out)->n++] = item;
-    }
-    if (r == 0 && mongoc_cursor_error(cursor, &error))
-        r = media_error_set(n->f, &error, "cannot read what a rename has left");
-    return r;
-}
 
 /* What is still under the old path goes to the new one; what was uploaded since the rename began is not its.
  */
@@ -235,8 +277,9 @@ static int finish(struct move *move, int64_t began)
     return r < 0 ? r : journal_done(move, &op);
 }
 
-/* Whether whoever renames is dead: on this machine that is known, of others the lease has to run out. */
-static bool is_left(const bson_t *doc)
+/* Whether whoever renames is dead: on this machine that is known, of others the lease has to run out. `own`:
+ * this mount renames nothing now. */
+static bool is_left(const bson_t *doc, bool own)
 {
     char host[65] = "";
     bson_iter_t at;
@@ -252,7 +295,7 @@ static bool is_left(const bson_t *doc)
     if (len == 0 || strncmp(owner, host, len) != 0 || owner[len] != ':')
         return false;
     pid_t pid = (pid_t)strtol(owner + len + 1, NULL, 10);
-    return pid > 0 && (pid == getpid() || (kill(pid, 0) < 0 && errno == ESRCH));
+    return pid > 0 && (pid == getpid() ? own : kill(pid, 0) < 0 && errno == ESRCH);
 }
 
 static bool parse_move(const bson_t *doc, struct move *move, int64_t *began)
@@ -270,26 +313,40 @@ static bool parse_move(const bson_t *doc, struct move *move, int64_t *began)
            !media_path_wrong(move->to, strlen(move->to), true);
 }
 
-int media_names_recover(struct mongo *mongo, const char *region, int64_t step_ms, struct fail *f)
+/* The entries of the journal, copied: to finish one takes a connection, too. The list's strings are
+ * documents; bounded, since what is beyond is found at the next look. */
+static int read_journal(struct names *n, bson_t *list[RECOVERED], size_t *count)
 {
-    struct op op = op_within(step_ms);
-    struct names n = {.mongo = mongo, .region = region, .op = &op, .f = f};
     CLEANUP(mongo_collection_close) struct mongo_collection renames = {0};
     CLEANUP(bson_destroyp) bson_t *all = bson_new();
-    int r = mongo_part_open(mongo, region, "renames", &renames, f);
+    CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(n->op, RECOVERED);
+    int r = mongo_part_open(n->mongo, n->region, "renames", &renames, n->f);
     if (r < 0)
         return r;
     CLEANUP(mongoc_cursor_destroyp)
-    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(renames.handle, all, NULL, NULL);
+    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(renames.handle, all, opts, NULL);
     const bson_t *doc;
     bson_error_t error;
-    while (r == 0 && mongoc_cursor_next(cursor, &doc)) {
+    while (*count < RECOVERED && mongoc_cursor_next(cursor, &doc))
+        list[(*count)++] = bson_copy(doc);
+    return mongoc_cursor_error(cursor, &error)
+               ? media_error_set(n->f, &error, "cannot read what renames have left")
+               : 0;
+}
+
+int media_names_recover(struct mongo *mongo, const char *region, int64_t step_ms, bool own, struct fail *f)
+{
+    struct op op = op_within(step_ms);
+    struct names n = {.mongo = mongo, .region = region, .op = &op, .f = f};
+    bson_t *list[RECOVERED];
+    size_t count = 0;
+    int r = read_journal(&n, list, &count);
+    for (size_t i = 0; i < count; i++) {
         struct move move = {.n = &n, .step_ms = step_ms};
         int64_t began;
-        if (is_left(doc) && parse_move(doc, &move, &began))
+        if (r == 0 && is_left(list[i], own) && parse_move(list[i], &move, &began))
             r = finish(&move, began);
+        bson_destroy(list[i]);
     }
-    if (r == 0 && mongoc_cursor_error(cursor, &error))
-        r = media_error_set(f, &error, "cannot read what renames have left");
     return r;
 }

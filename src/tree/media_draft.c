@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "media/attributes.h"
+#include "media/names.h"
 #include "media/path.h"
 #include "media/recycle.h"
 
@@ -505,6 +506,25 @@ static int64_t next_number(struct media_index *index, const struct media_info *i
     return info->revision ? info->revision->number + 1 : 1;
 }
 
+/* The folder may have been renamed since its path was looked up. Where the file cannot follow it lies under
+ * the old path, and is shown there. */
+static void follow(struct commit *commit)
+{
+    struct tree *tree = commit->tree;
+    unsigned region = commit->draft->region;
+    struct media_revision *renamed = NULL;
+    struct fail f = {0};
+    char path[MEDIA_FILENAME_MAX + 1];
+    if (media_index_path(media_index(tree->media, region), commit->folder, commit->name, path) < 0 ||
+        strcmp(path, commit->path) == 0)
+        return;
+    if (media_follow_folder(tree->media, region, commit->published, path, &commit->caller->op, &renamed, &f) <
+        0)
+        return;
+    media_revision_unref(commit->published);
+    commit->published = renamed;
+}
+
 static int publish(struct commit *commit)
 {
     struct media_index *index = media_index(commit->tree->media, commit->draft->region);
@@ -537,6 +557,7 @@ static int publish(struct commit *commit)
     }
     if (r == 0 && commit->published) {
         media_index_put(index, commit->published);
+        follow(commit);
         if (!info.revision)
             media_index_touched(index, commit->folder);
     }
