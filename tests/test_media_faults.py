@@ -195,6 +195,49 @@ def test_a_lease_that_a_sweep_has_claimed_is_not_renewed(mount, folder, bucket, 
     os.close(fd)  # its ten minutes are not over: whoever claimed it was no sweep
 
 
+@pytest.mark.parametrize('change', ['unlink', 'rename', 'rename over it'])
+def test_a_name_that_changes_while_its_file_is_being_published(mount, folder, proxy, bucket, course, change):
+    """Nothing comes back under a name that was removed or given away, though its close began before."""
+    path, other = folder / 'film', folder / 'other'
+    write(path, OLD)
+    write(other, noise(10))
+    begun, go_on, said = threading.Event(), threading.Event(), []
+    proxy.rule('insert', 'files', action='pass', times=1, call=lambda: (begun.set(), go_on.wait(30)))
+    calls = {'unlink': lambda: os.unlink(path), 'rename': lambda: os.rename(path, folder / 'new'),
+             'rename over it': lambda: os.rename(other, path)}
+    writer = threading.Thread(target=lambda: said.append(errno_of(write, path, NEW)))
+    changer = threading.Thread(target=lambda: said.append(errno_of(calls[change])))
+    writer.start()
+    assert begun.wait(60)
+    changer.start()
+    changer.join(0.5)  # one that did not wait for the publication would have ended
+    go_on.set()
+    writer.join()
+    changer.join()
+    assert said == [None, None]
+    names = {'unlink': {'other': noise(10)}, 'rename': {'other': noise(10), 'new': NEW}, 'rename over it': {'film': noise(10)}}
+    assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == names[change]
+    for name in ('film', 'new', 'other'):
+        assert content(bucket, course, name) == names[change].get(name)
+
+
+@pytest.mark.long
+def test_a_name_is_not_removed_while_its_file_takes_long_to_be_published(mount, folder, proxy, bucket, course):
+    begun = threading.Event()
+    proxy.rule('aggregate', 'chunks', action='delay', seconds=2, call=begun.set)
+    proxy.rule('insert', 'files', action='delay', seconds=2)
+    writer = threading.Thread(target=write, args=(folder / 'film', NEW))
+    write(folder / 'film', b'')
+    writer.start()
+    assert begun.wait(60)
+    assert errno_of(os.unlink, folder / 'film') == 'EBUSY'
+    assert 'being published' in last_words(mount, course)['message']
+    writer.join()
+    assert (folder / 'film').read_bytes() == NEW
+    os.unlink(folder / 'film')
+    assert os.listdir(folder) == []
+
+
 def test_a_rename_over_a_target_that_breaks_off(mount, folder, proxy, bucket, course):
     """Renamed, and what was replaced not removed yet: who looks sees the one that was renamed."""
     write(folder / 'source', NEW)

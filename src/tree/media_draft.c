@@ -1,7 +1,7 @@
 /*
  * Drafts of media: one writer's view of a file, from open to close.
  */
-#include "tree/media_draft.h"
+#include "tree/media_draft_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,29 +16,6 @@
 
 /* What a writer may write on before the quota is looked at again. */
 enum { GRANT_BYTES = 16 << 20 };
-
-struct media_draft {
-    struct list_entry entry; /* in tree->media_drafts, while it is open */
-    struct node *node;       /* that this belongs to; constant */
-    unsigned region;         /* constant */
-    int64_t course;          /* constant */
-
-    /* The tree's lock: where it is to be. */
-    bool listed;
-    uint64_t folder;
-    char name[NAME_MAX_BYTES + 1];
-    bool nameless;   /* removed: as on a disk, what is written goes with the last close */
-    int64_t granted; /* bytes of its length that fit into the quotas */
-
-    /* The node's lock. */
-    struct media_revision *base; /* a reference: what was published last; NULL = nothing is */
-    struct staged *staged;       /* owned, once it is open for writing */
-    struct media_reader *reader; /* owned: reads the base while there is no staged file */
-    bool creates;                /* there is no such file yet */
-    bool attributes;             /* a time, mode or owner that is not published */
-    bool cut_by_open;            /* O_TRUNC, and nothing since: shells close a copy before they write */
-    bool told;                   /* atomic: that it has failed */
-};
 
 /* ---- making, finding ---- */
 
@@ -100,17 +77,6 @@ int64_t media_draft_size(const struct node *node)
     return draft->staged ? staged_length(draft->staged) : draft->base ? draft->base->length : 0;
 }
 
-static struct media_draft *draft_at(const struct list_entry *entry)
-{
-    return (struct media_draft *)(void *)((char *)entry - offsetof(struct media_draft, entry));
-}
-
-static bool is_at(const struct media_draft *draft, unsigned region, uint64_t folder, const char *name)
-{
-    return draft->region == region && draft->folder == folder && !draft->nameless &&
-           strcmp(draft->name, name) == 0;
-}
-
 struct node *media_draft_find(struct tree *tree, const struct caller *caller, unsigned region,
                               uint64_t folder, const char *name, bool *by_other)
 {
@@ -120,8 +86,8 @@ struct node *media_draft_find(struct tree *tree, const struct caller *caller, un
         struct process process = caller_process(caller);
         pthread_mutex_lock(&tree->lock);
         for (struct list_entry *e = tree->media_drafts; e && !found; e = e->next) {
-            struct media_draft *draft = draft_at(e);
-            if (!is_at(draft, region, folder, name))
+            struct media_draft *draft = media_draft_at(e);
+            if (!media_draft_is_at(draft, region, folder, name))
                 continue;
             if (process_equal(draft->node->maker, process))
                 found = draft->node;
@@ -158,7 +124,7 @@ void media_drafts_promised(const struct tree *tree, unsigned region, int64_t cou
                            const struct media_draft *but, int64_t *of_course, int64_t *of_region)
 {
     for (struct list_entry *e = tree->media_drafts; e; e = e->next) {
-        const struct media_draft *draft = draft_at(e);
+        const struct media_draft *draft = media_draft_at(e);
         int64_t more = draft->granted - (draft->base ? draft->base->length : 0);
         if (draft == but || draft->region != region || more <= 0 || draft->nameless)
             continue;
@@ -699,64 +665,5 @@ int media_draft_set(struct tree *tree, const struct caller *caller, struct node 
             r = media_draft_commit(tree, caller, node, DRAFT_ATTRIBUTES);
         media_draft_close(tree, caller, node);
     }
-    return r;
-}
-
-/* ---- names ---- */
-
-void media_drafts_renamed(struct tree *tree, unsigned region, uint64_t folder, const char *name,
-                          uint64_t to_folder, const char *new_name)
-{
-    pthread_mutex_lock(&tree->lock);
-    for (struct list_entry *e = tree->media_drafts; e; e = e->next) {
-        struct media_draft *draft = draft_at(e);
-        if (is_at(draft, region, to_folder, new_name)) {
-            draft->nameless = true;
-        } else if (is_at(draft, region, folder, name)) {
-            draft->folder = to_folder;
-            snprintf(draft->name, sizeof draft->name, "%s", new_name);
-        }
-    }
-    pthread_mutex_unlock(&tree->lock);
-}
-
-void media_drafts_removed(struct tree *tree, unsigned region, uint64_t folder, const char *name)
-{
-    pthread_mutex_lock(&tree->lock);
-    for (struct list_entry *e = tree->media_drafts; e; e = e->next)
-        if (is_at(draft_at(e), region, folder, name))
-            draft_at(e)->nameless = true;
-    pthread_mutex_unlock(&tree->lock);
-}
-
-/* Whether a draft is of a file that is not there yet. */
-static bool is_new(struct node *node)
-{
-    pthread_mutex_lock(&node->lock);
-    bool creates = node->media->creates;
-    pthread_mutex_unlock(&node->lock);
-    return creates;
-}
-
-int media_draft_publish_name(struct tree *tree, const struct caller *caller, unsigned region, uint64_t folder,
-                             const char *name)
-{
-    struct node *node = media_draft_find(tree, caller, region, folder, name, NULL);
-    int r = node && is_new(node) ? media_draft_commit(tree, caller, node, DRAFT_ATTRIBUTES) : 0;
-    node_unref(tree->nodes, node);
-    return r;
-}
-
-int media_draft_unlink(struct tree *tree, const struct caller *caller, unsigned region, uint64_t folder,
-                       const char *name)
-{
-    struct node *node = media_draft_find(tree, caller, region, folder, name, NULL);
-    int r = node && is_new(node) ? 0 : -ENOENT;
-    if (r == 0) {
-        pthread_mutex_lock(&tree->lock);
-        node->media->nameless = true;
-        pthread_mutex_unlock(&tree->lock);
-    }
-    node_unref(tree->nodes, node);
     return r;
 }

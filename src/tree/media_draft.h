@@ -1,8 +1,8 @@
 /*
  * Writing media. Who opens a file of media for writing gets a node of his own over a staged file
  * (media/staging.h): his reads see what he wrote, everybody else's the revision that is published, until the
- * close publishes the next one. A process sees its own open drafts under their names, also those of files that
- * are not there yet.
+ * close publishes the next one. A process sees its own open drafts under their names, also those of files
+ * that are not there yet.
  *
  * Such a node has `media` set and no content; of its struct draft only spent, committing, dirty, version,
  * refused, refused_err and writer are used. Its draft is in tree->media_drafts while it is open. Nothing here
@@ -78,8 +78,22 @@ int media_setattr(struct tree *tree, const struct caller *caller, const struct p
                   bool by_handle, const struct change *change, struct stat *attr, int64_t *attr_ms);
 
 /*
- * What happened to names, told to the drafts that are open under them: one was renamed (what was under the new
- * one is no file any more), or removed.
+ * Before a name changes: waits for who publishes under it, and keeps everybody from beginning to until
+ * media_drafts_let_go(). Else what a close publishes, which may go on when its process has ended, would come
+ * back under the old name. -EBUSY when it takes longer than the caller may wait. `held`, zero-initialised,
+ * may be given for several names, and is to be let go also after an error.
+ */
+struct media_held {
+    struct node **list; /* owned; a reference to each */
+    size_t n;
+};
+int media_drafts_hold(struct tree *tree, const struct caller *caller, unsigned region, uint64_t folder,
+                      const char *name, struct media_held *held, struct fail *f);
+void media_drafts_let_go(struct tree *tree, struct media_held *held);
+
+/*
+ * What happened to names, told to the drafts that are open under them: one was renamed (what was under the
+ * new one is no file any more), or removed.
  */
 void media_drafts_renamed(struct tree *tree, unsigned region, uint64_t folder, const char *name,
                           uint64_t to_folder, const char *new_name);

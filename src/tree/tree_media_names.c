@@ -57,21 +57,27 @@ int media_rmdir(struct tree *tree, const struct caller *caller, const struct pla
 int media_unlink(struct tree *tree, const struct caller *caller, const struct place *folder, const char *name)
 {
     struct media_place place = place_of(folder, name);
+    struct media_held held = {0};
     struct fail f = {0};
     int r = check_name(tree, name);
     if (r == 0)
-        r = media_remove_file(tree->media, &place, &caller->op, &f);
-    if (r == -ENOENT) /* its own, not published yet */
-        return media_draft_unlink(tree, caller, place.region, place.folder, name);
+        r = media_drafts_hold(tree, caller, place.region, place.folder, name, &held, &f);
     if (r == 0)
+        r = media_remove_file(tree->media, &place, &caller->op, &f);
+    bool own = r == -ENOENT; /* not published yet */
+    if (own)
+        r = media_draft_unlink(tree, caller, place.region, place.folder, name);
+    else if (r == 0)
         media_drafts_removed(tree, place.region, place.folder, name);
-    return report_name(tree, &place, r, &f);
+    media_drafts_let_go(tree, &held);
+    return own ? r : report_name(tree, &place, r, &f);
 }
 
 int media_rename_name(struct tree *tree, const struct caller *caller, const struct place *from,
                       const char *name, const struct place *to, const char *new_name, unsigned flags)
 {
     struct media_place old = place_of(from, name), new = place_of(to, new_name);
+    struct media_held held = {0};
     struct fail f = {0};
     int r = check_name(tree, new_name);
     if (r == 0 && flags & RENAME_EXCHANGE)
@@ -83,10 +89,15 @@ int media_rename_name(struct tree *tree, const struct caller *caller, const stru
     if (r == 0) /* what is being written under the name is renamed as a whole */
         r = media_draft_publish_name(tree, caller, old.region, old.folder, name);
     if (r == 0)
+        r = media_drafts_hold(tree, caller, old.region, old.folder, name, &held, &f);
+    if (r == 0)
+        r = media_drafts_hold(tree, caller, new.region, new.folder, new_name, &held, &f);
+    if (r == 0)
         r = media_rename(tree->media, &old, &new, flags & RENAME_NOREPLACE, tree->config->timeout_ms,
                          &caller->op, &f);
     if (r == 0)
         media_drafts_renamed(tree, old.region, old.folder, name, new.folder, new_name);
+    media_drafts_let_go(tree, &held);
     return report_name(tree, &old, r, &f);
 }
 
