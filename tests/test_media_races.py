@@ -145,6 +145,23 @@ def test_one_connection_is_enough_to_finish_a_rename(bucket, course, new_mount):
     assert tree_of(folder) == {'to': None, 'to/file': b'1'}
 
 
+def test_a_file_of_many_revisions_goes_by_few_messages(folder, proxy, bucket, course):
+    """Removed, replaced by a rename and renamed: else its time is over before the first is gone, each time anew."""
+    now, number = datetime.datetime.now(datetime.timezone.utc), 300
+    for name in ('one', 'two', 'three'):
+        bucket.files.insert_many([{'_id': bson.ObjectId(), 'filename': f'{course.id}/{name}', 'length': bson.Int64(0), 'chunkSize': 261120,
+                                   'uploadDate': now - datetime.timedelta(seconds=number - n)} for n in range(number)])
+    assert wait_for(lambda: all((folder / name).exists() for name in ('one', 'two', 'three')), 60)
+    proxy.log.clear()
+    (folder / 'one').unlink()
+    os.rename(folder / 'two', folder / 'three')
+    assert filenames(bucket, course) == ['three'] and tree_of(folder) == {'three': b''}
+    assert proxy.count('delete', 'files') <= 12 and 0 < proxy.count('update', 'uploads') <= 12
+    journal = bucket.uploads.count_documents({'path': {'$regex': f'^{course.id}/'}, 'retired': {'$exists': True}})
+    assert journal == 3 * number - 1
+    bucket.uploads.delete_many({'path': {'$regex': f'^{course.id}/'}})
+
+
 def test_what_is_acknowledged_is_on_disk_at_a_majority_whatever_the_uri_says(folder, proxy, proxied, course):
     proxy.log.clear()
     (folder / 'from').mkdir()

@@ -328,15 +328,48 @@ int bucket_forget(struct mongo *mongo, const char *region, const bson_t *id, con
     return bucket_delete(mongo, region, "uploads", filter, NULL, op, f);
 }
 
-int bucket_retire(struct mongo *mongo, const char *region, const struct media_revision *revision,
-                  const struct op *op, struct fail *f)
+static bson_t *retirement(const struct media_revision *revision)
 {
     char owner[96];
     owner_text(owner, sizeof(owner));
+    return BCON_NEW("$set", "{", "path", BCON_UTF8(revision->filename ? revision->filename : ""), "owner",
+                    BCON_UTF8(owner), "retired", BCON_DATE_TIME(bucket_now_ms()), "}");
+}
+
+int bucket_retire_all(struct mongo *mongo, const char *region, struct media_revision *const *revisions,
+                      size_t n, const struct op *op, struct fail *f)
+{
+    CLEANUP(mongo_collection_close) struct mongo_collection journal = {0};
+    int r = mongo_part_open(mongo, region, "uploads", &journal, f);
+    if (r < 0 || n == 0)
+        return r;
+    for (;;) {
+        CLEANUP(bson_destroyp) bson_t *opts = write_options(op);
+        CLEANUP(bson_destroyp) bson_t *upsert = BCON_NEW("upsert", BCON_BOOL(true));
+        bson_error_t error = {0};
+        bool done = true;
+        BSON_APPEND_BOOL(opts, "ordered", false);
+        mongoc_bulk_operation_t *bulk =
+            mongoc_collection_create_bulk_operation_with_opts(journal.handle, opts);
+        for (size_t i = 0; done && i < n; i++) {
+            CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revisions[i], "_id");
+            CLEANUP(bson_destroyp) bson_t *update = retirement(revisions[i]);
+            done = mongoc_bulk_operation_update_one_with_opts(bulk, filter, update, upsert, &error);
+        }
+        done = done && mongoc_bulk_operation_execute(bulk, NULL, &error) != 0;
+        mongoc_bulk_operation_destroy(bulk);
+        if (done)
+            return 0;
+        if (!mongo_try_again(&error, op))
+            return media_error_set(f, &error, "cannot journal that revisions are removed");
+    }
+}
+
+int bucket_retire(struct mongo *mongo, const char *region, const struct media_revision *revision,
+                  const struct op *op, struct fail *f)
+{
     CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revision, "_id");
-    CLEANUP(bson_destroyp)
-    bson_t *update = BCON_NEW("$set", "{", "path", BCON_UTF8(revision->filename ? revision->filename : ""),
-                              "owner", BCON_UTF8(owner), "retired", BCON_DATE_TIME(bucket_now_ms()), "}");
+    CLEANUP(bson_destroyp) bson_t *update = retirement(revision);
     return bucket_update(mongo, region, "uploads", filter, update, true, NULL,
                          "cannot journal that a revision is replaced", op, f);
 }

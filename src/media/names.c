@@ -8,6 +8,8 @@
 #include "media/document.h"
 #include "media/names_private.h"
 
+enum { REVISIONS = 256 }; /* that one message takes away */
+
 /* ---- what all of them need ---- */
 
 int names_path(struct names *n, const struct media_place *place, char path[MEDIA_FILENAME_MAX + 1])
@@ -276,23 +278,58 @@ int media_set_folder(struct media *media, unsigned region, uint64_t ino,
 
 /* ---- files ---- */
 
-/* Takes away revisions that the list has, from `first` on, the oldest first: their chunks go later. */
-static int remove_revisions(struct names *n, const struct media_revisions *of, size_t first)
+/* One message of each kind for as many revisions as it takes. */
+static int delete_batch(struct names *n, struct media_revision **list, size_t count, int64_t step_ms)
+{
+    struct op op = op_within(step_ms);
+    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
+    bson_t in, ids;
+    BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
+    BSON_APPEND_ARRAY_BEGIN(&in, "$in", &ids);
+    for (size_t i = 0; i < count; i++) {
+        CLEANUP(bson_destroyp) bson_t *id = media_id_filter(list[i], "_id");
+        bson_iter_t at;
+        char buffer[16];
+        const char *key;
+        bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof(buffer));
+        if (media_field(id, "_id", &at))
+            bson_append_iter(&ids, key, -1, &at);
+    }
+    bson_append_array_end(&in, &ids);
+    bson_append_document_end(filter, &in);
+    int r = bucket_delete(n->mongo, n->region, "files", filter, NULL, &op, n->f);
+    for (size_t i = 0; r == 0 && i < count; i++)
+        media_index_removed(n->index, list[i]);
+    return r;
+}
+
+/* Journals that revisions go. */
+static int retire(struct names *n, const struct media_revisions *of, size_t first, int64_t step_ms)
 {
     int r = 0;
-    for (size_t i = first; r == 0 && i < of->n; i++)
-        r = bucket_retire(n->mongo, n->region, of->list[i], n->op, n->f);
-    for (size_t i = of->n; r == 0 && i-- > first;) {
-        CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(of->list[i], "_id");
-        r = bucket_delete(n->mongo, n->region, "files", filter, NULL, n->op, n->f);
-        if (r == 0)
-            media_index_removed(n->index, of->list[i]);
+    for (size_t i = first; r == 0 && i < of->n; i += REVISIONS) {
+        struct op op = op_within(step_ms);
+        size_t count = of->n - i < REVISIONS ? of->n - i : REVISIONS;
+        r = bucket_retire_all(n->mongo, n->region, of->list + i, count, &op, n->f);
     }
     return r;
 }
 
-int media_remove_file(struct media *media, const struct media_place *place, const struct op *op,
-                      struct fail *f)
+/* Takes away revisions that the list has, from `first` on: their chunks go later. The newest goes last, and
+ * alone, so that none of the others ever takes its place. */
+static int remove_revisions(struct names *n, const struct media_revisions *of, size_t first, int64_t step_ms)
+{
+    int r = retire(n, of, first, step_ms);
+    for (size_t end = of->n; r == 0 && end > first;) {
+        size_t older = end - first - 1, count = older == 0 ? 1 : older < REVISIONS ? older : REVISIONS;
+        end -= count;
+        r = delete_batch(n, of->list + end, count, step_ms);
+    }
+    return r;
+}
+
+int media_remove_file(struct media *media, const struct media_place *place, int64_t step_ms,
+                      const struct op *op, struct fail *f)
 {
     struct names n;
     struct media_info info = {0};
@@ -305,7 +342,7 @@ int media_remove_file(struct media *media, const struct media_place *place, cons
         r = media_index_revisions(n.index, info.node, &all);
     media_info_clear(&info);
     r = r < 0 ? r : names_keep_folder(&n, place->folder);
-    r = r < 0 ? r : remove_revisions(&n, &all, 0);
+    r = r < 0 ? r : remove_revisions(&n, &all, 0, step_ms);
     if (r == 0)
         media_index_touched(n.index, place->folder);
     return r;
@@ -376,7 +413,7 @@ int media_follow_folder(struct media *media, unsigned region, const struct media
 }
 
 static int rename_file(struct names *n, const struct media_place *from, const struct media_place *to,
-                       const struct media_info *source, const struct media_info *target)
+                       const struct media_info *source, const struct media_info *target, int64_t step_ms)
 {
     CLEANUP(media_revisions_clear) struct media_revisions old = {0}, replaced = {0};
     struct media_revision *renamed CLEANUP(media_revision_unrefp) = NULL;
@@ -387,14 +424,13 @@ static int rename_file(struct names *n, const struct media_place *from, const st
         r = media_index_revisions(n->index, target->node, &replaced);
     if (r == 0 && from->folder != to->folder)
         r = names_keep_folder(n, from->folder);
-    r = r < 0 ? r : remove_revisions(n, &old, 1);
-    for (size_t i = 0; r == 0 && i < replaced.n; i++)
-        r = bucket_retire(n->mongo, n->region, replaced.list[i], n->op, n->f);
+    r = r < 0 ? r : remove_revisions(n, &old, 1, step_ms);
+    r = r < 0 ? r : retire(n, &replaced, 0, step_ms);
     r = r < 0 ? r : set_filename(n, source->revision, path, target ? target->revision : NULL);
     r = r < 0 ? r : read_again(n, source->revision, &renamed);
     if (r == 0) {
         media_index_put(n->index, renamed);
-        r = remove_revisions(n, &replaced, 0);
+        r = remove_revisions(n, &replaced, 0, step_ms);
     }
     return r;
 }
@@ -445,7 +481,7 @@ int media_rename(struct media *media, const struct media_place *from, const stru
         r = check_target(&n, to, &source, &target, no_replace);
     if (r == 0 && !same)
         r = source.folder ? names_rename_folder(&n, from, to, &source, step_ms)
-                          : rename_file(&n, from, to, &source, there ? &target : NULL);
+                          : rename_file(&n, from, to, &source, there ? &target : NULL, step_ms);
     if (r == 0 && !same) {
         media_index_touched(n.index, from->folder);
         media_index_touched(n.index, to->folder);

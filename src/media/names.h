@@ -35,10 +35,11 @@ int media_make_folder(struct media *media, const struct media_place *place, mode
                       const struct op *op, struct fail *f);
 int media_remove_folder(struct media *media, const struct media_place *place, const struct op *op,
                         struct fail *f);
-int media_remove_file(struct media *media, const struct media_place *place, const struct op *op,
-                      struct fail *f);
-/* Of one region. `no_replace`: -EEXIST when there is something under the new name. Renaming a folder may take
- * longer than the op's deadline, as long as each message is answered within `step_ms`. */
+/* All its revisions. One of very many, and renaming a folder, may take longer than the op's deadline, as long
+ * as each message is answered within `step_ms`. */
+int media_remove_file(struct media *media, const struct media_place *place, int64_t step_ms,
+                      const struct op *op, struct fail *f);
+/* Of one region. `no_replace`: -EEXIST when there is something under the new name. */
 int media_rename(struct media *media, const struct media_place *from, const struct media_place *to,
                  bool no_replace, int64_t step_ms, const struct op *op, struct fail *f);
 

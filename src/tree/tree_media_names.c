@@ -63,7 +63,7 @@ int media_unlink(struct tree *tree, const struct caller *caller, const struct pl
     if (r == 0)
         r = media_drafts_hold(tree, caller, place.region, place.folder, name, &held, &f);
     if (r == 0)
-        r = media_remove_file(tree->media, &place, &caller->op, &f);
+        r = media_remove_file(tree->media, &place, tree->config->timeout_ms, &caller->op, &f);
     bool own = r == -ENOENT; /* not published yet */
     if (own)
         r = media_draft_unlink(tree, caller, place.region, place.folder, name);
