@@ -10,11 +10,13 @@ from tcp_proxy import TcpProxy, copy, end
 
 class ReplicationProxy(TcpProxy):
     """Leads to 127.0.0.1:port. What `mangle` (None, or a function of a CopyData message's bytes) returns is sent instead of
-    it, and b'' cuts the connection behind the first half of the message. `ask` is a function of the bytes that go to the
+    it, and b'' cuts the connection behind the first half of the message; it is called until it has changed one, with
+    `lasting` for every message. `ask` is a function of the bytes that go to the
     server on such a connection, as they come."""
 
     def __init__(self, port):
         self.mangle = self.ask = None
+        self.lasting = False
         self.mangled = threading.Event()
         super().__init__(('127.0.0.1', port))
 
@@ -51,7 +53,7 @@ class ReplicationProxy(TcpProxy):
             return True
         changed = mangle(body)
         if changed != body:
-            self.mangle = None
+            self.mangle = mangle if self.lasting else None
             self.mangled.set()
         if changed == b'':
             client.sendall((head + body)[:5 + len(body) // 2])

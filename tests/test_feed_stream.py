@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 import uuid
 
@@ -253,6 +254,21 @@ def test_a_stream_that_was_ended_comes_back(execute, streaming):
         assert wait_for(change(execute, path), SEEN)
 
 
+@pytest.mark.long
+def test_a_stream_that_may_not_come_back_is_followed_by_questions(execute, streaming):
+    """The kernel keeps for minutes what it was told while there was one, and nobody asks: it is told that this is over."""
+    path = a_user(streaming)
+    before = os.stat(path).st_mtime_ns
+    execute('europe', 'ALTER ROLE campusfs_repl NOREPLICATION')
+    try:
+        execute('europe', 'SELECT pg_terminate_backend(%s)', (the_walsender(execute),))
+        assert wait_for(lambda: 'replication' in (feed_of(streaming, 'emea')['reason'] or ''), SETTLED)
+        execute('europe', 'UPDATE users SET first_name = %s WHERE id = %s', (uuid.uuid4().hex, path.stem))
+        assert wait_for(lambda: os.stat(path).st_mtime_ns != before, SEEN)
+    finally:
+        execute('europe', 'ALTER ROLE campusfs_repl REPLICATION')
+
+
 def test_a_silent_stream_is_not_believed(own, execute, streaming):
     """The sender alone is frozen: the shard is asked meanwhile, and the stream counts again when it has caught up."""
     path = a_user(streaming)
@@ -271,6 +287,91 @@ def test_a_silent_stream_is_not_believed(own, execute, streaming):
     assert losses(streaming) - before <= 1
 
 
+@pytest.mark.long
+def test_a_stream_that_stays_silent_is_given_up(execute, streaming):
+    """For another one, by another sender."""
+    ours, before = the_walsender(execute), losses(streaming)
+    os.kill(ours, signal.SIGSTOP)
+    try:
+        assert wait_for(lambda: losses(streaming) > before and is_streaming(streaming, 'emea'), SETTLED)
+        assert wait_for(change(execute, a_user(streaming)), SEEN)
+    finally:
+        os.kill(ours, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def synchronous(own, execute):
+    """Commits on europe's primary wait for its standby, which is yielded."""
+    standby = own.replica('europe')
+    execute('europe', f'ALTER SYSTEM SET synchronous_standby_names = \'"{standby.name}"\'')
+    execute('europe', 'SELECT pg_reload_conf()')
+    try:
+        assert wait_for(lambda: execute('europe', "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"), SETTLED)
+        yield standby
+    finally:
+        own.thaw()
+        execute('europe', 'ALTER SYSTEM RESET synchronous_standby_names')
+        execute('europe', 'SELECT pg_reload_conf()')
+
+
+@contextlib.contextmanager
+def unconfirmed(own, execute, standby, path):
+    """A row's new first name, committed by somebody who waits for the standby, which stands still until the end."""
+    name = uuid.uuid4().hex
+    update = ('europe', 'UPDATE users SET first_name = %s WHERE id = %s', (name, path.stem))
+    standby.freeze()
+    committing = threading.Thread(target=execute, args=update)
+    committing.start()
+    try:
+        assert wait_for(lambda: execute('europe', "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"), SETTLED)
+        yield name.encode()
+    finally:
+        own.thaw()
+        committing.join()
+
+
+def test_a_commit_is_told_when_it_can_be_seen(own, execute, streaming):
+    """One that waits for a synchronous standby is streamed before that; who is told reads the row as it was."""
+    path = a_user(streaming)
+    with synchronous(own, execute) as standby:
+        with unconfirmed(own, execute, standby, path) as name:
+            assert not wait_for(lambda: os.stat(path) and name in path.read_bytes(), 1)
+        assert wait_for(lambda: name in path.read_bytes(), SEEN)
+        assert wait_for(lambda: is_streaming(streaming, 'emea'), SETTLED)
+
+
+@pytest.mark.long
+def test_what_becomes_visible_behind_the_streams_begin_is_asked_for(own, execute, mount_own):
+    """A commit that waits for its standby while a slot is made: written before the stream begins, visible after it.
+
+    Making a slot is held up twice, by transactions that it waits for."""
+    with contextlib.ExitStack() as stack:
+        def begin():
+            connection = stack.enter_context(contextlib.closing(own.connect('europe')))
+            connection.autocommit = False
+            cursor = connection.cursor()
+            cursor.execute('SELECT pg_current_xact_id()::text')
+            return connection, cursor.fetchone()[0]
+
+        def is_waited_for(xid):
+            return execute('europe', "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND "
+                                     "backend_type = 'walsender' AND transactionid::text = %s", (xid,))
+        first, first_xid = begin()
+        root = mount_own().directory
+        path = a_user(root)
+        assert wait_for(lambda: is_waited_for(first_xid), SETTLED)
+        second, second_xid = begin()
+        first.rollback()
+        assert wait_for(lambda: is_waited_for(second_xid), SETTLED)
+        standby = stack.enter_context(synchronous(own, execute))
+        with unconfirmed(own, execute, standby, path) as name:
+            second.rollback()
+            assert wait_for(lambda: 'under way' in (feed_of(root, 'emea')['reason'] or 'under way'), SETTLED)
+            assert name not in path.read_bytes()
+        assert wait_for(lambda: name in path.read_bytes(), SEEN)
+        assert wait_for(lambda: is_streaming(root, 'emea'), SETTLED)
+
+
 def test_other_shards_do_not_notice(own, execute, streaming):
     """One whose servers are frozen: the others' changes are seen as ever."""
     path = a_user(streaming)
@@ -284,6 +385,20 @@ def test_other_shards_do_not_notice(own, execute, streaming):
     finally:
         own.thaw()
     assert wait_for(lambda: is_streaming(streaming, 'apac'), SETTLED)
+
+
+@pytest.mark.long
+def test_other_shards_that_are_asked_do_not_notice(own, execute, mount_own):
+    """None waits for the answer of one whose servers are frozen: what is known of it is never older than it may be."""
+    root = mount_own(feed='poll').directory
+    assert wait_for(lambda: feed_states(root) == {'polling'}, SETTLED)
+    for node in own.nodes_of('asia'):
+        node.freeze()
+    try:
+        assert wait_for(lambda: metrics(root)['campusfs_feed_up{shard="apac"}'] == 0, 30)
+        assert wait_for(lambda: not wait_for(lambda: metrics(root)['campusfs_feed_up{shard="emea"}'] == 0, 4), SETTLED)
+    finally:
+        own.thaw()
 
 
 def test_servers_that_cannot_stream_are_asked(own, execute, mount_own):
@@ -383,8 +498,10 @@ def test_a_forgotten_transaction_keeps_no_mount_waiting(own, execute, mount_own)
     assert wait_for(change(execute, path), SEEN)
 
 
-def test_an_idle_stream_is_kept(execute, streaming):
-    """The server's time limit for senders is met by answering it."""
+def test_an_idle_stream_is_kept(execute, mount_own):
+    """The server's time limit for senders is met by answering it, however seldom the mount asks for signs of life."""
+    streaming = mount_own(cache_ttl='1min').directory
+    assert wait_for(lambda: feed_states(streaming) == {'streaming'}, SETTLED)
     execute('europe', "ALTER SYSTEM SET wal_sender_timeout = '1s'")
     try:
         execute('europe', 'SELECT pg_reload_conf()')
@@ -398,16 +515,20 @@ def test_an_idle_stream_is_kept(execute, streaming):
 
 # ---- much at once
 
-def test_a_transaction_of_very_many_changes(execute, streaming):
+@pytest.mark.parametrize('feed', ['auto', pytest.param('poll', marks=pytest.mark.long)])
+def test_a_transaction_of_very_many_changes(execute, mount_own, feed):
     """More than anybody would list one by one: all is looked at anew, the last of them too, and the stream goes on."""
-    path = a_user(streaming)
+    root = mount_own(feed=feed).directory
+    state = 'streaming' if feed == 'auto' else 'polling'
+    assert wait_for(lambda: feed_states(root) == {state}, SETTLED)
+    path = a_user(root)
     before, name = os.stat(path), uuid.uuid4().hex
     assert name.encode() not in path.read_bytes()
     execute('europe', "INSERT INTO change_log (collection, region, row_id, operation, rev, actor) SELECT 1, %s, n, "
             "'update', nextval('rev_seq'), 'test' FROM generate_series(1, 200000) n; "
             'UPDATE users SET first_name = %s WHERE id = %s', (region_number('europe'), name, path.stem))
     assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns and name.encode() in path.read_bytes(), 60)
-    assert wait_for(lambda: is_streaming(streaming, 'emea'), SETTLED)
+    assert wait_for(lambda: feed_of(root, 'emea')['state'] == state, SETTLED)
     assert wait_for(change(execute, path), SEEN)
 
 
@@ -476,6 +597,32 @@ def test_a_stream_that_makes_no_sense_is_given_up(execute, proxied, how):
         assert wait_for(change(execute, path), SEEN)
 
 
+@pytest.mark.long
+def test_a_stream_that_falls_behind_is_not_believed(execute, proxied):
+    """It shows signs of life, all from the same place, while the primary goes on."""
+    proxy, root = proxied
+    path = a_user(root)
+    assert wait_for(change(execute, path), SEEN)
+    withheld, place = [], []
+
+    def behind(message):
+        if message[:1] == b'w':
+            withheld.append(message)
+            return []
+        place[:] = place or [message[1:9]]
+        return message[:1] + place[0] + message[9:]
+    proxy.mangle, proxy.lasting = behind, True
+    assert wait_for(lambda: place, SETTLED)
+    before = losses(root)
+    for _ in range(2):
+        assert wait_for(change(execute, path), SEEN)
+    assert withheld and losses(root) == before and feed_of(root, 'emea')['state'] == 'polling'
+    proxy.mangle = lambda message: [*withheld, message] if withheld else message
+    proxy.lasting = False
+    assert wait_for(lambda: is_streaming(root, 'emea'), SETTLED)
+    assert wait_for(change(execute, path), SEEN) and losses(root) == before
+
+
 def test_a_slot_name_that_is_taken_is_not_taken(execute, proxied):
     """Names are drawn; one that somebody else has is drawn once more, at once, and his slot stays his."""
     proxy, root = proxied
@@ -512,14 +659,15 @@ def test_a_change_that_is_told_twice_is_the_same_change(execute, proxied):
 # ---- the shard's next primary; last, since it changes who that is
 
 def test_the_new_primary_streams(own, execute, mount_own):
+    """Also while the old one goes on as if nothing had happened, and streams."""
     root = mount_own().directory
     assert wait_for(lambda: feed_states(root) == {'streaming'}, SETTLED)
     path = a_user(root)
     old, new = own.primary('europe'), own.replica('europe')
-    old.kill()
     new.promote()
+    assert wait_for(lambda: execute(new, 'SELECT pg_is_in_recovery()') == [(False,)], SETTLED)
     assert wait_for(change(execute, path, new), 30)
-    assert wait_for(lambda: is_streaming(root, 'emea'), SETTLED)
-    assert walsenders(execute, new)
+    assert wait_for(lambda: is_streaming(root, 'emea') and walsenders(execute, new), SETTLED)
+    old.kill()
     for _ in range(3):
         assert wait_for(change(execute, path, new), SEEN)

@@ -125,6 +125,7 @@ static int read_begin(struct changes *changes, const struct pgoutput_message *m)
         return -EPROTO;
     changes->open = true;
     changes->commit_lsn = m->commit_lsn;
+    changes->xid = m->xid;
     changes->n = 0;
     changes->everything = false;
     return 0;

@@ -40,6 +40,7 @@ struct changes {
     struct row_change rows[CHANGES_ROWS_MAX];
     size_t n;
     bool everything;      /* too many, or truncated */
+    uint32_t xid;         /* the low half of its number */
     uint64_t end_lsn;     /* behind its commit */
     int64_t committed_us; /* the server's clock, microseconds since the year 2000 */
 };

@@ -27,6 +27,8 @@ enum {
     REFUSED_MS = 30000,       /* where the server does not allow it */
     CATCH_UP_MS = 100,        /* who waits for the present waits no longer */
     CATCH_UP_PAUSE_US = 1000, /* a server that is asked at once again gets to nothing else */
+    VISIBLE_ASK_MS = 1000,    /* one question whether a transaction can be seen */
+    VISIBLE_PAUSE_MS = 50,    /* between two of them, at most */
     CATCH_UP_ROUNDS = 5,      /* signs of life; on a busy server there is no end of news */
 };
 
@@ -81,6 +83,14 @@ static bool is_pointless(void *arg)
 {
     struct follow *follow = arg;
     return is_stopping(follow) || shard_timeline(follow->shard) != follow->timeline;
+}
+
+static struct op op_of(struct follow *follow, int64_t ms)
+{
+    struct op op = op_within(ms);
+    op.interrupted = is_pointless;
+    op.arg = follow;
+    return op;
 }
 
 static void say_streaming(struct follow *follow)
@@ -158,9 +168,9 @@ static bool catch_up_begin(struct follow *follow)
 }
 
 /*
- * A sign of life. The server answers before it looks whether there is news: only two answers in a row from the
- * same place, with time to look between them, show that it had none. (All signs are answers: PGOUTPUT_AHEAD.)
- * True when one more has to be asked for.
+ * A sign of life. The server answers before it looks whether there is news: only two answers in a row from
+ * the same place, with time to look between them, show that it had none. (All signs are answers:
+ * PGOUTPUT_AHEAD.) True when one more has to be asked for.
  */
 static bool catch_up_sign(struct follow *follow, uint64_t lsn)
 {
@@ -197,12 +207,38 @@ static void reached(struct follow *follow, uint64_t lsn)
         follow->received = lsn;
 }
 
+/* Tells when the stream counts no more. */
+static void look_at_age(struct follow *follow)
+{
+    bool counts = freshness_is_streamed(follow->fresh);
+    if (follow->counts && !counts)
+        follow->ask(follow->ask_arg);
+    follow->counts = counts;
+}
+
+/*
+ * Told before it can be seen, a change would have what is outdated read once more, and believed. While a
+ * standby lets it wait for long the stream is silent, and the shard is asked.
+ */
+static void wait_until_visible(struct follow *follow)
+{
+    for (int64_t pause = 1; !is_stopping(follow) && stream_is_current(follow->stream); pause *= 2) {
+        struct op op = op_of(follow, VISIBLE_ASK_MS);
+        if (stream_is_visible(follow->stream, follow->changes->xid, &op))
+            return;
+        look_at_age(follow);
+        pause = pause < VISIBLE_PAUSE_MS ? pause : VISIBLE_PAUSE_MS;
+        nanosleep(&(struct timespec){.tv_nsec = pause * 1000000}, NULL);
+    }
+}
+
 static void take_transaction(struct follow *follow, int64_t sent_us)
 {
     const struct changes *changes = follow->changes;
     reached(follow, changes->end_lsn);
     if (changes->n == 0 && !changes->everything)
         return;
+    wait_until_visible(follow);
     stream_reached(follow->stream, changes->end_lsn); /* before anything is dropped, see freshness.h */
     freshness_apply(follow->fresh, changes);
     pthread_mutex_lock(&follow->lock);
@@ -268,15 +304,6 @@ static int take_some(struct follow *follow, struct fail *f)
     return r < 0 ? r : taken == FRAMES_AT_ONCE;
 }
 
-/* Tells when the stream counts no more. */
-static void look_at_age(struct follow *follow)
-{
-    bool counts = freshness_is_streamed(follow->fresh);
-    if (follow->counts && !counts)
-        follow->ask(follow->ask_arg);
-    follow->counts = counts;
-}
-
 /* Waits for the stream, for who wants something, for the next question's time, or for the stream to be late.
  */
 static void wait_for_news(struct follow *follow)
@@ -325,24 +352,17 @@ static int run_stream(struct follow *follow, struct fail *f)
 
 /* ---- attempts ---- */
 
-static struct op op_of(struct follow *follow, int64_t ms)
-{
-    struct op op = op_within(ms);
-    op.interrupted = is_pointless;
-    op.arg = follow;
-    return op;
-}
-
 /* Everything up to a running stream. */
 static int begin_stream(struct follow *follow, struct fail *f)
 {
     struct op op = op_of(follow, follow->config->connect_timeout_ms);
+    uint64_t newest;
     int r = stream_open(follow->shard, &op, &follow->stream, f);
     if (r < 0)
         return r;
     say_reason(follow, "transactions that are open on the primary, or prepared, are waited for");
     op = op_of(follow, SLOT_MS);
-    r = stream_begin(follow->stream, &op, f);
+    r = stream_begin(follow->stream, &op, &newest, f);
     if (r < 0)
         return r;
     *follow->changes = (struct changes){.nrelations = 0};
@@ -351,7 +371,7 @@ static int begin_stream(struct follow *follow, struct fail *f)
     follow->heard_at = clock_now_ms();
     follow->ask_at = 0;
     follow->counts = false;
-    freshness_stream_begin(follow->fresh, replication_timeline(stream_replication(follow->stream)));
+    freshness_stream_begin(follow->fresh, replication_timeline(stream_replication(follow->stream)), newest);
     say_streaming(follow);
     follow->ask(follow->ask_arg);
     return 0;

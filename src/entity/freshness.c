@@ -39,9 +39,9 @@ struct freshness {
     freshness_listener noted;
     void *noted_arg;
     bool streaming;
-    bool settled;         /* what was under way when the stream began has ended, and been asked for */
-    uint64_t settle_xmax; /* no later transaction was; 0 = not asked yet */
-    unsigned streams;     /* begun so far */
+    bool settled;        /* what was under way when the stream began has ended, and been asked for */
+    uint64_t settle_xid; /* no later transaction was; 0 = none */
+    unsigned streams;    /* begun so far */
     uint32_t stream_timeline;
     int64_t alive_at;        /* clock_now_ms() when the stream was last known to have come to the present */
     int64_t used_at;         /* clock_now_ms() of the last freshness_ensure() */
@@ -161,12 +161,12 @@ void freshness_note_change(struct freshness *fresh, const struct row_key *key)
 
 /* ---- the stream ---- */
 
-void freshness_stream_begin(struct freshness *fresh, uint32_t timeline)
+void freshness_stream_begin(struct freshness *fresh, uint32_t timeline, uint64_t newest)
 {
     pthread_mutex_lock(&fresh->lock);
     fresh->streaming = true;
     fresh->settled = false;
-    fresh->settle_xmax = 0;
+    fresh->settle_xid = newest;
     fresh->streams++;
     fresh->stream_timeline = timeline;
     fresh->alive_at = clock_now_ms();
@@ -174,18 +174,14 @@ void freshness_stream_begin(struct freshness *fresh, uint32_t timeline)
 }
 
 /*
- * Under the lock: an answer to a question that was asked when the stream had begun, its snapshot
- * "xmin:xmax:...". A transaction whose commit was written before the stream's begin is not in the stream, and
- * becomes visible only later, when a synchronous standby has confirmed it: until all that were under way have
- * ended questions go on.
+ * Under the lock: an answer to a question that was asked when the stream had begun, its snapshot begun by the
+ * oldest transaction that was under way. One whose commit was written before the stream's begin is not in the
+ * stream, and becomes visible only later, when a synchronous standby has confirmed it: until all that were
+ * under way have ended questions go on.
  */
 static void settle(struct freshness *fresh, const char *snapshot)
 {
-    char *end;
-    uint64_t xmin = strtoull(snapshot, &end, 10), xmax = *end == ':' ? strtoull(end + 1, NULL, 10) : 0;
-    if (fresh->settle_xmax == 0)
-        fresh->settle_xmax = xmax;
-    fresh->settled = fresh->settle_xmax != 0 && xmin >= fresh->settle_xmax;
+    fresh->settled = strtoull(snapshot, NULL, 10) > fresh->settle_xid;
 }
 
 void freshness_stream_alive(struct freshness *fresh, int64_t at)

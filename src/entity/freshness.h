@@ -54,10 +54,11 @@ int64_t freshness_known_at(struct freshness *freshness);
 
 /*
  * From here on every change comes by freshness_apply(). What was changed before is asked for: the stream
- * counts once all transactions that were under way have ended, and have been asked for. `timeline`: of the
- * stream; it counts for nothing when the shard has a newer one.
+ * counts once all transactions that were under way, of which `newest` is the last (stream_begin()), have
+ * ended, and have been asked for. `timeline`: of the stream; it counts for nothing when the shard has a newer
+ * one.
  */
-void freshness_stream_begin(struct freshness *freshness, uint32_t timeline);
+void freshness_stream_begin(struct freshness *freshness, uint32_t timeline, uint64_t newest);
 /* The stream is alive and has come to the present, at that time (clock_now_ms()). */
 void freshness_stream_alive(struct freshness *freshness, int64_t at);
 /* The stream is lost, and with it perhaps changes: all is forgotten. */

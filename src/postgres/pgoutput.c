@@ -146,7 +146,7 @@ static void read_begin(struct reader *r, struct pgoutput_message *m)
 {
     m->commit_lsn = take_number(r, 8);
     m->committed_us = (int64_t)take_number(r, 8);
-    take_number(r, 4); /* the transaction's number */
+    m->xid = (uint32_t)take_number(r, 4);
 }
 
 int pgoutput_parse(const char *data, size_t len, struct pgoutput_message *message)

@@ -42,6 +42,7 @@ struct pgoutput_message {
     uint64_t commit_lsn;        /* begin and commit: where the commit's record begins */
     uint64_t end_lsn;           /* commit: where it ends: who has replayed this far has the transaction */
     int64_t committed_us;       /* begin and commit: the server's clock, microseconds since the year 2000 */
+    uint32_t xid;               /* begin: the low half of the transaction's number */
     uint32_t relation;          /* relation, insert */
     const char *schema, *table; /* relation: NUL-terminated; an empty schema is pg_catalog */
     size_t columns;             /* relation: of the table, insert: of the row; truncate: relations named */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,12 +13,18 @@
 /* sql/migrations/0001_tables.sql: what is inserted into the change log. */
 static const char PUBLICATION[] = "campusfs_changes";
 
-enum { WAL_PAGE = 8192 };
+enum {
+    WAL_PAGE = 8192,
+    WAITS_KNOWN_MS = 100, /* how long it is believed that no commit waits for a standby */
+    TAKE_MS = 20,         /* and how long a connection is waited for to ask that again */
+};
 
 struct stream {
     struct shard *shard;
     struct node *node;
     struct replication *replication;
+    bool waits;    /* commits may wait for a standby, as far as is known */
+    int64_t asked; /* clock_now_ms() when that was said; 0 = it is to be asked */
 };
 
 DEFINE_CLEANUP(struct stream, stream_close)
@@ -74,15 +81,45 @@ void stream_close(struct stream *stream)
     free(stream);
 }
 
-int stream_begin(struct stream *stream, const struct op *op, struct fail *f)
+/* One row that the primary says, asked on a connection of the pool, which is waited for by `take`. */
+static int ask(struct stream *stream, const struct pg_statement *statement, const char *const *params,
+               const struct op *take, const struct op *op, struct pg_rows **rows, struct fail *f)
 {
+    struct conn_step step = {.statement = statement, .params = params, .commit = true};
+    struct conn *conn;
+    struct fail why = {.err = 0};
+    struct attempt taking, asking;
+    attempt_begin(&taking, take, stream->node, 100);
+    int r = pool_take(stream->node->pool, &taking.op, &conn, f);
+    if (r < 0)
+        return r;
+    attempt_begin(&asking, op, stream->node, 100);
+    bool answered = conn_run(conn, &step, 1, &asking.op, &why) == CONN_DONE && pg_rows_count(step.rows) == 1;
+    pool_give(stream->node->pool, conn);
+    if (answered) {
+        *rows = step.rows;
+        return 0;
+    }
+    pg_rows_free(step.rows);
+    return fail_set(f, why.err ? why.err : EIO, "%s", why.message);
+}
+
+int stream_begin(struct stream *stream, const struct op *op, uint64_t *newest, struct fail *f)
+{
+    static const struct pg_statement statement = {"transactions_open", NULL, 0};
+    struct pg_rows *rows = NULL;
     uint64_t from;
     int r = replication_create_slot(stream->replication, op, &from, f);
     if (r == 0)
         r = replication_start(stream->replication, PUBLICATION, op, f);
     if (r == 0)
-        stream_reached(stream, from);
-    return r;
+        r = ask(stream, &statement, NULL, op, op, &rows, f);
+    if (r < 0)
+        return r;
+    *newest = (uint64_t)pg_rows_i64(rows, 0, 0, 0);
+    pg_rows_free(rows);
+    stream_reached(stream, from);
+    return 0;
 }
 
 const char *stream_node(const struct stream *stream)
@@ -108,6 +145,27 @@ void stream_heard(const struct stream *stream, uint64_t lsn)
     if (timeline >= shard->facts.timeline)
         trail_add(&shard->trail, timeline, lsn, clock_now_ms());
     pthread_mutex_unlock(&shard->lock);
+}
+
+bool stream_is_visible(struct stream *stream, uint32_t xid, const struct op *op)
+{
+    static const struct pg_statement statement = {"transaction_visible", NULL, 1};
+    char number[16];
+    const char *params[] = {number};
+    struct pg_rows *rows;
+    struct op take = *op, brief = op_within(TAKE_MS);
+    if (!stream->waits && clock_now_ms() - stream->asked < WAITS_KNOWN_MS)
+        return true;
+    if (!stream->waits && brief.deadline < take.deadline)
+        take.deadline = brief.deadline;
+    snprintf(number, sizeof number, "%" PRIu32, xid);
+    if (ask(stream, &statement, params, &take, op, &rows, NULL) < 0)
+        return !stream->waits;
+    bool visible = pg_rows_i64(rows, 0, 0, 0) == 1;
+    stream->waits = pg_rows_i64(rows, 0, 1, 1) == 1;
+    stream->asked = visible ? clock_now_ms() : 0; /* what cannot be seen is asked for again */
+    pg_rows_free(rows);
+    return visible;
 }
 
 void stream_reached(struct stream *stream, uint64_t lsn)
