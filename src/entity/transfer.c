@@ -183,10 +183,6 @@ static enum transfer_outcome decide(struct transfer *t, struct fail *f)
 {
     struct fail why = {.err = 0};
     bool unknown = false;
-    if (op_left_ms(&t->work) == 0) {
-        fail_set(f, ETIMEDOUT, "the shards were too slow to move user %lld", (long long)t->user->id);
-        return TRANSFER_VOID;
-    }
     int r = shard_tx_commit(t->out, &t->work, &unknown, &why);
     shard_tx_end(STEAL(t->out));
     if (r == 0)

@@ -219,7 +219,7 @@ static int claim(struct pool *pool, const struct op *op, struct conn **out, stru
         return -pool->why.err;
     }
     pool->count.takes++;
-    if (!pool->first && pool->nidle) {
+    if (pool->nidle) { /* nobody waits, then: pool_give() */
         *out = pool->idle[--pool->nidle].conn;
         return 0;
     }
