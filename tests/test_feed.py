@@ -173,7 +173,7 @@ def own(breakable):
 def mounted(own, region, **settings):
     """The path of a user in a mount of them."""
     row_id = shards.new_user(own, region)
-    config = own.write_config(own.directory / f'feed-{region}.conf', **settings)
+    config = own.write_config(own.directory / f'feed-{region}.conf', **{'cache_ttl': '1s', 'cache_size': '64MB', **settings})
     mount = own.mount(own.directory / f'mnt-feed-{region}', config=config)
     try:
         yield shards.path_of(mount.directory, row_id, region)
@@ -211,9 +211,10 @@ def test_after_a_failover_changes_are_told_by_the_new_primary(own, feed):
             assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, LATE + SLACK)
 
 
-def test_while_nobody_can_be_asked_the_kernel_keeps_nothing(own):
+@pytest.mark.parametrize('feed', ['auto', pytest.param('poll', marks=pytest.mark.long)])
+def test_while_nobody_can_be_asked_the_kernel_keeps_nothing(own, feed):
     """A primary that is silent may have changed anything: what the kernel keeps it asks for again."""
-    with mounted(own, 'asia') as path:
+    with mounted(own, 'asia', feed=feed) as path:
         os.stat(path)
         time.sleep(1)
         for node in own.nodes_of('asia'):
