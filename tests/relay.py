@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from tcp_proxy import TcpProxy, copy, end
@@ -16,16 +17,21 @@ CLONE_NEWNET = 0x40000000
 
 class Relay(TcpProxy):
     """Passes bytes on to 127.0.0.1:port from .host:.port. With `keeps`, the server does not hear that a client has gone;
-    `edit` is a function of what a client sends at a time, to what the server gets."""
+    `edit` is a function of what a client sends at a time, to what the server gets. What the server says comes `late`
+    seconds later."""
 
-    def __init__(self, port, listener=None, keeps=False, edit=lambda data: data):
-        self.keeps, self.edit = keeps, edit
+    def __init__(self, port, listener=None, keeps=False, edit=lambda data: data, late=0):
+        self.keeps, self.edit, self.late = keeps, edit, late
         super().__init__(('127.0.0.1', port), listener)
 
     def pass_there(self, client, server):
         copy(client, server, self.edit)
         if not self.keeps:
             end(client, server)
+
+    def pass_back(self, server, client):
+        copy(server, client, lambda data: time.sleep(self.late) or data)
+        end(server, client)
 
 
 class FarNetwork:

@@ -3,13 +3,17 @@ servers that do not hear of it."""
 
 import contextlib
 import json
+import os
 import re
 import signal
 import struct
 import subprocess
+import threading
 import time
 import uuid
+from pathlib import Path
 
+import psycopg2
 import pytest
 from mount_tools import errno_of, metrics, wait_for
 from relay import FarNetwork, Relay, why_no_network
@@ -119,6 +123,44 @@ def test_what_has_passed_its_deadline_is_ended_on_a_server_that_does_not_hear_of
     assert reader.wait(PATIENCE) in (0, 1) and errno_of((mount.directory / 'regions/europe/reviews').iterdir) is None
 
 
+def test_who_is_ended_on_a_server(shard):
+    """The session that is meant, not another one that has its process id by now; and none whose transaction has written:
+    that might be committed already, and wait for a standby."""
+    statement = (Path(__file__).resolve().parent.parent / 'sql/queries/cancel_statements.sql').read_text()
+    with contextlib.closing(shard.connect('emea')) as victim:
+        cursor = victim.cursor()
+        cursor.execute('SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint FROM pg_stat_activity '
+                       'WHERE pid = pg_backend_pid()')
+        (pid, started), = cursor.fetchall()
+
+        def ended(began):
+            (count,), = admin(shard, 'emea', f"PREPARE ended AS {statement}; EXECUTE ended ('{{{pid}}}', '{{{began}}}')")
+            return count
+
+        def sleeping(first):
+            cursor.execute(first)
+            thread = threading.Thread(target=sleep, args=(cursor,))
+            thread.start()
+            assert wait_for(lambda: admin(shard, 'emea', "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND "
+                                          "wait_event = 'PgSleep'", (pid,)), PATIENCE)
+            return thread
+
+        def sleep(cursor):
+            with contextlib.suppress(psycopg2.errors.QueryCanceled):
+                cursor.execute('SELECT pg_sleep(600)')
+        thread = sleeping('BEGIN')
+        try:
+            assert ended(started + 1) == 0
+            assert ended(started) == 1
+            thread.join()
+            cursor.execute('ROLLBACK')
+            thread = sleeping('BEGIN; SELECT pg_current_xact_id()')
+            assert ended(started) == 0
+        finally:
+            admin(shard, 'emea', 'SELECT pg_cancel_backend(%s)', (pid,))
+            thread.join()
+
+
 # ---- a pooler that takes less than it is given
 
 def without_options(data):
@@ -140,6 +182,25 @@ def test_a_session_that_has_not_taken_our_settings_is_refused(shard):
         assert said['state'] == 'refused' and 'settings of the session were not taken' in said['error']
     finally:
         relay.close()
+
+
+# ---- servers that are far away
+
+@pytest.mark.long
+def test_where_answers_come_later_than_they_may_be_old_the_kernel_keeps_nothing(shard, mount_through):
+    """No question about changes is answered in time, so that nobody could tell the kernel of one; reads are answered."""
+    relays = {node.name: Relay(node.port, late=0.15) for node in shard.nodes_of('emea')}
+    try:
+        mount = mount_through(relays, cache_ttl='100ms', timeout='60s', connect_timeout='20s', feed='poll')
+        path = path_of(mount.directory, new_user(shard))
+        assert wait_for(lambda: metrics(mount.directory)['campusfs_feed_up{shard="emea"}'] == 0, PATIENCE)
+        before = os.stat(path)
+        admin(shard, 'emea', "UPDATE users SET first_name = 'Grace' WHERE id = %s", (path.stem,))
+        assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, PATIENCE)
+        assert first_name(path) == 'Grace'
+    finally:
+        for relay in relays.values():
+            relay.close()
 
 
 # ---- a network that swallows everything

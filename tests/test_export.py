@@ -1,8 +1,10 @@
 """.export.jsonl: a whole collection of a region as JSON lines, streamed."""
 
+import concurrent.futures
 import json
 import os
 import re
+import signal
 import subprocess
 
 import pytest
@@ -209,6 +211,26 @@ def test_a_lost_connection_costs_no_row(many, mnt, sql, cluster, expect_log):
             lines += list(file)
     assert [json.loads(line)['id'] for line in lines] == sorted(ids_in(folder))
     assert counted(mnt, 'copies') == before + 2
+
+
+@pytest.mark.long
+def test_a_server_process_that_stands_still_has_a_deadline(many, new_mount, sql, cluster):
+    """Its node is well, so that nobody else would give it up."""
+    folder = folder_of(new_mount(timeout='1s').directory, 'reviews', REGION)
+
+    def read():
+        """What a reader gets whose copy is stopped, unless all has come already."""
+        with open(folder / NAME, encoding='utf-8') as file, concurrent.futures.ThreadPoolExecutor(1) as threads:
+            next(file)
+            stopped = copying(sql, cluster)
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                return threads.submit(errno_of, list, file).result(60)
+            finally:
+                for pid in stopped:
+                    os.kill(pid, signal.SIGCONT)
+    assert wait_for(lambda: read() == 'EIO', 120)
 
 
 def test_head_ends_the_copy(many, mnt, sql, cluster):

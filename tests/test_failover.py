@@ -1,6 +1,7 @@
 """Saves while a primary is lost and another takes over: held, refused, resolved, and never acknowledged before a
 synchronous standby has them; and old primaries that return. On a cluster that is mended before each test."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -113,6 +114,17 @@ def test_waiting_is_bounded_in_time_number_and_size(shard, extra_mount):
     big['profile']['bio'] = 'x' * 2000
     document = json.loads(path_of(short.directory, row_ids[0]).read_bytes())
     document.pop('updated_at')
+
+    def looked_at_in_haste(node):
+        """Whether one mount, for which saves wait, asks a server several times as often as others what it is."""
+        asked = {}
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            for pid, start in admin(shard, node, "SELECT pid, query_start FROM pg_stat_activity WHERE usename = 'campusfs_rw' "
+                                                 "AND query LIKE '-- What a node is%'", database='postgres'):
+                asked.setdefault(pid, set()).add(start)
+        often = sorted(map(len, asked.values()))
+        return len(often) > 2 and often[-1] >= 5 * often[0]
     shard.primary('emea').kill()
     begun = time.monotonic()
     assert errno_of(path_of(short.directory, row_ids[0]).write_text, json.dumps(document)) == 'EROFS'
@@ -121,6 +133,7 @@ def test_waiting_is_bounded_in_time_number_and_size(shard, extra_mount):
     assert 'saves wait for the next already' in errors_of(small.directory)[-1]['message']
     waiting = [Saving(path, 'Grace') for path in paths[:2]]
     assert wait_for(lambda: held(few) == 2, PATIENCE)
+    assert wait_for(lambda: looked_at_in_haste(shard.replica('emea')), PATIENCE), 'the next primary is found as soon as it is one'
     third = Saving(paths[2], 'Grace')
     assert third.result() == 'EROFS' and not any(one.done for one in waiting)
     assert metrics(few.directory)['campusfs_held_writes_refused_total{shard="emea"}'] >= 1
@@ -177,6 +190,35 @@ def test_a_save_that_died_with_the_primary_is_made_on_the_next(shard, mount):
     replica.promote()
     assert saving.result() is None
     assert first_name(path) == 'Grace' and saves_of(shard, replica, row_id) == 1
+
+
+def begin_save(path, name):
+    """A descriptor whose close() is the save."""
+    document = json.loads(path.read_bytes())
+    document.pop('updated_at')
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, json.dumps({**document, 'first_name': name}).encode())
+    return fd
+
+
+@pytest.mark.long
+def test_saves_in_line_at_a_primary_that_dies_are_made_on_the_next(shard, extra_mount):
+    """For its only connection, which waits for a lock: nobody goes on waiting there."""
+    narrow = extra_mount(pool_size='1', timeout='60s', failover_wait='60s')
+    row_ids = [new_user(shard) for _ in range(4)]
+    primary, replica = shard.primary('emea'), shard.replica('emea')
+    assert wait_for(lambda: 'campusfs_prepared_transactions{shard="emea"}' in metrics(narrow.directory), PATIENCE)
+    drafts = [begin_save(path_of(narrow.directory, row_id), 'Grace') for row_id in row_ids]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads, contextlib.closing(
+            shard.connect('emea', options='-c search_path=campusfs,pg_catalog')) as holder:
+        holder.autocommit = False
+        holder.cursor().execute('SELECT FROM users WHERE id = ANY (%s) FOR UPDATE', (row_ids,))
+        saving = [threads.submit(errno_of, os.close, draft) for draft in drafts]
+        assert wait_for(lambda: metrics(narrow.directory)[f'campusfs_pool_waiting{{node="{primary.name}"}}'] == 3, PATIENCE)
+        primary.kill()
+        replica.promote()
+        assert [one.result(2 * PATIENCE) for one in saving] == [None] * 4
+    assert {first_name_at(shard, replica, row_id) for row_id in row_ids} == {'Grace'}
 
 
 def test_a_commit_that_no_standby_has_confirmed_is_no_success(shard, mount, extra_mount):

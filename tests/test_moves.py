@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 
+import psycopg2
 import pytest
 
 from cluster import SHARDS
@@ -230,6 +231,19 @@ def test_other_mounts_and_both_feeds_see_it(own, root, mounted):
 
 # ---- what does not move
 
+def test_a_move_that_one_shard_refuses_leaves_nothing_prepared_on_another(own, root):
+    """Not even for a moment: when it is told, it is over."""
+    person = gone_abroad(own, next(FREE))
+    ask(own, 'americas', 'ALTER FUNCTION transfer_claims(jsonb, smallint, uuid) RENAME TO refuse_claims')
+    try:
+        assert errno_of(person.move, root, 'europe', 'asia') is not None
+        assert prepared(own) == [] and person.regions() == ['europe']
+    finally:
+        ask(own, 'americas', 'ALTER FUNCTION refuse_claims(jsonb, smallint, uuid) RENAME TO transfer_claims')
+    person.move(root, 'europe', 'asia')
+    assert nothing_left(own)
+
+
 def test_who_teaches_and_who_learns_stays(own, root):
     teacher, student = Person(own, 'europe'), Person(own, 'africa')
     taught = new_course(teacher, 'europe')
@@ -359,6 +373,26 @@ def test_the_daemon_dies_before_the_decision(own, mounted):
     assert person.path(again, 'europe').exists()
     person.move(again, 'europe', 'asia')
     assert person.regions() == ['asia'] and person.claims() == {'americas': 3}
+
+
+def test_whether_a_user_has_left_is_told_when_it_is_certain_and_for_good(own):
+    """On the shard left: who asks waits for a transfer under way; one that is said to be void can never be."""
+    person, transfer = Person(own, 'europe'), str(uuid.uuid4())
+    leave = "SELECT shards FROM transfer_out(3::smallint, %s, 5::smallint, 3::smallint, '{1,2,3}', %s, 'test')"
+    outcome = []
+    asking = threading.Thread(target=lambda: outcome.extend(ask(own, 'emea', 'SELECT transfer_outcome(%s)', (transfer,))))
+    with contextlib.closing(own.connect('emea', options='-c search_path=campusfs,pg_catalog')) as connection:
+        connection.autocommit = False
+        connection.cursor().execute(leave, (person.id, transfer))
+        asking.start()
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT transfer_outcome(%' AND wait_event_type = 'Lock'"
+        assert wait_for(lambda: ask(own, 'emea', waiting), 60) and not outcome
+        connection.rollback()
+    asking.join()
+    assert outcome == [('void',)]
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        ask(own, 'emea', leave, (person.id, transfer))
+    assert person.regions() == ['europe']
 
 
 def decided(own, mount, break_it):

@@ -4,6 +4,7 @@ servers that do not belong there. On a cluster that is mended before each test."
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import pytest
 
 from library_notice import without_notice
 from mount_tools import errno_of, errors_of, metrics, wait_for
+from people import Person
 from shards import (PATIENCE, Saving, admin, first_name, first_name_at, health_of, new_user, node_of, path_of, paused,
-                    save, shard_of, wait_for_state, wait_until_ok)
+                    reset_options, save, set_options, shard_of, wait_for_state, wait_until_ok)
 
 
 @pytest.fixture(scope='module')
@@ -176,6 +178,75 @@ def test_reads_are_answered_by_the_replica(shard, extra_mount):
     assert tuples_read(shard, primary, ids) - before[primary.name] <= 2 * asked + 8
 
 
+@pytest.mark.long
+def test_a_read_of_a_frozen_replica_goes_on_elsewhere(shard, extra_mount):
+    """Its watcher finds that out, long before the time is over that a read has. Nothing but rows is asked for."""
+    replica, ids = shard.replica('emea'), [new_user(shard) for _ in range(20)]
+    random.shuffle(ids)
+    reader = extra_mount(cache_ttl='1min', feed='poll', timeout='10min')
+    paths = [path_of(reader.directory, row_id) for row_id in ids]
+    os.stat(paths[0].parent)
+    while node_of(health_of(reader), replica.name)['reads'] == 0:
+        paths.pop().read_bytes()
+    replica.freeze()
+    try:
+        assert subprocess.Popen(['cat', paths[0]], stdout=subprocess.DEVNULL).wait(PATIENCE) == 0
+    finally:
+        shard.thaw()
+
+
+@pytest.mark.long
+def test_a_replica_is_waited_for_before_another_node_is_asked(shard, extra_mount):
+    """Who has just saved and reads another row asks a replica some times over whether it has come so far."""
+    reader, replica = extra_mount(cache_ttl='0', cache_size='0'), shard.replica('emea')
+    saved, other = (path_of(reader.directory, new_user(shard)) for _ in range(2))
+    asked = """SELECT pid FROM pg_stat_activity WHERE application_name = 'campusfs' AND usename = 'campusfs_rw'
+               AND query LIKE '-- A node''s position%'"""
+
+    def waited():
+        save(saved, uuid.uuid4().hex)
+        assert first_name(other) == 'Ada'
+        return admin(shard, replica, asked)
+    with paused(shard, replica):
+        assert wait_for(waited, PATIENCE), 'a loaded machine may read too late for that, not all the time'
+
+
+@pytest.mark.long
+def test_what_others_have_not_committed_is_not_waited_for(shard, extra_mount):
+    """The records of an open transaction may stay in the primary's memory: no replica has them, and none needs to."""
+    primary, reader = shard.primary('emea'), extra_mount()
+    path = path_of(reader.directory, new_user(shard))
+
+    def reads():
+        samples = metrics(reader.directory)
+        return [samples[f'campusfs_reads_total{{shard="emea",role="{role}"}}'] for role in ('replica', 'primary')]
+
+    def answered_by_the_replica():
+        start = reads()
+        for _ in range(5):
+            holder.cursor().execute("SELECT pg_logical_emit_message(true, 'test', 'of nobody else')")
+            path.read_bytes()
+        by_replica, by_primary = (now - then for now, then in zip(reads(), start))
+        return by_replica > 2 * by_primary
+    set_options(shard, primary, wal_writer_delay='10s')
+    try:
+        with contextlib.closing(shard.connect('emea')) as holder:
+            holder.autocommit = False
+            assert wait_for(answered_by_the_replica, PATIENCE)
+    finally:
+        reset_options(shard, primary, 'wal_writer_delay')
+
+
+@pytest.mark.long
+def test_who_has_moved_is_read_where_the_move_is_known(shard, extra_mount):
+    """What came along is not in the mount's memory, nor is it asked what has changed: a replica that stands still is not read."""
+    person, root = Person(shard, 'europe'), extra_mount(cache_ttl='1min', feed='poll').directory
+    assert isinstance(os.listdir(root / 'regions/asia/payment-methods'), list)
+    with paused(shard, shard.replica('apac')):
+        person.move(root, 'europe', 'asia')
+        assert json.loads((root / f'regions/asia/payment-methods/{person.methods[0]}.json').read_text())['user_id'] == person.id
+
+
 class TestThreeNodes:
     """A shard with a second replica."""
 
@@ -263,7 +334,12 @@ def test_a_replica_that_lags_is_not_read(shard, mount, extra_mount):
             assert first_name(path_of(lagged.directory, row_id)) == 'Grace'
             assert node_of(health_of(lagged), replica.name)['reads'] == before
         assert node_of(health_of(mount), replica.name)['state'] == 'replica', 'ten seconds are allowed by default'
-        for lagged, bound in ((by_bytes, 'max_lag_bytes = 64kB'), (by_time, 'max_lag = 500ms')):
+        for part, state in ((0.9, 'lagging'), (0.5, 'replica')):  # it is read again well within the bound only
+            allowed = int(node_of(health_of(by_bytes), replica.name)['lag_bytes'] / part)
+            by_bytes.config.write_text(re.sub('max_lag_bytes = .*', f'max_lag_bytes = {allowed}', by_bytes.config.read_text()))
+            shard.run('reload', by_bytes.directory)
+            assert node_of(health_of(by_bytes), replica.name)['state'] == state
+        for lagged, bound in ((by_bytes, f'max_lag_bytes = {allowed}'), (by_time, 'max_lag = 500ms')):
             lagged.config.write_text(lagged.config.read_text().replace(bound, bound.split(' = ')[0] + ' = 0'
                                                                        if 'bytes' in bound else 'max_lag = 1h'))
             shard.run('reload', lagged.directory)
@@ -429,6 +505,8 @@ def test_a_replica_of_another_cluster_is_never_read(shard, extra_mount):
     row_id = new_user(shard)
     replica = shard.replica('americas').name
     with numbered(shard, 'americas', 2):
+        said = json.loads(shard.run('health', '--json', '--timeout', '10', check=False).stdout)
+        assert node_of(said, replica)['state'] == 'schema' and 'it belongs to shard number 2' in node_of(said, replica)['error']
         mixed = extra_mount(lambda text: only_emea(text, replica))
         report = health_of(mixed)
         foreign = node_of(report, replica)

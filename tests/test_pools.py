@@ -135,6 +135,8 @@ def test_idle_connections_are_closed_but_for_the_minimum(role, mnt, users):
     assert wait_for(lambda: pool(root, 'open', 'emea-b') == 1, 30)
     assert pool(root, 'closed_total', 'emea-b', reason='idle') > 0
     assert wait_for(lambda: len(role.connections('emea-b')) == 2, 30), 'with the one that watches'
+    closed = pool(root, 'closed_total', 'emea-b', reason='idle')
+    assert not wait_for(lambda: pool(root, 'closed_total', 'emea-b', reason='idle') > closed, 1.2), 'and the last one stays'
 
 
 def test_old_connections_are_replaced_without_a_word(role, mnt, users):
@@ -307,6 +309,27 @@ def test_a_pool_does_with_the_connections_that_the_server_has(role, mnt, users):
     role.limit(-1)
     assert wait_for(lambda: read_all(paths, 16, 30) == [] and
                     sum(pool(root, 'open', node) for node in NODES) > 4, 60), 'it grows again'
+
+
+@pytest.mark.long
+def test_a_watcher_that_finds_no_room_leaves_what_the_pool_has_in_use(role, mnt, users):
+    mount = role.mount(pool_min=2, pool_size=2)
+    root, node = mount.directory, role.cluster.nodes['emea-b']
+    watching = ("SELECT pid FROM pg_stat_activity WHERE usename = %s AND (query LIKE '-- What a node is%%' OR "
+                "query LIKE '%%campusfs.schema_version%%')")
+    assert wait_for(lambda: len(role.connections(node.name)) == 3, 60)
+    role.limit(2)
+    size = node.log_file.stat().st_size
+    watcher = wait_for(lambda: [pid for pid, in role.sql(node.name, watching, (role.name,))], 60)
+    assert len(watcher) == 1
+    role.terminate(node.name, watcher)
+    refused = f'too many connections for role "{role.name}"'
+    assert wait_for(lambda: node.log_file.read_text()[size:].count(refused) >= 2, 60)
+    assert read_all(paths_below(root, mnt, users), 2, 1) == []
+    assert 'out of use' not in mount.log_file.read_text()
+    assert pool(root, 'open', node.name) == 2
+    role.limit(-1)
+    assert wait_for(lambda: len(role.connections(node.name)) == 3, 60)
 
 
 def test_a_server_without_a_connection_to_spare_is_passed_over_until_it_has(role, mnt, users):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import threading
 import time
 import uuid
@@ -158,6 +159,15 @@ def test_a_frozen_shard_is_named_and_the_others_are_there(own, reports):
     assert wait_for(lambda: not report(reports, 'top_courses')['partial'], 30)
 
 
+def test_where_the_first_shard_cannot_merge_the_next_one_does(own, reports):
+    ask(own, 'americas', 'ALTER FUNCTION merge_platform_overview(jsonb) RENAME TO merge_nothing')
+    try:
+        merged = report(reports, 'platform_overview')
+        assert merged['partial'] is False and merged['data']['users']['total'] == 3 + 4 + 5
+    finally:
+        ask(own, 'americas', 'ALTER FUNCTION merge_nothing(jsonb) RENAME TO merge_platform_overview')
+
+
 def test_a_shard_that_is_slow_is_given_up(own, reports):
     """Its answer is not waited for beyond its share of the time, which is nobody else's; what it did is cancelled."""
     with own.connect('south_america') as connection:
@@ -169,6 +179,22 @@ def test_a_shard_that_is_slow_is_given_up(own, reports):
             assert time.monotonic() - begun < TIMEOUT + SLACK
         assert [shard['name'] for shard in partial['shards'] if not shard['answered']] == ['americas']
         connection.rollback()
+
+
+@pytest.mark.long
+def test_a_shard_whose_server_processes_stand_still_is_given_up(own, reports):
+    """Its own limits cannot end what they do, and those who watch it find nothing wrong."""
+    ours = """SELECT pid FROM pg_stat_activity WHERE usename = 'campusfs_rw' AND query NOT LIKE '-- What a node is%'
+              AND query NOT LIKE '%campusfs.schema_version%'"""
+    stopped = [pid for node in own.nodes_of('south_america') for pid, in ask(own, node, ours)]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        partial = report(reports, 'platform_overview')
+        assert [shard['name'] for shard in partial['shards'] if not shard['answered']] == ['americas']
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.long

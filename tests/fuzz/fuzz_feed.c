@@ -151,10 +151,10 @@ static void message_end(struct writer *w)
     w->data[w->message + 1] = (uint8_t)len;
 }
 
-static void put_relation(struct writer *w, uint32_t id, const char *table)
+/* `row`: what its fifth column is called. */
+static void put_relation(struct writer *w, uint32_t id, const char *table, const char *row)
 {
-    static const char *const names[] = {"xid", "id", "collection", "region", "row_id", "operation", "rev", "actor",
-                                        "changed_at"};
+    const char *const names[] = {"xid", "id", "collection", "region", row, "operation", "rev", "actor", "changed_at"};
     message_begin(w, 'w', 'R');
     put_number(w, id, 4);
     put_text(w, "campusfs");
@@ -170,13 +170,13 @@ static void put_relation(struct writer *w, uint32_t id, const char *table)
     message_end(w);
 }
 
-static void put_insert(struct writer *w, uint32_t id, const char *const values[9])
+static void put_insert(struct writer *w, uint32_t id, const char *const values[9], size_t columns)
 {
     message_begin(w, 'w', 'I');
     put_number(w, id, 4);
     put_number(w, 'N', 1);
-    put_number(w, 9, 2);
-    for (size_t i = 0; i < 9; i++) {
+    put_number(w, columns, 2);
+    for (size_t i = 0; i < columns; i++) {
         put(w, values[i] ? "t" : "n", 1);
         if (!values[i])
             continue;
@@ -195,33 +195,35 @@ static void put_begin(struct writer *w)
     message_end(w);
 }
 
-static void put_commit(struct writer *w)
+/* `begun`: what the transaction's begin must have said. */
+static void put_commit(struct writer *w, uint64_t begun)
 {
     message_begin(w, 'w', 'C');
     put_number(w, 0, 1);
-    put_number(w, 0x1000, 8);
+    put_number(w, begun, 8);
     put_number(w, 0x1030, 8);
     put_number(w, 700000000000000, 8);
     message_end(w);
 }
 
+static const char *const row[] = {"4711", "1", "1", "3", "1002", "update", "77", "uid=0", "2026-11-27 23:15:00.25+00"};
+
 static void write_stream(struct writer *w)
 {
-    static const char *const row[] = {"4711", "1", "1", "3", "1002", "update", "77", "uid=0", "2026-11-27 23:15:00.25+00"};
     static const char *const bulk[] = {"4711", "2", "8", "0", NULL, "bulk", "78", "uid=0", "2026-11-27 23:15:00+00"};
     static const char *const newer[] = {"4711", "3", "99", "3", "5", "update", "79", "uid=0", "infinity"};
     message_begin(w, 'k', 0);
     message_end(w);
     put_begin(w);
-    put_relation(w, RELATION, "change_log");
-    put_insert(w, RELATION, row);
-    put_insert(w, RELATION, bulk);
-    put_insert(w, RELATION, newer);
-    put_commit(w);
+    put_relation(w, RELATION, "change_log", "row_id");
+    put_insert(w, RELATION, row, 9);
+    put_insert(w, RELATION, bulk, 9);
+    put_insert(w, RELATION, newer, 9);
+    put_commit(w, 0x1000);
     put_begin(w);
-    put_relation(w, RELATION + 1, "others");
-    put_insert(w, RELATION + 1, newer);
-    put_insert(w, RELATION, row);
+    put_relation(w, RELATION + 1, "others", "row_id");
+    put_insert(w, RELATION + 1, newer, 9);
+    put_insert(w, RELATION, row, 9);
     message_begin(w, 'w', 'T');
     put_number(w, 2, 4);
     put_number(w, 0, 1);
@@ -230,7 +232,27 @@ static void write_stream(struct writer *w)
     message_end(w);
     message_begin(w, 'w', 'O');
     message_end(w);
-    put_commit(w);
+    put_commit(w, 0x1000);
+}
+
+/* A transaction of which one thing is not as it should be; how many were read of it. */
+static int read_transaction(const char *column, size_t columns, uint64_t begun)
+{
+    static struct writer w;
+    w.len = 0;
+    put_begin(&w);
+    put_relation(&w, RELATION, "change_log", column);
+    put_insert(&w, RELATION, row, columns);
+    put_commit(&w, begun);
+    return read_stream(&state_of_stream, w.data, w.len);
+}
+
+static void check_refusals(void)
+{
+    require(read_transaction("row_id", 9, 0x1000) == 1, "a transaction is read");
+    require(read_transaction("row_no", 9, 0x1000) < 0, "a change log without a column that is read is none");
+    require(read_transaction("row_id", 8, 0x1000) < 0, "a row has the columns of its table");
+    require(read_transaction("row_id", 9, 0x0ff8) < 0, "a commit ends the transaction that was begun");
 }
 
 /* The first transaction of it, as it must be understood. */
@@ -316,6 +338,7 @@ int main(int argc, char **argv)
     state = strtoull(argv[1], NULL, 10);
     write_stream(&stream);
     check_stream(&stream);
+    check_refusals();
     write_row(&row);
     unsigned long runs = strtoul(argv[2], NULL, 10);
     for (unsigned long i = 0; i < runs; i++) {
