@@ -94,7 +94,8 @@ def test_whole_files_are_clean(own):
         put(bucket, 'film.mp4', b'0123456789')
         put(bucket, 'empty', b'')
         bucket.put(f'{COURSE}/of another driver', b'x' * 9, chunk=3)
-    bucket.insert(f'{COURSE}/old driver', 0, 4, [(0, b'')])  # an empty file with an empty chunk
+    own.europe.insert(f'{COURSE}/old driver', 0, 4, [(0, b'')])  # an empty file with an empty chunk
+    own.europe.insert(f'{COURSE}/older driver', 4, 4, [(0, b'abcd'), (1, b'')])
     before = own.state()
     for arguments in (['media'], ['--media'], ['checksums'], ['--media', '--repair']):
         assert own.check(*arguments) == (0, []), arguments
@@ -118,11 +119,19 @@ def test_a_server_that_is_away_is_no_clean_bucket(cluster, tmp_path):
 def test_chunks_that_are_missing_or_too_many(own):
     """People decide: nothing of it is removed."""
     expected = []
+    surplus = 'it has more than its 1 chunks'
     for said, length, chunks in (('it has 0 chunks and should have 2', 8, []),
                                  ('it has 2 chunks and should have 3', 10, [(0, b'abcd'), (2, b'ij')]),
-                                 ('it has more than its 1 chunks', 4, [(0, b'abcd'), (1, b'efgh')])):
+                                 (surplus, 4, [(0, b'abcd'), (1, b'efgh')]), (surplus, 4, [(0, b'abcd'), (5, b'efgh')]),
+                                 (surplus, 4, [(0, b'abcd'), (-1, b'efgh')]), (surplus, 4, [(0, b'abcd'), ('1', b'efgh')]),
+                                 (surplus, 4, [(0, b'abcd'), (None, b'efgh')]), (surplus, 4, [(0, b'abcd'), (1, 'text')]),
+                                 (surplus, 4, [(0, b'abcd'), (1, b''), (2, b'')])):
         revision = own.europe.insert(f'{COURSE}/film.mp4', length, 4, chunks)
         expected.append(('damaged', f'europe/{COURSE}/film.mp4', str(revision), said, False))
+    for chunks in ([5], [-1], ['0'], [None], [-1, 0]):  # behind a gap, or nowhere
+        revision = own.europe.insert(f'{COURSE}/gap', 8, 4, [(n, b'efgh') for n in chunks])
+        expected += [('damaged', f'europe/{COURSE}/gap', str(revision), said, False)
+                     for said in (f'it has {len(chunks) - 1} chunks and should have 2', 'it has more than its 2 chunks')]
     before = own.state()
     for arguments in (['media'], ['media', '--repair']):
         code, found = own.check(*arguments)

@@ -1,6 +1,7 @@
 """Writing media while MongoDB fails: at each command of an upload, in each way. What close() says is what is there: the old
 file or the new one, whole. And the daemon killed at each step of a publication."""
 
+import datetime
 import itertools
 import json
 import os
@@ -255,39 +256,45 @@ def test_a_rename_over_a_target_that_breaks_off(mount, folder, proxy, bucket, co
 
 
 class EveryTenthFails(MediaProxy):
-    """Of the commands that read and write, by an error that does not pass."""
+    """Of the commands that read and write, by an error that does not pass; until .over."""
     def __init__(self, uri):
-        self.numbers = itertools.count(1)
+        self.numbers, self.over = itertools.count(1), False
         super().__init__(uri)
 
     def handle(self, request, client, server):
         parsed = parse(request)
-        if parsed and parsed[0] in ('find', 'insert', 'update', 'delete', 'aggregate') and next(self.numbers) % 10 == 0:
+        if parsed and not self.over and parsed[0] in ('find', 'insert', 'update', 'delete', 'aggregate') \
+                and next(self.numbers) % 10 == 0:
             client.sendall(reply(request, {'ok': 0.0, 'code': 8, 'errmsg': 'the test says so'}))
             return True
         return super().handle(request, client, server)
 
 
 def test_every_tenth_command_fails(cluster, new_mount, bucket, course):
-    """What a call says is what there is, and rows never notice."""
+    """Whatever close() said is what there is: the new file, whole, or the old one, or none. Rows never notice."""
+    old = {n: noise(100 + n, n) for n in range(0, 30, 2)}
+    for n, data in old.items():
+        bucket.put(f'{course.id}/{n}', data, mode=0o644)
     proxy = EveryTenthFails(cluster.mongodb.uri)
-    mount = new_mount(mongodb_uri=proxy.uri, timeout='3s', media_sweep='0')
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='5s', media_sweep='0')
     folder, row = (mount.directory / f'regions/europe/{name}' for name in (f'media/{course.id}', f'courses/{course.id}.json'))
-    written = {}
-
-    def write_one():
-        n = len(written)
-        written[n] = errno_of(write, folder / f'{n}', noise(CHUNK + n, n))
+    assert process.wait_until(lambda: errno_of(os.listdir, folder) is None, 60, 0.05)
+    new = {n: noise(CHUNK + n if n % 5 == 0 else 1000 + n, n + 50) for n in range(30)}
+    said = {}
+    for n, data in new.items():
+        said[n] = errno_of(write, folder / f'{n}', data)
         assert json.loads(row.read_text())['id'] == course.id
-        return n >= 12 and {None, 'EIO'} <= set(written.values())
-    assert process.wait_until(write_one, 60, 0.05), written
-    assert set(written.values()) == {None, 'EIO'}
-    for n, error in written.items():
-        path, wanted, found = folder / f'{n}', noise(CHUNK + n, n), []
-        assert content(bucket, course, f'{n}') == (None if error else wanted)
-        says = lambda path=path, found=found: errno_of(lambda: found.append(path.read_bytes()))  # noqa: E731
-        assert process.wait_until(lambda: says() == ('ENOENT' if error else None), 60, 0.05)  # noqa: B023
-        assert set(found) <= {wanted}
+    assert set(said.values()) == {None, 'EIO'}
+    wanted = {n: old.get(n) if said[n] else new[n] for n in new}
+    assert {n: content(bucket, course, f'{n}') for n in new} == wanted
+    read, results = {}, set()
+    for n in new:
+        results.add(errno_of(lambda n=n: read.update({n: (folder / f'{n}').read_bytes()})))
+    assert all(data == wanted[n] for n, data in read.items()) and results <= {None, 'EIO', 'ENOENT'}
+    proxy.over = True
+    shown = lambda n: (folder / f'{n}').read_bytes() if (folder / f'{n}').exists() else None  # noqa: E731
+    agrees = lambda: errno_of(os.listdir, folder) is None and {n: shown(n) for n in new} == wanted  # noqa: E731
+    assert process.wait_until(agrees, 60, 0.05)
     assert mount.stop() == 0
     proxy.close()
 
@@ -371,6 +378,22 @@ def test_a_kill_at_each_step_of_a_publication(cluster, bucket, course, new_mount
     assert content(bucket, course, 'film') == found
 
 
+def test_a_kill_in_the_middle_of_a_rename_over_a_target(cluster, bucket, course, new_mount):
+    """Renamed, and what was replaced is known to the sweep."""
+    proxy = MediaProxy(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='3s', media_sweep='0')
+    folder, pid = mount.directory / f'regions/europe/media/{course.id}', mount.pid()
+    write(folder / 'source', NEW)
+    write(folder / 'target', OLD)
+    old, = bucket.files.find({'filename': f'{course.id}/target'})
+    kill = lambda: (os.kill(pid, signal.SIGKILL), process.wait_until(lambda: mount.pid() is None, 60, 0.01))  # noqa: E731
+    proxy.rule('update', 'files', action='pass', times=1, then=kill)
+    assert errno_of(os.rename, folder / 'source', folder / 'target') is not None
+    proxy.close()
+    assert content(bucket, course, 'target') == NEW and content(bucket, course, 'source') is None
+    assert bucket.uploads.find_one({'_id': old['_id']})['retired']
+
+
 # ---- the sweep
 
 def test_live_uploads_stay(new_mount, bucket, course):
@@ -421,6 +444,26 @@ def test_replaced_revisions_go_after_their_time(new_mount, bucket, course):
     assert content(bucket, course, 'film') == NEW
 
 
+def test_the_specification_of_deleting(new_mount, bucket, course):
+    """Its cases, by rm and the sweep that follows: each chunk goes with its file, and no other."""
+    files = {'empty': (0, []), 'empty of an old driver': (0, [(0, b'')]), 'two chunks': (8, [(0, b'1234'), (1, b'5678')]),
+             'more than it should have': (4, [(0, b'1234'), (1, b'5678'), (700, b'x')])}
+    ids = {name: bucket.insert(f'{course.id}/{name}', length, 4, chunks) for name, (length, chunks) in files.items()}
+    kept, orphan = bucket.put(f'{course.id}/kept', b'12345678', chunk=4, mode=0o644), bson.ObjectId()
+    bucket.chunks.insert_one({'files_id': orphan, 'n': 0, 'data': b'1234'})
+    folder = sweeping(new_mount, bucket, media_keep='0').directory / f'regions/europe/media/{course.id}'
+    assert sorted(os.listdir(folder)) == sorted([*files, 'kept'])
+    for name in files:
+        os.remove(folder / name)
+    assert errno_of(os.remove, folder / 'never was') == 'ENOENT'
+    gone = {'$in': list(ids.values())}
+    assert process.wait_until(lambda: not bucket.uploads.count_documents({'_id': gone}), 60, 0.05)
+    assert not bucket.files.count_documents({'_id': gone}) and not bucket.chunks.count_documents({'files_id': gone})
+    assert bucket.chunks.count_documents({'files_id': {'$in': [kept, orphan]}}) == 3
+    assert os.listdir(folder) == ['kept'] and content(bucket, course, 'kept') == b'12345678'
+    bucket.chunks.delete_one({'files_id': orphan})
+
+
 def test_a_revision_that_was_never_replaced_stays(new_mount, bucket, course):
     """Retired before the switch, and the switch never came."""
     path = new_mount(media_sweep='0').directory / f'regions/europe/media/{course.id}/film'
@@ -433,15 +476,48 @@ def test_a_revision_that_was_never_replaced_stays(new_mount, bucket, course):
     assert content(bucket, course, 'film') == OLD
 
 
-def test_one_mount_sweeps_and_another_takes_over(new_mount, bucket):
-    first = sweeping(new_mount, bucket)
-    owner = lambda: (bucket.uploads.find_one({'_id': 'sweep'}) or {}).get('owner', '')  # noqa: E731
-    assert process.wait_until(lambda: f':{first.pid()}:' in owner(), 70, 0.05)
+def test_one_mount_sweeps_and_another_takes_over(cluster, new_mount, bucket):
+    """Files, and preferences. A mount that ends gives its leases back; those of a dead one run out."""
+    leases, people = bucket.db['leases'], bucket.db['preferences']
+    held = (bucket.uploads, 'sweep'), (leases, 'preferences')
+    owners = lambda: [(part.find_one({'_id': name}) or {}).get('owner', '') for part, name in held]  # noqa: E731
+    has_both = lambda pid: all(f':{pid}:' in owner for owner in owners())  # noqa: E731
+
+    def runs_out(until):
+        for part, name in held:
+            part.update_one({'_id': name}, {'$set': {'until': until}})
+
+    def three_rounds():
+        seen = proxy.count('update', 'leases')
+        return process.wait_until(lambda: proxy.count('update', 'leases') >= seen + 3, 60, 0.02)
+    proxy = MediaProxy(cluster.mongodb.uri)
+    leases.delete_many({})
+    first = sweeping(new_mount, bucket, mongodb_uri=proxy.uri)
+    pid = first.pid()
+    assert process.wait_until(lambda: has_both(pid), 70, 0.05)
     second = new_mount(media_sweep='100ms')
-    time.sleep(0.5)
-    assert f':{first.pid()}:' in owner()
+    assert three_rounds() and has_both(pid)
+    second.stop()
+    # Who has lost it looks at nothing, and at all there is when he has it again.
+    leases.update_one({'_id': 'preferences'}, {'$set': {'owner': 'a test', 'until': datetime.datetime(2999, 1, 1)}})
+    stranger = {'user_id': bson.Int64(999_997_001)}
+    assert three_rounds()
+    people.insert_one({**stranger, 'language': 'en', 'updated_at': LONG_AGO})
+    assert three_rounds() and '_deleted_at' not in people.find_one(stranger)
+    leases.delete_many({})
+    assert process.wait_until(lambda: '_deleted_at' in people.find_one(stranger), 60, 0.02)
+    people.delete_one(stranger)
+    assert process.wait_until(lambda: has_both(pid), 60, 0.05)
     assert first.stop() == 0
-    assert process.wait_until(lambda: f':{second.pid()}:' in owner(), 60, 0.05)
+    assert owners() == ['', ''], 'given back'
+    proxy.close()
+    second.start(foreground=True)
+    pid = second.pid()
+    assert process.wait_until(lambda: has_both(pid), 60, 0.05)
+    second.kill()
+    runs_out(LONG_AGO)
+    second.start(foreground=True)
+    assert second.pid() != pid and process.wait_until(lambda: has_both(second.pid()), 60, 0.05)
 
 
 # ---- the end of a daemon

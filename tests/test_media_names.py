@@ -41,6 +41,29 @@ def last_error(mnt):
     return json.loads((mnt / '.campusfs/errors.jsonl').read_text().splitlines()[-1])
 
 
+# ---- files of other programs
+
+@pytest.mark.parametrize('metadata', [5, 'text', [1], None, {'title': 5, 'mode': 'all'}])
+def test_metadata_that_break_every_rule_are_in_no_names_way(course, bucket, mnt, metadata):
+    """The file is renamed as any other, over another, too; what cannot hold them gets no attributes."""
+    path, target = course.insert('week/odd', 3, 3, [(0, b'abc')], metadata=metadata), course.put('target', b'target')
+    os.rename(path.parent, course.folder / 'unit')
+    os.rename(course.folder / 'unit/odd', course.folder / 'moved')
+    assert (course.folder / 'moved').read_bytes() == b'abc' and names(course.folder / 'unit') == []
+    os.rmdir(course.folder / 'unit')
+    os.rename(course.folder / 'moved', target)
+    assert target.read_bytes() == b'abc' and names(course.folder) == ['target']
+    stored, = bucket.files.find({'filename': f'{course.id}/target'})
+    if isinstance(metadata, dict):
+        assert stored['metadata']['title'] == 5
+        os.chmod(target, 0o600)
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
+        return
+    assert stored['metadata'] == metadata
+    assert errno_of(os.chmod, target, 0o600) == 'EINVAL'
+    assert 'no document' in last_error(mnt)['message'] and target.read_bytes() == b'abc'
+
+
 # ---- folders
 
 def test_folders_to_any_depth_live_while_they_are_empty(course, bucket, new_mount):
@@ -83,6 +106,20 @@ def test_what_mkdir_and_rmdir_refuse(course, mnt, shared_mount):
     assert errno_of(os.mkdir, media / '999999999') == 'ENOENT'
     assert errno_of(os.mkdir, media / 'notes') == 'ENOENT'
     assert errno_of(os.mkdir, media / f'0{course.id}') == 'ENOENT'
+
+
+def test_what_can_be_made_nowhere_is_told_in_words(course, mnt):
+    path = course.put('file', b'x')
+    for call, *arguments in ((os.link, path), (os.symlink, 'file')):
+        for name in (path.with_name('made'), course.folder.parent / 'made'):
+            assert errno_of(call, *arguments, name) == 'EPERM'
+            words = errors_of(mnt, str(name.relative_to(mnt)))[-1]
+            assert words['errno'] == 'EPERM' and 'links' in words['message']
+    for name in (path.with_name('pipe'), mnt / 'regions/europe/users/pipe'):
+        assert errno_of(os.mkfifo, name) == 'EPERM'
+        assert 'pipes' in errors_of(mnt, str(name.relative_to(mnt)))[-1]['message']
+    assert errno_of(os.mkdir, mnt / 'regions/europe/users/274877906000.json') == 'EPERM'
+    assert 'no folder' in errors_of(mnt, 'regions/europe/users/274877906000.json')[-1]['message']
 
 
 def test_a_course_without_media_has_a_folder_by_name(course):
@@ -229,6 +266,7 @@ def test_what_rename_refuses(course, mnt):
     assert errno_of(os.rename, folder / 'none', folder / 'other') == 'ENOENT'
     assert errno_of(os.rename, folder / 'file', folder / '.meta') == 'EISDIR'
     assert errno_of(os.rename, folder, folder.parent / '1') == 'EPERM'
+    assert 'cannot be renamed' in last_error(mnt)['message']
     assert errno_of(renameat2, folder / 'file', folder / 'full/file', 1) == 'EEXIST'  # RENAME_NOREPLACE
     assert errno_of(renameat2, folder / 'file', folder / 'full/file', 2) == 'EINVAL'  # RENAME_EXCHANGE
     assert errno_of(os.rename, folder / 'file', mnt / 'regions/europe/users/file') == 'EXDEV'

@@ -418,9 +418,12 @@ def test_where_files_cannot_be(course, mnt):
     media = mnt / 'regions/europe/media'
     flags = os.O_CREAT | os.O_WRONLY
     assert errno_of(os.open, media / 'file', flags) == 'EPERM'
+    assert 'folders alone' in errors_of(mnt, 'regions/europe/media/file')[-1]['message']
     assert errno_of(os.open, media / '274877906000' / 'file', flags) == 'ENOENT', 'no such course'
     assert errno_of(os.open, course.folder / '.meta', flags) in ('EPERM', 'EISDIR')
     assert errno_of(os.open, os.fsencode(course.folder) + b'/\xff\xfe', flags) == 'EILSEQ'
+    words = errors_of(mnt)[-1]
+    assert words['path'] == f'regions/europe/media/{course.id}/\ufffd\ufffd' and 'UTF-8' in words['message']
     assert errno_of(os.open, course.folder / ('x' * 256), flags) == 'ENAMETOOLONG'
     name = 'x' * 255
     (course.folder / name).write_bytes(b'1')

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import subprocess
+import threading
 import time
 
 import bson
@@ -290,6 +291,38 @@ def test_a_frozen_server_and_many_who_ask(behind, proxy):
     rows_never_notice(behind)
 
 
+def test_more_than_may_wait_are_told_at_once(proxy, new_mount, new_user, people):  # noqa: F811
+    """64, and two that are being asked for; who comes then is told, and all others get what they asked for in the end."""
+    root = new_mount(mongodb_uri=proxy.uri, mongodb_pool_size='2', timeout='60s').directory
+    prefs = Preferences(root, new_user(), people)
+    prefs.root = root
+    eventually(prefs.path.exists, 60)
+    files = [root / f'regions/{region}/preferences/{row}.json'
+             for region in REGIONS for row in ids_in(root / f'regions/{region}/users')[:30] if row != prefs.id][:90]
+    for path in files:
+        path.stat()  # of names that the kernel knows it asks beside each other, when they are no longer believed
+    asking, results = threading.Barrier(len(files)), []
+
+    def ask(path):
+        asking.wait()
+        results.append(errno_of(path.stat))
+    time.sleep(1.5)  # nothing tells when that is
+    proxy.frozen = True
+    readers = [threading.Thread(target=ask, args=[path]) for path in files]
+    for reader in readers:
+        reader.start()
+    eventually(lambda: len(results) >= 90 - 66, 50)
+    assert set(results) == {'EIO'}
+    assert '64 operations wait for it' in errors(root)[-1]['message']
+    rows_never_notice(prefs)
+    proxy.frozen = False
+    for reader in readers:
+        reader.join()
+    assert results.count('EIO') <= 90 - 64 and set(results) == {'EIO', None}
+    prefs.save(theme='dark')
+    assert prefs.stored()['theme'] == 'dark'
+
+
 def test_a_slow_server(behind, proxy):
     proxy.delay = 0.3
     behind.save(theme='light')
@@ -298,7 +331,7 @@ def test_a_slow_server(behind, proxy):
 
 @pytest.mark.parametrize('command, code, result', [('update', 13, 'EACCES'), ('update', 50, 'ETIMEDOUT'),
                                                    ('update', 14031, 'ENOSPC'), ('find', 13, 'EACCES'),
-                                                   ('find', 2, 'EIO')])
+                                                   ('find', 2, 'EIO'), ('update', 112, 'EAGAIN')])  # the last is tried until the deadline
 def test_errors_of_the_server(behind, proxy, command, code, result):
     proxy.fail[command] = code
     assert errno_of(behind.path.write_text, '{"theme": "light"}') == result

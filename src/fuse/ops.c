@@ -156,12 +156,13 @@ static void ops_readlink(fuse_req_t req, fuse_ino_t ino)
 
 static void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-    reply_result(req, TREE_OTHER, -EPERM);
+    reply_result(req, TREE_OTHER,
+                 tree_refuse(tree_of(req), parent, name, "there are no device files, pipes and sockets"));
 }
 
 static void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
 {
-    reply_result(req, TREE_OTHER, -EPERM);
+    reply_result(req, TREE_OTHER, tree_refuse(tree_of(req), new_parent, new_name, "there are no hard links"));
 }
 
 static void reply_made(fuse_req_t req, int r, const struct entry *entry)

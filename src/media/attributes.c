@@ -10,6 +10,7 @@ int media_set_attributes(struct mongo *mongo, const char *region, const struct m
                          struct media_revision **out, struct fail *f)
 {
     CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revision, "_id");
+    CLEANUP(bson_destroyp) bson_t *writable = media_metadata_filter(revision);
     CLEANUP(bson_destroyp) bson_t *update = bson_new();
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     bson_t set;
@@ -24,10 +25,15 @@ int media_set_attributes(struct mongo *mongo, const char *region, const struct m
     if (attributes->set_gid)
         BSON_APPEND_INT64(&set, "metadata.owner.gid", attributes->gid);
     bson_append_document_end(update, &set);
-    int r = bucket_update(mongo, region, "files", filter, update, false, &matched, "cannot set attributes", op,
-                          f);
-    if (r == 0 && matched == 1)
+    int r = bucket_update(mongo, region, "files", writable, update, false, &matched, "cannot set attributes",
+                          op, f);
+    if (r == 0)
         r = bucket_find_one(mongo, region, "files", filter, NULL, &document, op, f);
+    if (r == 0 && document && matched == 0)
+        return fail_set(
+            f, EINVAL,
+            "another program has stored metadata of this file that are no document: nothing can be "
+            "noted there");
     if (r < 0)
         return r;
     return document ? media_revision_parse(document, out) : -ESTALE;

@@ -94,26 +94,24 @@ static int check_bytes(const struct run *run, const struct media_revision *file)
     return r == -ESTALE ? 0 : r; /* deleted meanwhile */
 }
 
-/* The number of its chunks alone: one more is looked for, too. */
+/* The number of its chunks alone. */
 static int check_count(const struct run *run, const struct media_revision *file)
 {
     CLEANUP(bson_destroyp) bson_t *id = media_id_filter(file, "_id");
     int64_t want = media_revision_chunks(file), count;
     struct op any = {0};
     char detail[128];
-    int r = bucket_count_chunks(run->mongo, run->region, id, 0, want + 1, run->check->step_ms, &any, &count,
-                                run->f);
-    if (r < 0 || count == want || (want == 0 && count == 1)) /* old drivers leave an empty one */
+    int r =
+        bucket_count_chunks(run->mongo, run->region, id, 0, want, run->check->step_ms, &any, &count, run->f);
+    if (r < 0 || count >= want) /* those that are too many are found among all chunks */
         return r;
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     struct op step = step_of(run);
     r = bucket_find_one(run->mongo, run->region, "files", id, NULL, &document, &step, run->f);
     if (r < 0 || !document)
         return r; /* deleted meanwhile */
-    snprintf(detail, sizeof(detail), "it has %lld chunks and should have %lld",
-             (long long)count - (count > want), (long long)want);
-    if (count > want)
-        snprintf(detail, sizeof(detail), "it has more than its %lld chunks", (long long)want);
+    snprintf(detail, sizeof(detail), "it has %lld chunks and should have %lld", (long long)count,
+             (long long)want);
     found_file(run, file, "damaged", detail);
     return 0;
 }
@@ -252,16 +250,68 @@ static bool made_at(const bson_t *document, const char *field, int64_t *ms)
     return true;
 }
 
-static bool is_known(const struct run *run, const bson_t *filter, const char *part, int *r)
+/* The document of a file or an upload; false when there is none, or *r says why nobody knows. */
+static bool is_known(const struct run *run, const bson_t *filter, const char *part, bson_t **document, int *r)
 {
-    CLEANUP(bson_destroyp) bson_t *document = NULL;
+    CLEANUP(bson_destroyp) bson_t *found = NULL;
     struct op step = step_of(run);
     if (*r == 0)
-        *r = bucket_find_one(run->mongo, run->region, part, filter, NULL, &document, &step, run->f);
-    return document != NULL;
+        *r = bucket_find_one(run->mongo, run->region, part, filter, NULL, &found, &step, run->f);
+    bool known = found != NULL;
+    if (document)
+        *document = STEAL(found);
+    return known;
 }
 
-/* One group: {_id: the file's id, chunk: the _id of its newest chunk}. */
+static int64_t number_in(const bson_t *group, const char *field)
+{
+    bson_iter_t at;
+    int64_t number;
+    return media_field(group, field, &at) && media_number(&at, &number) ? number : -1;
+}
+
+/* Old drivers leave an empty chunk behind the last. */
+static int is_empty_chunk(const struct run *run, const struct media_revision *file, int64_t n, bool *empty)
+{
+    CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(file, "files_id");
+    CLEANUP(bson_destroyp) bson_t *chunk = NULL;
+    bson_iter_t at;
+    uint32_t len = 0;
+    const uint8_t *data;
+    struct op step = step_of(run);
+    BSON_APPEND_INT64(filter, "n", n);
+    int r = bucket_find_one(run->mongo, run->region, "chunks", filter, NULL, &chunk, &step, run->f);
+    bool binary = media_field(chunk, "data", &at) && BSON_ITER_HOLDS_BINARY(&at);
+    if (binary)
+        bson_iter_binary(&at, NULL, &len, &data);
+    *empty = binary && len == 0;
+    return r;
+}
+
+/* Chunks that the file of a group has no place for, wherever they are. */
+static int check_surplus(const struct run *run, const bson_t *document, const bson_t *group)
+{
+    CLEANUP(media_revision_unrefp) struct media_revision *file = NULL;
+    int r = media_revision_parse(document, &file);
+    if (r < 0 || file->broken)
+        return r;
+    int64_t want = media_revision_chunks(file), last = number_in(group, "last");
+    int64_t count = number_in(group, "count");
+    bool empty = false;
+    char detail[128];
+    if (number_in(group, "first") >= 0 && last >= 0) {
+        if (last == want)
+            r = is_empty_chunk(run, file, want, &empty);
+        if (r < 0 || (last < want + empty && count <= want + empty))
+            return r;
+    }
+    snprintf(detail, sizeof(detail), "it has more than its %lld chunks", (long long)want);
+    found_file(run, file, "damaged", detail);
+    return 0;
+}
+
+/* One group: {_id: the file's id, chunk: the _id of its newest chunk, first and last: their numbers, count}.
+ */
 static int check_chunks_of(const struct run *run, const bson_t *group)
 {
     CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
@@ -269,9 +319,11 @@ static int check_chunks_of(const struct run *run, const bson_t *group)
     if (r < 0)
         return 0;
     CLEANUP(bson_destroyp) bson_t *id = media_id_filter(revision, "_id");
-    if (is_known(run, id, "files", &r) || is_known(run, id, "uploads", &r) || r < 0 ||
-        is_known(run, id, "files", &r) || r < 0) /* the last time: published between the two looks */
-        return r;
+    CLEANUP(bson_destroyp) bson_t *file = NULL;
+    if (is_known(run, id, "files", &file, &r))
+        return check_surplus(run, file, group);
+    if (is_known(run, id, "uploads", NULL, &r) || r < 0 || is_known(run, id, "files", NULL, &r) || r < 0)
+        return r; /* the last: published between the two looks */
     int64_t now = bucket_now_ms(), file_ms = now, chunk_ms = now;
     bool known = made_at(group, "_id", &file_ms) && made_at(group, "chunk", &chunk_ms);
     bool old = known && now - file_ms > FOREIGN_MS && now - chunk_ms > FOREIGN_MS;
@@ -304,9 +356,11 @@ static int check_orphans(const struct run *run)
     if (r < 0)
         return r;
     CLEANUP(bson_destroyp)
-    bson_t *pipeline = BCON_NEW("pipeline", "[", "{", "$sort", "{", "files_id", BCON_INT32(1), "n",
-                                BCON_INT32(1), "}", "}", "{", "$group", "{", "_id", BCON_UTF8("$files_id"),
-                                "chunk", "{", "$max", BCON_UTF8("$_id"), "}", "}", "}", "]");
+    bson_t *pipeline =
+        BCON_NEW("pipeline", "[", "{", "$sort", "{", "files_id", BCON_INT32(1), "n", BCON_INT32(1), "}", "}",
+                 "{", "$group", "{", "_id", BCON_UTF8("$files_id"), "chunk", "{", "$max", BCON_UTF8("$_id"),
+                 "}", "first", "{", "$min", BCON_UTF8("$n"), "}", "last", "{", "$max", BCON_UTF8("$n"), "}",
+                 "count", "{", "$sum", BCON_INT32(1), "}", "}", "}", "]");
     CLEANUP(bson_destroyp) bson_t *opts = BCON_NEW("allowDiskUse", BCON_BOOL(true));
     CLEANUP(mongoc_cursor_destroyp)
     mongoc_cursor_t *cursor =

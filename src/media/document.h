@@ -23,6 +23,8 @@ static inline bool media_field(const bson_t *document, const char *name, bson_it
 void media_where(bson_t *filter, const char *field, const bson_iter_t *value);
 /* {field: the revision's id}. The caller's to destroy, and to add to. */
 bson_t *media_id_filter(const struct media_revision *revision, const char *field);
+/* The same by its _id, where metadata can be added to: they are a document, or there are none. */
+bson_t *media_metadata_filter(const struct media_revision *revision);
 /* A document of <bucket>.folders: its path, which lives as long as that; false for one that is none of ours.
  */
 bool media_marker_parse(const bson_t *doc, const char **path, struct media_marker *marker);

@@ -366,9 +366,7 @@ static int set_filename(struct names *n, const struct media_revision *revision, 
     BSON_APPEND_INT64(fields, "metadata.mtime", revision->mtime_ns);
     CLEANUP(bson_destroyp) bson_t *full = BCON_NEW("$set", BCON_DOCUMENT(fields));
     CLEANUP(bson_destroyp) bson_t *any = media_id_filter(revision, "_id");
-    CLEANUP(bson_destroyp) bson_t *with = media_id_filter(revision, "_id");
-    BCON_APPEND(with, "$or", "[", "{", "metadata", "{", "$exists", BCON_BOOL(false), "}", "}", "{",
-                "metadata", "{", "$type", BCON_UTF8("object"), "}", "}", "]");
+    CLEANUP(bson_destroyp) bson_t *with = media_metadata_filter(revision);
     int r = bucket_update(n->mongo, n->region, "files", with, full, false, &matched, "cannot rename a file",
                           n->op, n->f);
     if (r == 0 && matched == 0)

@@ -63,6 +63,14 @@ bson_t *media_id_filter(const struct media_revision *revision, const char *field
     return filter;
 }
 
+bson_t *media_metadata_filter(const struct media_revision *revision)
+{
+    bson_t *filter = media_id_filter(revision, "_id");
+    BCON_APPEND(filter, "$or", "[", "{", "metadata", "{", "$exists", BCON_BOOL(false), "}", "}", "{",
+                "metadata", "{", "$type", BCON_UTF8("object"), "}", "}", "]");
+    return filter;
+}
+
 /* ---- a files document ---- */
 
 /* The metadata, when it is a document: borrowed from it. */

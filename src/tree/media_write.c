@@ -26,11 +26,11 @@ static int create_over(struct tree *tree, const struct caller *caller, const str
 }
 
 /* Whether a name may be that of a file in this folder. */
-static int check_name(const struct place *folder, const char *name)
+static int check_name(const struct place *folder, const char *name, struct fail *f)
 {
     if (folder->kind == PLACE_MEDIA)
-        return -EPERM; /* courses' folders alone lie there */
-    return strcmp(name, ".meta") == 0 ? -EPERM : 0;
+        return fail_set(f, EPERM, "courses' folders alone lie in media/");
+    return strcmp(name, ".meta") == 0 ? fail_set(f, EPERM, "the name .meta is taken") : 0;
 }
 
 int media_create(struct tree *tree, const struct caller *caller, const struct place *folder, const char *name,
@@ -44,9 +44,9 @@ int media_create(struct tree *tree, const struct caller *caller, const struct pl
     bool by_other;
     if (tree->config->read_only)
         return -EROFS;
-    int r = index ? check_name(folder, name) : -ENOENT;
+    int r = index ? check_name(folder, name, &f) : -ENOENT;
     if (r < 0)
-        return r;
+        return report_media(tree, region, ino, name, r, &f);
     struct node *own = media_draft_find(tree, caller, region, ino, name, &by_other);
     if (own) {
         *out = own;
@@ -64,7 +64,9 @@ int media_create(struct tree *tree, const struct caller *caller, const struct pl
     r = create_over(tree, caller, folder, name, exists ? &info : NULL, mode, flags, out);
     if (exists)
         media_info_clear(&info);
-    return r;
+    if (r == -EILSEQ)
+        fail_set(&f, EILSEQ, "a name of media has to be UTF-8");
+    return report_media(tree, region, ino, name, r, &f);
 }
 
 /* ---- the walk ---- */

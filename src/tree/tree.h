@@ -123,6 +123,8 @@ int tree_mkdir(struct tree *tree, const struct caller *caller, uint64_t parent, 
                struct entry *entry);
 int tree_symlink(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
                  const char *target, struct entry *entry);
+/* What cannot be made at all; -EPERM, with words in errors.jsonl where rows and media lie. */
+int tree_refuse(struct tree *tree, uint64_t parent, const char *name, const char *words);
 /* `flags` are those of renameat2(). */
 int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from, const char *name, uint64_t to,
                 const char *new_name, unsigned flags);

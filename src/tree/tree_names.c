@@ -193,6 +193,21 @@ void scratch_made(struct tree *tree, const struct caller *caller, uint64_t paren
     node_unref(tree->nodes, folder);
 }
 
+int tree_refuse(struct tree *tree, uint64_t parent, const char *name, const char *words)
+{
+    struct place place;
+    struct fail f = {0};
+    char path[NAME_MAX_BYTES + 320];
+    int r = fail_set(&f, EPERM, "%s", words);
+    if (is_media_folder(tree, parent, &place))
+        return report_media(tree, place.key.region, media_folder_ino(&place), name, r, &f);
+    if (address_parse(parent, &place) && place.kind == PLACE_COLLECTION) {
+        path_of_name(tree, &place.key, name, path, sizeof path);
+        report_add(tree->report, path, &f);
+    }
+    return r;
+}
+
 /* A scratch folder or link; names of rows cannot be either. */
 static int make_node(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
                      enum node_kind kind, mode_t mode, const char *content, struct entry *entry)
@@ -205,7 +220,7 @@ static int make_node(struct tree *tree, const struct caller *caller, uint64_t pa
     if (target.place.kind == PLACE_META && kind == NODE_FOLDER)
         return meta_refuse(tree, &target.place, name, "no folders can be made in .meta");
     if (target.kind != NAME_SCRATCH)
-        return -EPERM;
+        return tree_refuse(tree, parent, name, "under such a name a row can lie, and no folder or link");
     r = node_new(tree->nodes, kind, &node);
     if (r < 0)
         return r;
@@ -231,6 +246,9 @@ int tree_mkdir(struct tree *tree, const struct caller *caller, uint64_t parent, 
 int tree_symlink(struct tree *tree, const struct caller *caller, uint64_t parent, const char *name,
                  const char *target, struct entry *entry)
 {
+    struct place place;
+    if (is_media_folder(tree, parent, &place))
+        return tree_refuse(tree, parent, name, "there are no symbolic links in media");
     return make_node(tree, caller, parent, name, NODE_LINK, 0777, target, entry);
 }
 
