@@ -238,6 +238,14 @@ void node_discharge(struct nodes *nodes, struct node *node)
     pthread_mutex_unlock(&nodes->lock);
 }
 
+bool node_is_charged(struct nodes *nodes, const struct node *node)
+{
+    pthread_mutex_lock(&nodes->lock);
+    bool charged = !node->free_of_charge;
+    pthread_mutex_unlock(&nodes->lock);
+    return charged;
+}
+
 void nodes_usage(struct nodes *nodes, struct node_usage *usage)
 {
     pthread_mutex_lock(&nodes->lock);

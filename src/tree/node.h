@@ -95,7 +95,7 @@ void nodes_free(struct nodes *nodes);
 /*
  * A new node with one reference. -ENOMEM, -ENOSPC when there are too many. The second kind counts
  * against nothing: generated files and refused texts have bounds of their own, and are needed most when the
- * scratch space is full.
+ * scratch space is full. (A refused text counts once somebody writes to it, or moves it to another name.)
  */
 int node_new(struct nodes *nodes, enum node_kind kind, struct node **out);
 int node_new_free(struct nodes *nodes, enum node_kind kind, struct node **out);
@@ -119,5 +119,6 @@ int node_write(struct nodes *nodes, struct node *node, const void *data, size_t 
  */
 int node_charge(struct nodes *nodes, struct node *node);
 void node_discharge(struct nodes *nodes, struct node *node);
+bool node_is_charged(struct nodes *nodes, const struct node *node);
 
 void nodes_usage(struct nodes *nodes, struct node_usage *usage);

@@ -1,6 +1,13 @@
 /*
  * .refused: what a commit refused stays readable, can be edited, and is tried again by moving it over its
  * row.
+ *
+ * Anybody may write the folder, as far as the kernel knows, since anybody's text may be refused. So who makes
+ * names there is judged here. `<id>.json`, its numbers and `.error` are the mount's own: else somebody else's
+ * text could lie where root takes his own from. Editors move a text away, though, and make it anew: a refusal
+ * keeps its name, for whose text it is, also while nothing lies there. Other names (swap and temporary files)
+ * are made by who has a refused text in the folder; the rest have no business there, and cannot fill the
+ * scratch space.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,13 +21,16 @@ enum { NUMBERED_MAX = 99, NAME_TEXT = 240 };
 struct refusal {
     struct refusal *next;
     uint64_t folder;
-    struct node *node; /* a reference */
-    size_t bytes;
+    uid_t uid; /* whose text it is */
+    struct process maker;
+    struct node *node; /* a reference: the text that was refused; NULL when it was moved away or replaced */
+    size_t bytes;      /* of that */
     char name[NAME_TEXT];
 };
 
 struct refused {
-    pthread_mutex_t lock; /* guards all below; taken before the lock of the scratch names */
+    /* Guards all below, and the mount's own names; taken after a node's, before that of the scratch names. */
+    pthread_mutex_t lock;
     struct refusal *oldest, **end;
     size_t count, bytes;
 };
@@ -40,22 +50,40 @@ static void error_name(char out[NAME_TEXT + 8], const char *name)
     snprintf(out, NAME_TEXT + 8, "%s.error", name);
 }
 
-/* Under the lock: takes a text out of the queue, and its names away where they are still its own. */
-static void drop(struct tree *tree, struct refused *refused, struct refusal **place)
+static void remove_words(struct tree *tree, const struct refusal *r)
+{
+    char error[NAME_TEXT + 8];
+    error_name(error, r->name);
+    scratch_remove(tree->scratch, r->folder, error, NULL);
+}
+
+/* Under the lock: the refused text is another's business now; its name remains. */
+static void let_go(struct tree *tree, struct refused *refused, struct refusal *r)
+{
+    refused->bytes -= r->bytes;
+    r->bytes = 0;
+    node_unref(tree->nodes, r->node);
+    r->node = NULL;
+}
+
+/* Under the lock: ends a refusal, whose text has gone its way. */
+static void end(struct tree *tree, struct refused *refused, struct refusal **place)
 {
     struct refusal *r = *place;
-    char error[NAME_TEXT + 8];
     *place = r->next;
     if (!r->next)
         refused->end = place;
     refused->count--;
-    refused->bytes -= r->bytes;
-    if (scratch_remove(tree->scratch, r->folder, r->name, r->node) == 0) {
-        error_name(error, r->name);
-        scratch_remove(tree->scratch, r->folder, error, NULL);
-    }
-    node_unref(tree->nodes, r->node);
+    let_go(tree, refused, r);
+    remove_words(tree, r);
     free(r);
+}
+
+/* Under the lock: ends one, and takes away what lies under its name. */
+static void drop(struct tree *tree, struct refused *refused, struct refusal **place)
+{
+    scratch_remove(tree->scratch, (*place)->folder, (*place)->name, NULL);
+    end(tree, refused, place);
 }
 
 void refused_free(struct tree *tree, struct refused *refused)
@@ -77,6 +105,15 @@ static struct refusal **find(struct refused *refused, uint64_t folder, const cha
     return NULL;
 }
 
+/* Under the lock: nobody has begun to mend the text. */
+static bool is_untouched(struct tree *tree, const struct refusal *r)
+{
+    struct node *node = scratch_find(tree->scratch, r->folder, r->name);
+    bool same = node && node == r->node && !node_is_charged(tree->nodes, node);
+    node_unref(tree->nodes, node);
+    return same;
+}
+
 /* Where a text of that key lies; false where there is no such place any more. */
 static bool place_of(struct tree *tree, const struct row_key *key, uint64_t *folder, char out[NAME_TEXT])
 {
@@ -90,7 +127,8 @@ static bool place_of(struct tree *tree, const struct row_key *key, uint64_t *fol
     return true;
 }
 
-/* Under the lock: another writer's text gets a number behind its name. */
+/* Under the lock: another writer's text, or one that is being mended, gets a number behind its name. The name
+ * is free then. */
 static void step_aside(struct tree *tree, struct refused *refused, struct refusal **place)
 {
     struct refusal *r = *place;
@@ -156,21 +194,6 @@ static void make_room(struct tree *tree, struct refused *refused, size_t len)
         drop(tree, refused, &refused->oldest);
 }
 
-/* Under the lock: under its own name, or with a number behind it when somebody mends an older text under that
- * one. */
-static int add_name(struct tree *tree, struct refusal *r)
-{
-    char name[NAME_TEXT];
-    int taken = scratch_add(tree->scratch, r->folder, r->name, r->node);
-    for (unsigned i = 1; taken == -EEXIST && i <= NUMBERED_MAX; i++) {
-        snprintf(name, sizeof name, "%.235s.%u", r->name, i);
-        taken = scratch_add(tree->scratch, r->folder, name, r->node);
-        if (taken == 0)
-            memcpy(r->name, name, sizeof r->name);
-    }
-    return taken;
-}
-
 void refused_keep(struct tree *tree, const struct caller *caller, const struct row_key *key, const char *text,
                   size_t len, const struct fail *f)
 {
@@ -190,16 +213,17 @@ void refused_keep(struct tree *tree, const struct caller *caller, const struct r
         free(r);
         return;
     }
-    *r = (struct refusal){.folder = folder, .node = node, .bytes = len};
+    *r = (struct refusal){
+        .folder = folder, .uid = caller->uid, .maker = node->maker, .node = node, .bytes = len};
     memcpy(r->name, name, sizeof r->name);
     pthread_mutex_lock(&refused->lock);
     make_room(tree, refused, len);
     struct refusal **former = find(refused, folder, r->name);
-    if (former && process_is_same((*former)->node->maker, node->maker))
+    if (former && process_is_same((*former)->maker, r->maker) && is_untouched(tree, *former))
         drop(tree, refused, former);
     else if (former)
         step_aside(tree, refused, former);
-    if (add_name(tree, r) == 0) {
+    if (scratch_add(tree->scratch, folder, r->name, node) == 0) {
         add_error_file(tree, caller, key, folder, r->name, f);
         *refused->end = r;
         refused->end = &r->next;
@@ -219,7 +243,8 @@ void refused_again(struct tree *tree, const struct caller *caller, const struct 
     path_of_row(tree, key, path, sizeof path);
     report_add(tree->report, path, f);
     pthread_mutex_lock(&tree->refused->lock);
-    add_error_file(tree, caller, key, folder, name, f);
+    if (find(tree->refused, folder, name))
+        add_error_file(tree, caller, key, folder, name, f);
     pthread_mutex_unlock(&tree->refused->lock);
 }
 
@@ -231,7 +256,7 @@ void refused_forget(struct tree *tree, const struct row_key *key, struct process
         return;
     pthread_mutex_lock(&tree->refused->lock);
     struct refusal **place = find(tree->refused, folder, name);
-    if (place && process_is_same((*place)->node->maker, process))
+    if (place && process_is_same((*place)->maker, process) && is_untouched(tree, *place))
         drop(tree, tree->refused, place);
     pthread_mutex_unlock(&tree->refused->lock);
 }
@@ -244,14 +269,130 @@ bool refused_is(struct tree *tree, uint64_t folder, const char *name)
     return is;
 }
 
-void refused_left(struct tree *tree, uint64_t folder, const char *name)
+/* Names */
+
+/* Whether a folder is one in which refused texts lie; and where it is. */
+static bool has_refused(uint64_t folder, struct place *place)
 {
-    char error[NAME_TEXT + 8];
+    return address_parse(folder, place) && (place->kind == PLACE_REFUSED || place->kind == PLACE_META);
+}
+
+bool refused_reserves(uint64_t folder, const char *name)
+{
+    static const char error[] = ".error", beside[] = ".json.refused";
+    struct place place;
+    int64_t id;
+    char stem[NAME_MAX_BYTES + 1];
+    size_t len = strlen(name);
+    if (!has_refused(folder, &place) || len > NAME_MAX_BYTES)
+        return false;
+    memcpy(stem, name, len + 1);
+    if (len > strlen(error) && strcmp(stem + len - strlen(error), error) == 0)
+        stem[len -= strlen(error)] = '\0';
+    size_t digits = len;
+    while (digits > 0 && stem[digits - 1] >= '0' && stem[digits - 1] <= '9')
+        digits--;
+    if (digits > 0 && digits < len && stem[digits - 1] == '.')
+        stem[len = digits - 1] = '\0';
+    if (place.kind == PLACE_META)
+        return len > strlen(beside) && strcmp(stem + len - strlen(beside), beside) == 0;
+    enum name_kind kind = name_parse(stem, &id);
+    return kind == NAME_ROW || kind == NAME_NEW;
+}
+
+/* Under the lock. */
+static int may_make(const struct refused *refused, const struct caller *caller, uint64_t folder,
+                    const char *name, const struct node *node)
+{
+    struct place place;
+    bool reserved = refused_reserves(folder, name);
+    if (!has_refused(folder, &place) || (!reserved && (place.kind == PLACE_META || caller->uid == 0)))
+        return 0;
+    /* Who has no text there is told no more than of any folder that is not his. */
+    bool holds = caller->uid == 0 || place.kind == PLACE_META;
+    for (const struct refusal *r = refused->oldest; r; r = r->next) {
+        if (r->folder != folder || (r->uid != caller->uid && caller->uid != 0))
+            continue;
+        holds = true;
+        if (!reserved || (strcmp(r->name, name) == 0 && (!node || node->kind == NODE_FILE)))
+            return 0;
+    }
+    return reserved && holds ? -EPERM : -EACCES;
+}
+
+/* Why a name cannot be had, in words. */
+static int say_reserved(struct tree *tree, uint64_t folder, const char *name, int r)
+{
+    static const char words[] =
+        "this name is the mount's, for a text that was refused: only whose text it is "
+        "may put another file in its place; other names are free";
+    struct place place;
+    if (r != -EPERM || !has_refused(folder, &place))
+        return r;
+    if (place.kind == PLACE_META)
+        return meta_refuse(tree, &place, name, words);
+    struct fail f = {0};
+    char path[NAME_MAX_BYTES + 320], below[NAME_MAX_BYTES + 16];
+    fail_set(&f, EPERM, "%s", words);
+    snprintf(below, sizeof below, ".refused/%s", name);
+    path_of_name(tree, &place.key, below, path, sizeof path);
+    report_add(tree->report, path, &f);
+    return r;
+}
+
+int name_add(struct tree *tree, const struct caller *caller, uint64_t folder, const char *name,
+             struct node *node)
+{
     pthread_mutex_lock(&tree->refused->lock);
-    struct refusal **place = find(tree->refused, folder, name);
-    error_name(error, name);
-    scratch_remove(tree->scratch, folder, error, NULL);
-    if (place)
-        drop(tree, tree->refused, place);
+    int r = may_make(tree->refused, caller, folder, name, node);
+    if (r == 0)
+        r = scratch_add(tree->scratch, folder, name, node);
     pthread_mutex_unlock(&tree->refused->lock);
+    return say_reserved(tree, folder, name, r);
+}
+
+/* Under the lock: what lay under a refusal's name has been moved. Within the folder, as editors do, the name
+ * remains whose it is. */
+static void moved(struct tree *tree, uint64_t folder, const char *name, uint64_t to_folder)
+{
+    struct refused *refused = tree->refused;
+    struct refusal **place = refused_reserves(folder, name) ? find(refused, folder, name) : NULL;
+    if (place && folder == to_folder) {
+        let_go(tree, refused, *place);
+        remove_words(tree, *place);
+    } else if (place) {
+        end(tree, refused, place);
+    }
+}
+
+int name_move(struct tree *tree, const struct caller *caller, uint64_t folder, const char *name,
+              uint64_t to_folder, const char *to)
+{
+    struct refused *refused = tree->refused;
+    struct node *node = scratch_find(tree->scratch, folder, name);
+    pthread_mutex_lock(&refused->lock);
+    int r = may_make(refused, caller, to_folder, to, node);
+    if (r == 0)
+        r = scratch_rename(tree->scratch, folder, name, to_folder, to);
+    if (r == 0 && (folder != to_folder || strcmp(name, to) != 0)) {
+        struct refusal **replaced = refused_reserves(to_folder, to) ? find(refused, to_folder, to) : NULL;
+        if (replaced)
+            let_go(tree, refused, *replaced);
+        moved(tree, folder, name, to_folder);
+    }
+    pthread_mutex_unlock(&refused->lock);
+    node_unref(tree->nodes, node);
+    return say_reserved(tree, to_folder, to, r);
+}
+
+int name_remove(struct tree *tree, uint64_t folder, const char *name, const struct node *node)
+{
+    pthread_mutex_lock(&tree->refused->lock);
+    int r = scratch_remove(tree->scratch, folder, name, node);
+    struct refusal **place =
+        r == 0 && refused_reserves(folder, name) ? find(tree->refused, folder, name) : NULL;
+    if (place)
+        end(tree, tree->refused, place);
+    pthread_mutex_unlock(&tree->refused->lock);
+    return r;
 }

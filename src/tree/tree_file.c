@@ -93,7 +93,9 @@ int truncate_node(struct tree *tree, struct node *node, size_t size, const struc
 {
     if (size == node->content.len && size != 0)
         return 0;
-    int r = node_resize(tree->nodes, node, size);
+    int r = node->draft.active ? 0 : node_charge(tree->nodes, node); /* a refused text is to be mended */
+    if (r == 0)
+        r = node_resize(tree->nodes, node, size);
     if (r < 0)
         return r;
     content_changed(node, writer);
@@ -357,7 +359,7 @@ static int create_scratch(struct tree *tree, const struct caller *caller, uint64
     if (r < 0)
         return r;
     scratch_made(tree, caller, parent, mode, node);
-    r = scratch_add(tree->scratch, parent, name, node);
+    r = name_add(tree, caller, parent, name, node);
     if (r < 0) {
         node_unref(tree->nodes, node);
         return r;
@@ -374,11 +376,12 @@ static int open_or_create_scratch(struct tree *tree, const struct caller *caller
     if (!node)
         return create_scratch(tree, caller, parent, name, mode, out);
     int r = flags & O_EXCL ? -EEXIST : node->kind == NODE_FOLDER ? -EISDIR : 0;
-    if (r == 0 && (flags & O_TRUNC)) {
-        pthread_mutex_lock(&node->lock);
+    pthread_mutex_lock(&node->lock);
+    if (r == 0 && caller->uid != 0 && caller->uid != node->uid)
+        r = -ESTALE; /* made since the kernel looked: it looks again, and judges who may open it */
+    if (r == 0 && (flags & O_TRUNC))
         r = truncate_node(tree, node, 0, NULL);
-        pthread_mutex_unlock(&node->lock);
-    }
+    pthread_mutex_unlock(&node->lock);
     if (r < 0)
         node_unref(tree->nodes, node);
     else

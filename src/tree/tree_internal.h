@@ -209,7 +209,7 @@ void draft_break(struct tree *tree, const struct caller *caller, struct node *no
 /*
  * refused.c: the texts that a commit refused, oldest out first, private to who wrote them. Keeps one, secrets
  * blanked, with its .error beside it; a text that the same process had refused under that name before is
- * replaced, another's gets a number behind its name.
+ * replaced, another's, or one that is being mended, gets a number behind its name.
  */
 struct refused;
 struct refused *refused_new(void);
@@ -223,8 +223,18 @@ void refused_again(struct tree *tree, const struct caller *caller, const struct 
 void refused_forget(struct tree *tree, const struct row_key *key, struct process process);
 /* Whether such a text lies under a name. */
 bool refused_is(struct tree *tree, uint64_t folder, const char *name);
-/* A refused text was moved away or removed: so is its .error. */
-void refused_left(struct tree *tree, uint64_t folder, const char *name);
+/* Whether a name can only be a refused text's or its .error's. */
+bool refused_reserves(uint64_t folder, const char *name);
+/*
+ * Scratch names of any folder, as users make, move and remove them (tree/scratch.h); and what lies in .refused
+ * is a refusal no more, with its .error, when it leaves. -EPERM for a name that is the mount's own (in words,
+ * reported), -EACCES for who has no refused text in the folder.
+ */
+int name_add(struct tree *tree, const struct caller *caller, uint64_t folder, const char *name,
+             struct node *node);
+int name_move(struct tree *tree, const struct caller *caller, uint64_t folder, const char *name,
+              uint64_t to_folder, const char *to);
+int name_remove(struct tree *tree, uint64_t folder, const char *name, const struct node *node);
 
 /*
  * tree_file.c: closes what is still open when the mount ends (a file that is open at a lazy unmount, one

@@ -49,8 +49,7 @@ static int target_parse(struct tree *tree, const struct caller *caller, uint64_t
 /* Whether a text that was refused lies there. */
 static bool lies_refused(struct tree *tree, const struct target *target)
 {
-    return target->place.kind == PLACE_REFUSED ||
-           (target->place.kind == PLACE_META && refused_is(tree, target->folder, target->name));
+    return refused_reserves(target->folder, target->name) && refused_is(tree, target->folder, target->name);
 }
 
 static void actor_text(const struct caller *caller, char out[64])
@@ -110,12 +109,8 @@ static int unlink_scratch(struct tree *tree, const struct target *target)
     struct node *node = scratch_find(tree->scratch, target->folder, target->name);
     if (!node)
         return -ENOENT;
-    bool refused = lies_refused(tree, target);
-    int r = node->kind == NODE_FOLDER ? -EISDIR
-                                      : scratch_remove(tree->scratch, target->folder, target->name, node);
+    int r = node->kind == NODE_FOLDER ? -EISDIR : name_remove(tree, target->folder, target->name, node);
     node_unref(tree->nodes, node);
-    if (r == 0 && refused)
-        refused_left(tree, target->folder, target->name);
     return r;
 }
 
@@ -227,7 +222,7 @@ static int make_node(struct tree *tree, const struct caller *caller, uint64_t pa
     scratch_made(tree, caller, parent, mode, node);
     r = content ? node_write(tree->nodes, node, content, strlen(content), 0) : 0;
     if (r == 0)
-        r = scratch_add(tree->scratch, parent, name, node);
+        r = name_add(tree, caller, parent, name, node);
     if (r == 0)
         entry_node(tree, node, entry);
     node_unref(tree->nodes, node);
@@ -347,12 +342,8 @@ static int rename_onto_row(struct tree *tree, const struct caller *caller, const
     if (!node)
         return -ENOENT;
     int r = save_node(tree, caller, node, from, to, must_be_new);
-    if (r == 0) {
-        bool refused = lies_refused(tree, from);
-        scratch_remove(tree->scratch, from->folder, from->name, node);
-        if (refused)
-            refused_left(tree, from->folder, from->name);
-    }
+    if (r == 0)
+        name_remove(tree, from->folder, from->name, node);
     node_unref(tree->nodes, node);
     return r;
 }
@@ -429,12 +420,16 @@ static int rename_row_away(struct tree *tree, const struct caller *caller, const
     if (r < 0)
         return r;
     struct node *old = scratch_find(tree->scratch, to->folder, to->name);
-    r = !old ? 0 : flags & RENAME_NOREPLACE ? -EEXIST : old->kind == NODE_FOLDER ? -EISDIR : 0;
+    r = !old                                     ? 0
+        : flags & RENAME_NOREPLACE               ? -EEXIST
+        : old->kind == NODE_FOLDER               ? -EISDIR
+        : refused_reserves(to->folder, to->name) ? -EPERM
+                                                 : 0;
     if (r == 0 && old)
         r = scratch_remove(tree->scratch, to->folder, to->name, old);
     node_unref(tree->nodes, old);
     if (r == 0)
-        r = scratch_add(tree->scratch, to->folder, to->name, copy);
+        r = name_add(tree, caller, to->folder, to->name, copy);
     if (r == 0) {
         r = charge(tree, copy);
         if (r < 0)
@@ -472,11 +467,17 @@ static int exchange_row(struct tree *tree, const struct caller *caller, const st
     return r;
 }
 
+/* What lies in .refused keeps its place, and so does a refused text beside its document. */
+static bool is_free_scratch(const struct target *target)
+{
+    return target->kind == NAME_SCRATCH && target->place.kind != PLACE_REFUSED &&
+           !refused_reserves(target->folder, target->name);
+}
+
 static int rename_exchange(struct tree *tree, const struct caller *caller, const struct target *from,
                            const struct target *to)
 {
-    bool from_scratch = from->kind == NAME_SCRATCH && from->place.kind != PLACE_REFUSED;
-    bool to_scratch = to->kind == NAME_SCRATCH && to->place.kind != PLACE_REFUSED;
+    bool from_scratch = is_free_scratch(from), to_scratch = is_free_scratch(to);
     if (from_scratch && to_scratch)
         return scratch_exchange(tree->scratch, from->folder, from->name, to->folder, to->name);
     if (from->kind == NAME_ROW && to_scratch)
@@ -510,8 +511,8 @@ static int rename_row_to_region(struct tree *tree, const struct caller *caller, 
     return report_target(tree, from, r, &f);
 }
 
-static int rename_scratch(struct tree *tree, const struct target *from, const struct target *to,
-                          unsigned flags)
+static int rename_scratch(struct tree *tree, const struct caller *caller, const struct target *from,
+                          const struct target *to, unsigned flags)
 {
     if (flags & RENAME_NOREPLACE) {
         struct node *there = scratch_find(tree->scratch, to->folder, to->name);
@@ -519,11 +520,11 @@ static int rename_scratch(struct tree *tree, const struct target *from, const st
         if (there)
             return -EEXIST;
     }
-    bool refused = lies_refused(tree, from);
-    int r = scratch_rename(tree->scratch, from->folder, from->name, to->folder, to->name);
-    if (r == 0 && refused)
-        refused_left(tree, from->folder, from->name);
-    return r;
+    struct node *node = scratch_find(tree->scratch, from->folder, from->name);
+    /* A refused text has bounds of its own only under its name. */
+    int r = node ? charge(tree, node) : -ENOENT;
+    node_unref(tree->nodes, node);
+    return r < 0 ? r : name_move(tree, caller, from->folder, from->name, to->folder, to->name);
 }
 
 /* What has to do with .meta, but for a scratch file that is moved onto a document and the reverse, an
@@ -578,5 +579,5 @@ int tree_rename(struct tree *tree, const struct caller *caller, uint64_t from_fo
         return onto_row ? rename_row_to_region(tree, caller, &from, &to)
                         : rename_row_away(tree, caller, &from, &to, flags);
     return onto_row ? rename_onto_row(tree, caller, &from, &to, flags)
-                    : rename_scratch(tree, &from, &to, flags);
+                    : rename_scratch(tree, caller, &from, &to, flags);
 }
