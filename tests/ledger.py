@@ -41,6 +41,7 @@ class Books:
         self.longest = (0, '')
         self.faulty = False          # something is broken on purpose, or not known to be mended yet
         self.clean_since = time.monotonic()
+        self.rows_faulty, self.rows_clean_since = self.faulty, self.clean_since  # and rows may notice
         self.seen = []               # seconds from a commit by SQL until a mount showed it
         self.healed = []             # seconds until both mounts showed everything
 
@@ -64,15 +65,17 @@ class Books:
             end = self.operations + n
             return self.lock.wait_for(lambda: self.operations >= end or self.broken, timeout)
 
-    def set_faulty(self, faulty):
+    def set_faulty(self, faulty, rows=True):
+        """rows=False: it is nothing that rows may notice."""
         with self.lock:
-            self.faulty = faulty
-            self.clean_since = time.monotonic()
+            self.faulty, self.clean_since = faulty, time.monotonic()
+            if self.rows_faulty or (faulty and rows):
+                self.rows_faulty, self.rows_clean_since = self.faulty, self.clean_since
 
-    def excuses(self, begun):
-        """Whether something may have failed that began then."""
+    def excuses(self, begun, rows):
+        """Whether something may have failed that began then, and has to do with rows alone or with more."""
         with self.lock:
-            return self.faulty or begun < self.clean_since
+            return self.rows_faulty or begun < self.rows_clean_since if rows else self.faulty or begun < self.clean_since
 
     def timed(self, what, call, *arguments):
         """A system call on a mount: its result, and its duration is looked at."""
@@ -166,13 +169,15 @@ class Station:
 class Writer(threading.Thread):
     """Saves, appends and reads through one station until it is told to stop; pauses while the gate is closed."""
 
+    rows_alone = True  # what it does has nothing to do with MongoDB
+
     def __init__(self, name, world, station, seed):
         super().__init__(daemon=True, name=name)
         self.world, self.books, self.station = world, world.books, station
         self.random = random.Random(f'{seed}/{name}')
         self.row = Numbered(name)
         self.row_id = new_user(world.cluster, first_name=self.row.mark(0))
-        self.document = json.loads(path_of(station.directory, self.row_id).read_bytes())
+        self.document = json.loads(self._path(station).read_bytes())
         self.document.pop('updated_at')
         self.saved_in = 0   # the station's generation that was told of row.last_saved
         self.appended = {}  # id: 'saved', 'refused' or 'unknown'
@@ -182,6 +187,16 @@ class Writer(threading.Thread):
         self.stopping = False
         self.idle = threading.Event()
         self.doing = 'nothing'
+
+    def _path(self, station):
+        return path_of(station.directory, self.row_id)
+
+    def _text(self, mark):
+        return json.dumps({**self.document, 'first_name': mark})
+
+    def shown_at(self, station):
+        """The mark that the station shows."""
+        return first_name(self._path(station))
 
     # ---- the loop
 
@@ -236,15 +251,14 @@ class Writer(threading.Thread):
             fate = 'refused'
         elif name not in NOT_KNOWN and not (name == 'ENOENT' and self.station.was_away(generation)):
             raise Broken(f'{what} at {self.station.name}: {name} after {time.monotonic() - begun:.2f} s')
-        if not self.books.excuses(begun):
-            raise Broken(f'{what} at {self.station.name}: {name}, and nothing is broken')
+        if not self.books.excuses(begun, self.rows_alone):
+            raise Broken(f'{what} at {self.station.name}: {name}, and nothing is broken that it could notice')
         return fate, name
 
     def _save(self):
         row, n, generation = self.row, self.row.last + 1, self.station.generation
         row.last = n
-        text = json.dumps({**self.document, 'first_name': row.mark(n)})
-        fate = self._put_row(text, row, n)
+        fate = self._put_row(self._text(row.mark(n)), row, n)
         row.note(n, fate)
         if fate == 'saved':
             self.saved_in = generation
@@ -252,7 +266,7 @@ class Writer(threading.Thread):
 
     def _put_row(self, text, row, n):
         try:
-            return self._put(path_of(self.station.directory, self.row_id), text, f'save {row.mark(n)}')[0]
+            return self._put(self._path(self.station), text, f'save {row.mark(n)}')[0]
         except Broken as broken:
             # Its own former save may have arrived late, or the mount learned of it late.
             if 'ECANCELED' in str(broken) and row.unknown_since(row.last_saved) != [n]:
@@ -302,8 +316,8 @@ class Writer(threading.Thread):
         between_daemons = name == 'ENOENT' and self.station.was_away(generation)
         if name not in NOT_READ and not between_daemons and not (name in NOT_SAVED and 'next-id' in what):
             raise Broken(f'{what} at {self.station.name}: {name}') from error
-        if not self.books.excuses(begun):
-            raise Broken(f'{what} at {self.station.name}: {name}, and nothing is broken') from error
+        if not self.books.excuses(begun, self.rows_alone):
+            raise Broken(f'{what} at {self.station.name}: {name}, and nothing is broken that it could notice') from error
         self.books.count('not_read')
 
     def _floor(self, other):
@@ -321,7 +335,7 @@ class Writer(threading.Thread):
         floor, stale = self._floor(other), station.stale_reads()
         begun = time.monotonic()
         try:
-            mark = self.books.timed(self.doing, first_name, path_of(station.directory, other.row_id))
+            mark = self.books.timed(self.doing, other.shown_at, station)
         except OSError as error:
             self._could_not(what, error, begun, generation)
             return
@@ -346,6 +360,29 @@ class Writer(threading.Thread):
         missing = [row_id for row_id in mine if f'{row_id}.json' not in names]
         if missing and not station.was_away(generation) and stale != -1 and station.stale_reads() == stale:
             raise Broken(f'{self.doing} lacks {missing}, which were saved there')
+
+
+class Settler(Writer):
+    """Saves and reads preferences, those of a user of its own: they are in MongoDB."""
+
+    rows_alone = False
+
+    def __init__(self, name, world, station, seed):
+        super().__init__(name, world, station, seed)
+        self._path(station).write_text(self._text(self.row.mark(0)))
+
+    def _path(self, station):
+        return station.directory / f'regions/europe/preferences/{self.row_id}.json'
+
+    def _text(self, mark):
+        return json.dumps({**self.document, 'timezone': mark})
+
+    def shown_at(self, station):
+        return json.loads(self._path(station).read_bytes())['timezone']
+
+    def _one(self):
+        self._save()
+        self._read(self)
 
 
 def _around(row, n, floor):

@@ -16,6 +16,7 @@ from shards import admin, set_options
 FAULTS = {}
 # A mount that sees nothing but an old primary which has returned cannot know better; to fence that one is for who promotes.
 LAST_FIRST = ('kill-as-is+cut',)
+UNNOTICED = ('kill-mongodb', 'freeze-mongodb')  # by rows
 
 
 class LeftOut(Exception):
@@ -329,6 +330,30 @@ def _daemon(world, choice):
     yield None
 
 
+@fault('kill-mongodb')
+def _kill_mongodb(world, choice):
+    yield from _without_mongodb(world, 'kill', 'start')
+
+
+@fault('freeze-mongodb')
+def _freeze_mongodb(world, choice):
+    yield from _without_mongodb(world, 'freeze', 'thaw')
+
+
+def _without_mongodb(world, broken, mended):
+    """Until each settler has found it out; rows are saved and read meanwhile as if nothing had happened."""
+    if not world.mongodb:
+        raise LeftOut('this world has no MongoDB server')
+    before = [settler.row.last for settler in world.settlers]
+    getattr(world.mongodb, broken)()
+    try:
+        wait_for(lambda: world.books.broken or all(settler.row.last > last + 1 for settler, last in zip(world.settlers, before)),
+                 4 * TIMEOUT)
+        yield None
+    finally:
+        getattr(world.mongodb, mended)()
+
+
 # ---- the schedule
 
 def schedule(seed, count):
@@ -344,7 +369,7 @@ def schedule(seed, count):
 def run_fault(world, entry, index):
     """Breaks, lets the writers go on, mends. What comes on top begins first and ends last."""
     world.details = []
-    world.books.set_faulty(True)
+    world.books.set_faulty(True, rows=not set(entry.split('+')) <= set(UNNOTICED))
     names = sorted(entry.split('+'), key=lambda name: FAULTS[name][1])
     if entry in LAST_FIRST:
         names.reverse()

@@ -7,29 +7,30 @@ import threading
 import time
 
 from fault_proxy import FaultProxy
-from ledger import CONDITION, SEEN_BOUND, Books, Broken, Station, Writer
+from ledger import CONDITION, SEEN_BOUND, Books, Broken, Settler, Station, Writer
 from mount_tools import wait_for
 from shards import admin, first_name, health_of, new_user, node_of, path_of, reset_options, set_options, shard_of
 
 TIMEOUT = 3  # seconds, of the mounts
 SETTINGS = {'timeout': f'{TIMEOUT}s', 'failover_wait': f'{TIMEOUT}s', 'connect_timeout': '1s', 'cache_ttl': '1s',
-            'cache_size': '20MB', 'pool_size': '4', 'pool_idle': '1s', 'max_lag': '1min', 'max_lag_bytes': '1GB'}
+            'cache_size': '20MB', 'pool_size': '4', 'pool_idle': '1s', 'max_lag': '1min', 'max_lag_bytes': '1GB', 'mongodb_pool_size': '4', 'media_sweep': '0'}
 SYNCHRONOUS = {'synchronous_standby_names': 'ANY 1 ("emea-a", "emea-b", "emea-c")', 'synchronous_commit': 'on',
                'full_page_writes': 'on', 'wal_keep_size': '64MB'}  # the last two for pg_rewind
 SPARE_DESCRIPTORS, SPARE_THREADS = 6, 12  # libfuse keeps ten idle threads
 
 
 class World:
-    """Made of a cluster whose shard emea has the nodes a and b; .close() leaves it as it was."""
+    """Made of a cluster whose shard emea has the nodes a and b, and, where one is given, a MongoDB server with preferences;
+    .close() leaves the cluster as it was."""
 
-    def __init__(self, cluster, seed, disk=None):
-        self.cluster, self.seed = cluster, seed
+    def __init__(self, cluster, seed, disk=None, mongodb=None):
+        self.cluster, self.seed, self.mongodb = cluster, seed, mongodb
         self.third = cluster.add_replica('emea', 'c', disk)
         self.nodes = cluster.nodes_of('emea')
         self.leader = cluster.primary('emea')
         self.books = Books(TIMEOUT)
         self.gate = threading.Event()
-        self.proxies, self.stations, self.writers = {}, [], []
+        self.proxies, self.stations, self.writers, self.settlers = {}, [], [], []
         self.details = []  # of the fault under way, for people
         try:
             self._begin()
@@ -45,18 +46,24 @@ class World:
         self.probe = new_user(self.cluster, first_name='probe-0')
         self.probes = 0
         self.wait_ok()
+        if self.mongodb:
+            self.settlers = [Settler(f's{number}', self, station, self.seed) for number, station in enumerate(self.stations)]
         for station in self.stations:
             station.rest = station.possessions()
         self.writers = [Writer(f'w{number}', self, station, self.seed)
                         for number, station in enumerate(self.stations * 2)]
-        for writer in self.writers:
+        for writer in self._all():
             writer.start()
         self.gate.set()
+
+    def _all(self):
+        return [*self.writers, *self.settlers]
 
     def _station(self, name, stale_reads):
         cluster = self.cluster
         config = cluster.write_config(cluster.directory / f'ledger-{name}.conf', **SETTINGS, stale_reads=stale_reads,
-                                      state_dir=cluster.directory / 'ledger-state')
+                                      state_dir=cluster.directory / 'ledger-state',
+                                      mongodb_uri=self.mongodb.uri if self.mongodb else None)
         text = config.read_text()
         for node in self.nodes:
             proxy = self.proxies[name, node.name] = FaultProxy(lambda node=node: node.port)
@@ -151,12 +158,13 @@ class World:
         self.wait_ok()
         self.books.set_faulty(False)
         if not self.books.wait_operations(2 * len(self.writers)):
-            raise Broken(f'nothing goes on: {[(writer.name, writer.doing) for writer in self.writers]}')
+            raise Broken(f'nothing goes on: {[(writer.name, writer.doing) for writer in self._all()]}')
         self.pause()
         self.raise_broken()
         self._check_leader()
         self._check_rows()
         self._check_appended()
+        self._check_preferences()
         self._check_seen()
         self._check_probe()
         self._check_possessions(8 * len(self.nodes), 64)
@@ -165,7 +173,7 @@ class World:
 
     def pause(self):
         self.gate.clear()
-        for writer in self.writers:
+        for writer in self._all():
             if not writer.idle.wait(CONDITION):
                 raise Broken(f'{writer.name} hangs, doing {writer.doing}')
 
@@ -222,6 +230,22 @@ class World:
         if wrong:
             raise Broken(f'rows made by new.json, and how often they are there: {wrong}')
 
+    def _check_preferences(self):
+        """The same of each settler's document; both mounts show it."""
+        if not self.settlers:
+            return
+        with self.mongodb.client() as client:
+            found = client.get_default_database()['preferences'].find({'user_id': {'$in': [one.row_id for one in self.settlers]}})
+            there = {document['user_id']: document['timezone'] for document in found}
+        for settler in self.settlers:
+            row, mark = settler.row, there[settler.row_id]
+            wrong = row.fault_of(row.number(mark), row.last_saved)
+            if wrong:
+                raise Broken(f'the preferences of {row.name} have {mark}, which {wrong}')
+            for station in self.stations:
+                if not wait_for(lambda station=station, settler=settler, mark=mark: settler.shown_at(station) == mark, SEEN_BOUND):
+                    raise Broken(f'station {station.name} shows {settler.shown_at(station)}, MongoDB has {mark}')
+
     def _check_seen(self):
         """Both mounts show what the leader has."""
         ids = [writer.row_id for writer in self.writers]
@@ -273,9 +297,10 @@ class World:
     def check_end(self):
         """After all faults: nothing has leaked, and every standby has what the leader has."""
         self.pause()
-        for writer in self.writers:
+        for writer in self._all():
             writer.stopping = True
-        self._check_possessions(SPARE_DESCRIPTORS, SPARE_THREADS)
+        connections = int(SETTINGS['mongodb_pool_size']) if self.mongodb else 0  # each has a thread, and they are kept
+        self._check_possessions(SPARE_DESCRIPTORS + connections, SPARE_THREADS + connections)
         at_rest = len(self.stations) * 2  # pool_min and the monitor
         for node in self.nodes:
             allowed = at_rest + (len(self.stations) if node is self.leader else 0)  # the feeds
@@ -301,15 +326,16 @@ class World:
         for proxy in self.proxies.values():
             proxy.heal()
         self.cluster.thaw()
-        for writer in self.writers:
+        for writer in self._all():
             writer.stopping = True
         self.gate.set()
         codes = []
         for station in self.stations:
             self.cluster.mounts.remove(station.mount)
             codes.append(station.mount.stop())
-        for writer in self.writers:
-            writer.join(CONDITION)
+        for writer in self._all():
+            if writer.ident:
+                writer.join(CONDITION)
         for proxy in self.proxies.values():
             proxy.close()
         self._give_back()

@@ -3,7 +3,9 @@ mounts.
 
 After each fault, when it is mended: no acknowledged save is lost, none is made twice, refused ones are nowhere, one node
 takes writes, no mount showed less than it had saved or shown, no call outlived its deadline, nothing fails any more,
-both mounts show what is there, and have no more descriptors, threads and connections than before.
+both mounts show what is there, and have no more descriptors, threads and connections than before. In the long form there is
+a MongoDB server too, with writers of preferences: what is acknowledged is there, and while nothing but that server is killed or
+frozen, nothing fails that has to do with rows alone.
 
 A failure prints the seed and the schedule so far, and how to do it again:
     LEDGER_SEED=7 LEDGER_FAULTS=kill-rewind+pause,commit tests/run --fast tests/test_ledger.py -k chosen
@@ -22,6 +24,7 @@ from conftest import BREAKABLE, fragile_cluster
 from ledger import Broken
 from ledger_faults import FAULTS, LeftOut, run_fault, schedule
 from ledger_world import World
+from mongodb import MongoServer
 
 TEN = ('commit-answer', 'daemon', 'kill-as-is', 'pause', 'terminate', 'freeze-standby+commit-silence', 'cut', 'kill-standby', 'lock', 'restart')
 
@@ -40,9 +43,9 @@ def figures(world, done, seconds):
             f'p50 {1000 * percentile(books.healed, 50):.0f} ms, p99 {1000 * percentile(books.healed, 99):.0f} ms')
 
 
-def run_ledger(cluster, seed, entries, disk=None):
+def run_ledger(cluster, seed, entries, disk=None, mongodb=None):
     begun, done = time.monotonic(), []
-    world = World(cluster, seed, disk)
+    world = World(cluster, seed, disk, mongodb)
     try:
         world.check()
         for index, entry in enumerate(entries):
@@ -87,6 +90,16 @@ def disk(run_directory):
         subprocess.run(['umount', '-l', folder], check=True)
 
 
+@pytest.fixture
+def mongodb(own, run_directory):
+    """A server for preferences, as init leaves it."""
+    server = MongoServer(run_directory / 'ledger-mongodb', run_directory / 'ledger-mongodb.log').start()
+    own.run('init', config=own.write_config(own.directory / 'ledger-init.conf', mongodb_uri=server.uri))
+    yield server
+    server.thaw()
+    server.kill()
+
+
 def test_ten_faults(own):
     run_ledger(own, 130, TEN)
 
@@ -100,11 +113,11 @@ def chosen(default):
 
 
 @pytest.mark.long
-def test_a_hundred_faults(own, disk):
-    run_ledger(own, *chosen('100'), disk)
+def test_a_hundred_faults(own, disk, mongodb):
+    run_ledger(own, *chosen('100'), disk, mongodb)
 
 
 @pytest.mark.long
 @pytest.mark.skipif('LEDGER_FAULTS' not in os.environ, reason='LEDGER_FAULTS says which')
-def test_chosen_faults(own, disk):
-    run_ledger(own, *chosen('10'), disk)
+def test_chosen_faults(own, disk, mongodb):
+    run_ledger(own, *chosen('10'), disk, mongodb)
