@@ -185,8 +185,9 @@ def test_what_was_counted_while_the_rest_was_sent(cluster, new_mount, bucket, co
     proxy.close()
 
 
-def test_a_lease_that_a_sweep_has_claimed_is_not_renewed(mount, folder, bucket, course):
-    fd = os.open(folder / 'film', os.O_WRONLY | os.O_CREAT)
+def test_a_lease_that_a_sweep_has_claimed_is_not_renewed(new_mount, bucket, course):
+    mount = new_mount(timeout='60s', media_sweep='0')
+    fd = os.open(mount.directory / f'regions/europe/media/{course.id}/film', os.O_WRONLY | os.O_CREAT)
     os.write(fd, NEW)
     os.fsync(fd)
     claim(bucket, course)
@@ -197,8 +198,10 @@ def test_a_lease_that_a_sweep_has_claimed_is_not_renewed(mount, folder, bucket, 
 
 
 @pytest.mark.parametrize('change', ['unlink', 'rename', 'rename over it'])
-def test_a_name_that_changes_while_its_file_is_being_published(mount, folder, proxy, bucket, course, change):
+def test_a_name_that_changes_while_its_file_is_being_published(new_mount, proxy, bucket, course, change):
     """Nothing comes back under a name that was removed or given away, though its close began before."""
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='60s', media_sweep='0')
+    folder = mount.directory / f'regions/europe/media/{course.id}'
     path, other = folder / 'film', folder / 'other'
     write(path, OLD)
     write(other, noise(10))

@@ -90,14 +90,17 @@ void staging_queue(struct staged *s)
 static void send_idle(struct staging *staging, struct staged *own)
 {
     struct staged *oldest = NULL;
+    int64_t since = INT64_MAX;
     for (struct list_entry *e = staging->all; e; e = e->next) {
         struct staged *s = (struct staged *)(void *)((char *)e - offsetof(struct staged, entry));
         pthread_mutex_lock(&s->lock);
         bool fits = s->nslots > 0 && s->sending == 0 && !s->failed && (s == own || !s->busy);
         int64_t used = s->used;
         pthread_mutex_unlock(&s->lock);
-        if (fits && (!oldest || used < oldest->used))
+        if (fits && used < since) {
             oldest = s;
+            since = used;
+        }
     }
     if (!oldest)
         return;
