@@ -202,7 +202,7 @@ def busy(cluster, sql, role, mnt, users):
     errno's future; the first save's; and what frees the locks."""
     with contextlib.ExitStack() as stack:
         def make(**settings):
-            root = role.mount(pool_size=1, **settings).directory
+            root = role.mount(**{'pool_size': 1, **settings}).directory
             # At its start a mount asks every primary for moves that broke off: that would stand in line as well.
             assert wait_for(lambda: 'campusfs_prepared_transactions{shard="emea"}' in metrics(root), 60)
             paths = paths_below(root, mnt, users)
@@ -330,6 +330,22 @@ def test_a_watcher_that_finds_no_room_leaves_what_the_pool_has_in_use(role, mnt,
     assert pool(root, 'open', node.name) == 2
     role.limit(-1)
     assert wait_for(lambda: len(role.connections(node.name)) == 3, 60)
+
+
+def test_who_waits_for_room_on_the_server_tries_again_whoever_is_first(busy, role):
+    """The one connection that there is stays busy: the others in line take turns in asking for another until there is one."""
+    root, _, save, first, unlock = busy(pool_size=8, pool_idle='200ms', timeout='60s')
+    assert wait_for(lambda: pool(root, 'open', 'emea-a') == pool(root, 'busy', 'emea-a') == 1, 30)
+    assert wait_for(lambda: len(role.connections('emea-a')) == 2, 30), 'with the one that watches'
+    role.limit(2)
+    saves = [save(n) for n in (2, 3, 4)]
+    assert wait_for(lambda: pool(root, 'waiting', 'emea-a') == 3, 30)
+    failed = pool(root, 'open_failed_total', 'emea-a')
+    assert wait_for(lambda: pool(root, 'open_failed_total', 'emea-a') >= failed + 4, 30)
+    role.limit(-1)
+    assert [one.result(30) for one in saves] == [None] * 3 and not first.done()
+    unlock()
+    assert first.result(30) is None
 
 
 def test_a_server_without_a_connection_to_spare_is_passed_over_until_it_has(role, mnt, users):

@@ -146,6 +146,7 @@ static void put_off(struct pool *pool)
         pause = CROWDED_MAX_MS;
     pool->crowded++;
     pool->open_after = clock_now_ms() + pause / 2 + rand_r(&pool->seed) % (pause + 1);
+    line_hurry(pool);
 }
 
 int pool_open_one(struct pool *pool, const struct op *op, struct conn **out, struct fail *f)
@@ -157,6 +158,7 @@ int pool_open_one(struct pool *pool, const struct op *op, struct conn **out, str
         pool->count.opened++;
         pool->crowded = 0;
         pool->open_after = 0;
+        line_hurry(pool);
     } else if (why.err == EINTR || op_left_ms(op) == 0) {
         slot_release(pool); /* too little time of one caller says nothing against the node */
     } else {
@@ -286,6 +288,15 @@ void pool_give(struct pool *pool, struct conn *conn)
         pool->count.closed[reason]++;
         slot_release(pool);
     }
+    pthread_mutex_unlock(&pool->lock);
+    conn_close(conn);
+}
+
+void pool_drop(struct pool *pool, struct conn *conn)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->count.closed[POOL_ROLE]++;
+    slot_release(pool);
     pthread_mutex_unlock(&pool->lock);
     conn_close(conn);
 }

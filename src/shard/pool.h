@@ -82,6 +82,8 @@ struct target *pool_target(struct pool *pool);
 int pool_take(struct pool *pool, const struct op *op, struct conn **out, struct fail *f);
 /* Gives it back; one that can no longer be used is closed. */
 void pool_give(struct pool *pool, struct conn *conn);
+/* Closes one that leads where it should not. */
+void pool_drop(struct pool *pool, struct conn *conn);
 
 /* Takes the node out of use, with the reason, and closes what is idle. */
 void pool_fail(struct pool *pool, const struct fail *why);

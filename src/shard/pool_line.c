@@ -6,6 +6,14 @@
 #include <stddef.h>
 #include <time.h>
 
+enum { PROBE_MS = 50 }; /* while a server has no room, one at a time tries whether it has again */
+
+void line_hurry(struct pool *pool)
+{
+    if (pool->first)
+        pthread_cond_signal(&pool->first->cond);
+}
+
 struct waiter *line_pop(struct pool *pool)
 {
     struct waiter *waiter = pool->first;
@@ -14,6 +22,8 @@ struct waiter *line_pop(struct pool *pool)
         if (!pool->first)
             pool->last = &pool->first;
         pthread_cond_signal(&waiter->cond);
+        if (pool->crowded)
+            line_hurry(pool);
     }
     return waiter;
 }
@@ -26,6 +36,8 @@ static void line_remove(struct pool *pool, struct waiter *waiter)
         *at = waiter->next;
         if (!waiter->next)
             pool->last = at;
+        if (pool->crowded)
+            line_hurry(pool);
         return;
     }
 }
@@ -99,6 +111,8 @@ static int wait_turn(struct pool *pool, struct waiter *waiter, const struct op *
             return fail_set(f, EINTR, "node %s: interrupted while waiting for a connection", pool->node);
         if (pool->first == waiter && slot_free(pool, clock_now_ms())) {
             pool->open++;
+            if (pool->crowded)
+                pool->open_after = clock_now_ms() + PROBE_MS;
             line_pop(pool)->may_open = true;
             return 0;
         }
@@ -106,13 +120,6 @@ static int wait_turn(struct pool *pool, struct waiter *waiter, const struct op *
             return too_late(pool, f);
         wait_slice(pool, waiter, op);
     }
-}
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 int line_wait(struct pool *pool, const struct op *op, struct conn **out, struct fail *f)
@@ -124,7 +131,7 @@ int line_wait(struct pool *pool, const struct op *op, struct conn **out, struct 
                         pool->node, pool->settings.size, pool->settings.waiters_max);
     }
     struct waiter waiter = {.conn = NULL};
-    int64_t began = now_us();
+    int64_t began = clock_now_us();
     pthread_cond_init(&waiter.cond, NULL);
     *pool->last = &waiter;
     pool->last = &waiter.next;
@@ -132,7 +139,7 @@ int line_wait(struct pool *pool, const struct op *op, struct conn **out, struct 
     int r = wait_turn(pool, &waiter, op, f);
     pool->nwaiting--;
     pool->count.waits++;
-    pool->count.wait_us += (uint64_t)(now_us() - began);
+    pool->count.wait_us += (uint64_t)(clock_now_us() - began);
     atomic_fetch_sub(pool->waiting, 1);
     if (r < 0)
         line_remove(pool, &waiter);

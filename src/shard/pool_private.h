@@ -53,6 +53,9 @@ int pool_open_one(struct pool *pool, const struct op *op, struct conn **out, str
 
 /* The first in line, out of it and about to wake; NULL = nobody waits. */
 struct waiter *line_pop(struct pool *pool);
+/* Who is the first in line by now looks when he may connect: it is he alone who tries where the server had no
+ * room. */
+void line_hurry(struct pool *pool);
 /* Stands in line. 0: a connection in *out, or NULL there and the right to open one. */
 int line_wait(struct pool *pool, const struct op *op, struct conn **out, struct fail *f);
 /* A connection has gone: the next in line may open another. */
