@@ -13,6 +13,7 @@ import process
 import pytest
 from cluster import DATABASE, SHARDS, Cluster
 from library_notice import without_notice
+from tcp_proxy import TcpProxy, end
 
 ROOT = Path(__file__).resolve().parent.parent
 MIGRATIONS = sorted((ROOT / 'sql/migrations').glob('*.sql'))
@@ -133,6 +134,39 @@ def test_health_without_mongodb(cluster):
     assert code == REFUSED and report['status'] == 'degraded'
     assert report['mongodb']['reachable'] is False and report['mongodb']['error']
     assert {shard['status'] for shard in report['shards']} == {'ok'}, 'rows work'
+
+
+class Refusing(TcpProxy):
+    """A server that refuses every session with these bytes."""
+
+    def __init__(self, said):
+        self.said = said
+        super().__init__(None)
+
+    def serve(self, client):
+        if client.recv(65536)[4:8] == bytes.fromhex('04d2162f'):  # wants TLS
+            client.sendall(b'N')
+            client.recv(65536)
+        fields = b'SFATAL\0VFATAL\0C28000\0M' + self.said + b'\0\0'
+        client.sendall(b'E' + (4 + len(fields)).to_bytes(4, 'big') + fields)
+        end(client)
+
+
+@pytest.mark.parametrize('said, shown', [
+    ('kein Eintrag für Host'.encode('latin-1'), 'kein Eintrag f?r Host'),
+    ('ü'.encode() * 1500, 'ü' * 300), (b'x' + 'ü'.encode() * 1500, 'x' + 'ü' * 300)], ids=['Latin-1', 'cut', 'cut by one'])
+def test_health_of_a_server_that_speaks_another_encoding(cluster, said, shown):
+    """Before there is a session a server uses its own; what is long is cut between characters."""
+    server = Refusing(said)
+    config = cluster.write_config(cluster.directory / 'refusing.conf')
+    config.write_text(re.sub(r'^emea-b = .*', f'emea-b = shard=emea host={server.host} port={server.port}',
+                             config.read_text(), flags=re.MULTILINE))
+    try:
+        code, report = health(cluster, config=config)
+    finally:
+        server.close()
+    assert code == REFUSED and report['shards'][1]['status'] == 'degraded'
+    assert shown in nodes_of(report)['emea-b']['error']
 
 
 def test_health_for_people(cluster):

@@ -5,3 +5,5 @@
 
 /* Bytes of the character at `p`, of which `left` bytes (1 or more) can be read; 0 when there is none. */
 size_t utf8_sequence(const unsigned char *p, size_t left);
+/* Makes UTF-8 of a text in place: what is none becomes '?', a last character that was cut off goes. */
+void utf8_clean(char *text);

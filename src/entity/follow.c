@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "entity/changes.h"
 #include "shard/stream.h"
 
@@ -108,6 +109,7 @@ static void say_reason(struct follow *follow, const char *why)
 {
     pthread_mutex_lock(&follow->lock);
     snprintf(follow->report.reason, sizeof follow->report.reason, "%.255s", why);
+    utf8_clean(follow->report.reason);
     pthread_mutex_unlock(&follow->lock);
 }
 

@@ -1,6 +1,7 @@
 #include "postgres/conn_private.h"
 
 #include "base/scrub.h"
+#include "base/utf8.h"
 #include "postgres/sqlstate.h"
 
 #include <errno.h>
@@ -61,14 +62,17 @@ int conn_next_result(struct conn *conn, const struct op *op, PGresult **out)
 int conn_fail_wait(struct conn *conn, int r, struct fail *f)
 {
     conn->broken = true;
-    conn->abandoned = r == -EINTR || r == -ETIMEDOUT;
+    conn->abandoned |= r == -EINTR || r == -ETIMEDOUT;
     if (r == -EINTR)
         return fail_set(f, EINTR, "node %s: interrupted", conn->node);
     if (r == -ETIMEDOUT)
         return fail_set(f, EIO, "node %s: no answer within the time there was", conn->node);
     const char *text = PQerrorMessage(conn->pg);
-    return fail_set(f, EIO, "node %s: %.*s", conn->node, (int)strcspn(text, "\n"),
-                    *text ? text : "connection lost");
+    r = fail_set(f, EIO, "node %s: %.*s", conn->node, (int)strcspn(text, "\n"),
+                 *text ? text : "connection lost");
+    if (f)
+        utf8_clean(f->message);
+    return r;
 }
 
 /*
@@ -87,6 +91,7 @@ static void copy_field(char *to, size_t size, const PGresult *result, int field)
 {
     const char *text = PQresultErrorField(result, field);
     snprintf(to, size, "%s", text ? text : "");
+    utf8_clean(to);
     scrub_secrets(to, strlen(to));
 }
 
@@ -299,6 +304,7 @@ static void add_place(const PGresult *result, const char *sql, struct fail *f)
         snprintf(f->message + len, sizeof f->message - len, " (line %u)", line);
     } else if (context) {
         snprintf(f->message + len, sizeof f->message - len, " (%.*s)", (int)strcspn(context, "\n"), context);
+        utf8_clean(f->message + len);
     }
 }
 

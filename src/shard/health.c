@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/parallel.h"
+#include "base/utf8.h"
 #include "postgres/conn.h"
 #include "shard/fence.h"
 #include "shard/live.h"
@@ -255,6 +256,7 @@ static json_t *shard_json(struct ward *ward, enum health_status *status)
     judge_nodes(ward);
     for (size_t i = 0; i < ward->n; i++) {
         judge_use(ward->probes[i]);
+        utf8_clean(ward->probes[i]->why.message); /* words that were cut */
         json_array_append_new(nodes, node_json(ward->probes[i], ward));
     }
     *status = judge_shard(ward);
