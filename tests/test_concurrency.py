@@ -10,10 +10,12 @@ import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 
 import pytest
 
-from saving import Actor, edited, errors, eventually, fails, refused, set_by_sql, sh, trace
+from mount_tools import errno_of
+from saving import Actor, edited, errors, eventually, fails, last_error, refused, set_by_sql, sh, trace
 
 SECONDS = 6  # of readers beside writers
 
@@ -392,6 +394,47 @@ def test_a_save_that_waits_too_long_is_given_up(mnt, cluster, new_mount, new_use
     assert (path.parent / '.refused' / path.name).read_text() == text
     path.write_text(text)
     assert trace(sql, row).document['first_name'] == 'Too slow'
+
+
+@contextmanager
+def saving_behind(cluster, sql, row, statement, **fields):
+    """A save that waits for somebody's lock; yields (its future, the connection of the lock's holder)."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'campusfs_rw' AND query LIKE %s"
+    where = row.region or 'asia'
+    text = edited(row, **fields)
+    with ThreadPoolExecutor(1) as pool, closing(cluster.connect(where, options='-c search_path=campusfs,pg_catalog')) as other:
+        other.autocommit = False
+        other.cursor().execute(statement)
+        future = pool.submit(errno_of, row.path.write_text, text)
+        eventually(lambda: sql(where, waiting, (f'%put%_{row.collection}%',)))
+        yield future, other
+
+
+def test_a_save_beside_a_delete_makes_no_row_again(mnt, cluster, new_user, sql):
+    """Whose row has been seen, and goes before it can be locked."""
+    row = new_user()
+    delete = f"SELECT delete_users(3::smallint, {row.id}, gen_random_uuid(), 'somebody else')"
+    with saving_behind(cluster, sql, row, delete, first_name='Grace') as (saving, deleter):
+        deleter.commit()
+        assert saving.result(60) == 'ECANCELED'
+    assert trace(sql, row) is None and not row.path.exists()
+    assert last_error(mnt, row)['message'] == 'the row was deleted since it was read'
+    assert '"Grace"' in refused(row).read_text()
+
+
+def test_a_category_deleted_while_its_copies_are_saved_stays_so(mnt, cluster, new_category, sql):
+    row = new_category()
+    delete = f"SELECT delete_categories(0::smallint, {row.id}, gen_random_uuid(), 'somebody else')"
+    try:
+        with saving_behind(cluster, sql, row, f'SELECT FROM course_categories WHERE id = {row.id} FOR UPDATE',
+                           description='Saved too late') as (saving, holder):
+            sql('americas', delete)
+            holder.rollback()
+            assert saving.result(60) == 'ECANCELED'
+        assert trace(sql, row) is None and not row.path.exists()
+    finally:
+        for shard in ('emea', 'apac'):
+            sql(shard, delete)
 
 
 # ---- who sees a save, and when

@@ -138,14 +138,20 @@ static int put_row(struct store *store, struct shard *shard, const struct put *p
                             .statement = put->must_exist ? &collection->put_existing : &collection->put,
                             .id = put->key.id,
                             .at_us = put->at_us,
-                            .base_us = put->must_be_new ? TIME_NEVER : put->base_us};
+                            .base_us = put->must_be_new ? TIME_NEVER : put->base_us,
+                            .claimed = put->must_exist};
     return put_on(store, shard, &call, op, rows, f);
 }
 
-/* A row of a global collection: tried on the authority, written to the copies, then to the authority. */
+/*
+ * A row of a global collection: tried on the authority, written to the copies, then to the authority. *gone
+ * tells that it was to exist and does not. Deleted between the two, it may have copies again: `check` finds
+ * them.
+ */
 static int put_everywhere(struct store *store, struct shard *authority, const struct put *put,
-                          const struct op *op, struct pg_rows **rows, struct fail *f)
+                          const struct op *op, struct pg_rows **rows, bool *gone, struct fail *f)
 {
+    const struct collection *collection = collection_numbered(put->key.collection);
     static const struct pg_statement preview = {
         "preview_put_categories",
         "SELECT outcome, id, rev, updated_us, content_us, body FROM preview_put_categories($1::smallint, "
@@ -155,7 +161,8 @@ static int put_everywhere(struct store *store, struct shard *authority, const st
                             .statement = &preview,
                             .id = put->key.id,
                             .at_us = put->at_us,
-                            .base_us = put->must_be_new ? TIME_NEVER : put->base_us};
+                            .base_us = put->must_be_new ? TIME_NEVER : put->base_us,
+                            .claimed = put->must_exist};
     struct pg_rows *trial CLEANUP(pg_rows_freep) = NULL;
     int r = put_on(store, authority, &call, op, &trial, f);
     if (r < 0)
@@ -163,9 +170,10 @@ static int put_everywhere(struct store *store, struct shard *authority, const st
     const char *outcome = trial && pg_rows_count(trial) ? pg_rows_text(trial, 0, PUT_OUTCOME) : NULL;
     if (!outcome)
         return fail_set(f, EIO, "the shard %s did not say what it would save", shard_name(authority));
-    if (put->must_exist && strcmp(outcome, "created") == 0)
-        return 0; /* no row: as from put_existing */
-    call.statement = &collection_numbered(put->key.collection)->put;
+    *gone = put->must_exist && strcmp(outcome, "created") == 0;
+    if (*gone)
+        return 0;
+    call.statement = &collection->put;
     if (strcmp(outcome, "unchanged") != 0) {
         call.at_us = pg_rows_i64(trial, 0, PUT_UPDATED_US, STORE_TIME_NONE);
         if (call.id == 0)
@@ -180,6 +188,8 @@ static int put_everywhere(struct store *store, struct shard *authority, const st
                 r = put_on(store, shard, &copy, op, &ignored, f);
         }
     }
+    if (put->must_exist)
+        call.statement = &collection->put_existing;
     return r < 0 ? r : put_on(store, authority, &call, op, rows, f);
 }
 
@@ -219,11 +229,12 @@ int store_put(struct store *store, const struct put *put, const struct op *op, s
         result->replaced_rev = former.rev;
     uint64_t epoch = freshness_epoch(store_fresh(store, shard));
     struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
-    int r = collection->global ? put_everywhere(store, shard, put, op, &rows, f)
+    bool gone = false;
+    int r = collection->global ? put_everywhere(store, shard, put, op, &rows, &gone, f)
                                : put_row(store, shard, put, op, &rows, f);
     if (r < 0)
         return r;
-    if (put->must_exist && (collection->global ? !rows : rows && pg_rows_count(rows) == 0)) {
+    if (gone || (put->must_exist && rows && pg_rows_count(rows) == 0)) {
         cache_drop(store->cache, &put->key, 0);
         runs_drop(store->runs, put->key.collection, put->key.region);
         result->deleted = true;
