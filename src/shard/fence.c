@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/op.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,16 +16,27 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FILE_NAME "timelines.json"
 #define NEW_NAME FILE_NAME ".new"
 #define LOCK_NAME "timelines.lock"
 
+enum {
+    LOCK_MS = 2000, /* how long another process's lock on the file is waited for: every save may wait for that */
+    LOCK_PAUSE_MS = 20,
+    AGAIN_MS = 10 * 1000, /* what could not be written is tried again after this */
+};
+
 struct fence {
     const struct config *config;
-    pthread_mutex_t lock; /* guards what follows; held while it is written */
+    pthread_mutex_t lock; /* guards what follows; held for no longer than that takes */
     struct fence_mark known[CONFIG_MAX_SHARDS];
+    uint64_t news, kept; /* how often it has changed, and which of these states is in the file */
+
+    pthread_mutex_t writing; /* held while the file is written; guards what follows; before `lock` */
+    int64_t again_at;        /* clock_now_ms() */
     bool complained;
 };
 
@@ -102,18 +114,33 @@ static struct fence_mark newer(struct fence_mark a, struct fence_mark b)
     };
 }
 
-/* Under the lock, and under the file's, since other mounts may write it, too. */
-static int write_marks(struct fence *fence)
+/* Whoever has the state_dir may hold it for ever: nobody's save is to wait for that. */
+static int lock_file(int fd)
 {
-    const struct config *config = fence->config;
+    for (int64_t until = clock_now_ms() + LOCK_MS; flock(fd, LOCK_EX | LOCK_NB) < 0;) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return -errno;
+        if (clock_now_ms() >= until)
+            return -EWOULDBLOCK;
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_MS * 1000000}, NULL);
+    }
+    return 0;
+}
+
+/* Under the file's lock, since other mounts may write it, too. */
+static int write_marks(const struct config *config, const struct fence_mark *known)
+{
     CLEANUP(closep) int folder = open_folder(config->state_dir, true);
     if (folder < 0)
         return folder;
     CLEANUP(closep) int lock = openat(folder, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (lock < 0 || flock(lock, LOCK_EX) < 0)
+    if (lock < 0)
         return -errno;
     json_auto_t *file = NULL;
-    int r = read_file(folder, &file);
+    int r = lock_file(lock);
+    if (r < 0)
+        return r;
+    r = read_file(folder, &file);
     if (r == -EBADMSG)
         file = json_object();
     else if (r < 0)
@@ -121,9 +148,9 @@ static int write_marks(struct fence *fence)
     for (size_t i = 0; i < config->nshards; i++) {
         struct fence_mark kept = mark_of(file, config->shards[i].number);
         /* Another system: the file is of a cluster that was there before, and has been told to be wrong. */
-        bool same = kept.system == 0 || kept.system == fence->known[i].system;
-        if (fence->known[i].timeline)
-            put_mark(file, &config->shards[i], same ? newer(fence->known[i], kept) : fence->known[i]);
+        bool same = kept.system == 0 || kept.system == known[i].system;
+        if (known[i].timeline)
+            put_mark(file, &config->shards[i], same ? newer(known[i], kept) : known[i]);
     }
     return write_file(folder, file);
 }
@@ -137,6 +164,7 @@ struct fence *fence_open(const struct config *config)
         return NULL;
     fence->config = config;
     pthread_mutex_init(&fence->lock, NULL);
+    pthread_mutex_init(&fence->writing, NULL);
     if (!config->state_dir[0])
         return fence;
     json_auto_t *file = NULL;
@@ -155,6 +183,7 @@ void fence_free(struct fence *fence)
 {
     if (!fence)
         return;
+    pthread_mutex_destroy(&fence->writing);
     pthread_mutex_destroy(&fence->lock);
     free(fence);
 }
@@ -167,20 +196,52 @@ struct fence_mark fence_known(struct fence *fence, size_t shard)
     return mark;
 }
 
-void fence_keep(struct fence *fence, size_t shard, struct fence_mark mark)
+/* Takes note. True when the file does not have it yet. */
+static bool note_mark(struct fence *fence, size_t shard, struct fence_mark mark)
 {
     pthread_mutex_lock(&fence->lock);
     struct fence_mark *known = &fence->known[shard];
     struct fence_mark next = newer(mark, *known);
     if (next.timeline != known->timeline || next.system != known->system) {
         *known = next;
-        int r = fence->config->state_dir[0] ? write_marks(fence) : 0;
-        if (r < 0 && !fence->complained)
-            log_warning("state_dir: %s/" FILE_NAME
-                        " cannot be written: %s: after a restart of this mount an old "
-                        "primary that is up alone would be written to",
-                        fence->config->state_dir, strerror(-r));
-        fence->complained = r < 0;
+        fence->news++;
     }
+    bool behind = fence->kept != fence->news;
     pthread_mutex_unlock(&fence->lock);
+    return behind;
+}
+
+/* Under `writing`: what is known now comes into the file, unless somebody else has just done that. */
+static void write_known(struct fence *fence)
+{
+    struct fence_mark known[CONFIG_MAX_SHARDS];
+    pthread_mutex_lock(&fence->lock);
+    uint64_t news = fence->news;
+    bool behind = fence->kept != news;
+    memcpy(known, fence->known, sizeof known);
+    pthread_mutex_unlock(&fence->lock);
+    if (!behind || clock_now_ms() < fence->again_at)
+        return;
+    int r = write_marks(fence->config, known);
+    if (r < 0 && !fence->complained)
+        log_warning("state_dir: %s/" FILE_NAME
+                    " cannot be written: %s: after a restart of this mount an old "
+                    "primary that is up alone would be written to",
+                    fence->config->state_dir,
+                    r == -EWOULDBLOCK ? "another process keeps " LOCK_NAME " locked" : strerror(-r));
+    fence->complained = r < 0;
+    fence->again_at = r < 0 ? clock_now_ms() + AGAIN_MS : 0;
+    pthread_mutex_lock(&fence->lock);
+    if (r == 0)
+        fence->kept = news;
+    pthread_mutex_unlock(&fence->lock);
+}
+
+void fence_keep(struct fence *fence, size_t shard, struct fence_mark mark)
+{
+    if (!note_mark(fence, shard, mark) || !fence->config->state_dir[0])
+        return;
+    pthread_mutex_lock(&fence->writing);
+    write_known(fence);
+    pthread_mutex_unlock(&fence->writing);
 }

@@ -31,6 +31,7 @@ struct fence_mark fence_known(struct fence *fence, size_t shard);
 
 /*
  * Keeps a newer timeline, and a system that was not known, and returns when that is on the disk. Cheap when
- * it is already. What cannot be written is a warning, once, and tried again with the next one.
+ * it is already. What cannot be written, or not within two seconds because another process keeps the file
+ * locked, is a warning, once, and tried again by who comes ten seconds later.
  */
 void fence_keep(struct fence *fence, size_t shard, struct fence_mark mark);
