@@ -3,15 +3,18 @@ synchronous standby has them; and old primaries that return. On a cluster that i
 
 import concurrent.futures
 import contextlib
+import fcntl
 import json
 import os
 import re
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mount_tools import errno_of, errors_of, metrics, wait_for
+from people import Person
 from shards import (PATIENCE, Saving, admin, first_name, first_name_at, health_of, new_user, node_of, path_of, paused,
                     reset_options, save, set_options, shard_of, wait_for_state, wait_until_ok)
 
@@ -175,21 +178,30 @@ def test_a_save_that_was_committed_before_the_primary_died_is_found_on_the_next(
     assert saves_of(shard, replica, row_id) == 1
 
 
-def test_a_save_that_died_with_the_primary_is_made_on_the_next(shard, mount):
-    """It waited for a lock when the primary was killed."""
-    row_id = new_user(shard)
-    path, primary, replica = path_of(mount.directory, row_id), shard.primary('emea'), shard.replica('emea')
+def waits_for_lock(cluster, where):
+    return admin(cluster, where, "SELECT pid FROM pg_stat_activity WHERE usename = 'campusfs_rw' AND wait_event_type = 'Lock'",
+                 database='postgres')
+
+
+def test_a_save_that_died_with_the_primary_is_made_on_the_next(shard, mount, extra_mount):
+    """It waited for a lock when the primary was killed; also of a mount where no save may wait for the next primary: what
+    became of one that was under way is asked all the same."""
+    row_ids = [new_user(shard) for _ in range(2)]
+    hasty = extra_mount(timeout='60s', failover_writes='0', failover_wait='0')
+    paths = [path_of(one.directory, row_id) for one, row_id in zip((mount, hasty), row_ids)]
+    primary, replica = shard.primary('emea'), shard.replica('emea')
     holder = shard.connect('emea', options='-c search_path=campusfs,pg_catalog')
     holder.autocommit = False
-    holder.cursor().execute('SELECT FROM users WHERE id = %s FOR UPDATE', (row_id,))
-    saving = Saving(path, 'Grace')
-    waiting = "SELECT pid FROM pg_stat_activity WHERE usename = 'campusfs_rw' AND wait_event_type = 'Lock'"
-    assert wait_for(lambda: admin(shard, primary, waiting, database='postgres'), PATIENCE)
+    holder.cursor().execute('SELECT FROM users WHERE id = ANY (%s) FOR UPDATE', (row_ids,))
+    saving = [Saving(path, 'Grace') for path in paths]
+    assert wait_for(lambda: len(waits_for_lock(shard, primary)) == 2, PATIENCE)
     primary.kill()
     holder.close()
+    assert wait_for(lambda: node_of(health_of(hasty), primary.name)['state'] == 'unreachable', PATIENCE)
     replica.promote()
-    assert saving.result() is None
-    assert first_name(path) == 'Grace' and saves_of(shard, replica, row_id) == 1
+    assert [one.result() for one in saving] == [None, None]
+    for path, row_id in zip(paths, row_ids):
+        assert first_name(path) == 'Grace' and saves_of(shard, replica, row_id) == 1
 
 
 def begin_save(path, name):
@@ -308,6 +320,27 @@ def test_an_old_primary_that_returns_is_fenced_until_it_follows(shard, mount):
     reset_options(shard, new, 'full_page_writes')
 
 
+def test_a_primary_that_was_fenced_decides_no_move(shard, mount):
+    """The next one takes over while the move's transaction is open on the old one, which is still up: there it would be
+    committed for nobody, and the user would be in two regions."""
+    person = Person(shard, 'europe')
+    old, new = shard.primary('emea'), shard.replica('emea')
+    assert wait_for(lambda: first_name_at(shard, new, person.id) == 'Ada', PATIENCE)
+    with contextlib.closing(shard.connect('apac')) as holder, ThreadPoolExecutor(1) as threads:
+        holder.autocommit = False
+        holder.cursor().execute('LOCK TABLE campusfs.request_log IN SHARE MODE')  # no part can be prepared there
+        moving = threads.submit(errno_of, person.move, mount.directory, 'europe', 'asia')
+        assert wait_for(lambda: waits_for_lock(shard, 'apac'), PATIENCE)
+        new.promote()
+        wait_for_state(mount, old, 'fenced')
+        holder.rollback()
+        assert moving.result(PATIENCE) == 'EROFS'
+    assert (first_name_at(shard, new, person.id), first_name_at(shard, 'apac', person.id)) == ('Ada', None)
+    assert wait_for(lambda: admin(shard, 'apac', 'SELECT 1 FROM pg_prepared_xacts') == [], PATIENCE)
+    person.move(mount.directory, 'europe', 'asia')
+    assert (first_name_at(shard, new, person.id), first_name_at(shard, 'apac', person.id)) == (None, 'Ada')
+
+
 @pytest.mark.long
 def test_an_old_primary_that_is_rebuilt_is_a_replica_again(shard, mount):
     path = path_of(mount.directory, new_user(shard))
@@ -382,3 +415,19 @@ def test_a_state_dir_that_is_no_good_is_a_warning(shard, tmp_path, damage):
         assert one.stop() == 0
     if damage == 'no JSON':
         assert json.loads((state / 'timelines.json').read_text())['shards']['2']['timeline'] >= 1
+
+
+def test_a_state_dir_that_is_locked_stops_no_save(shard, extra_mount, tmp_path):
+    """Whoever may open the file may lock it, for ever."""
+    mount = extra_mount(state_dir=tmp_path, timeout='60s', failover_wait='60s')
+    path = path_of(mount.directory, new_user(shard))
+    with open(tmp_path / 'timelines.lock') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _, new = fail_over(shard)
+        assert Saving(path, 'Grace').result() is None
+        said = r' warning state_dir: \S+/timelines.json cannot be written: another process keeps timelines.lock locked'
+        assert len(re.findall(said, mount.log_file.read_text())) == 1
+
+    def kept():
+        return json.loads((tmp_path / 'timelines.json').read_text())['shards']['2']['timeline'] == new.timeline()
+    assert wait_for(kept, PATIENCE), 'it is tried again'

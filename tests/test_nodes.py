@@ -18,6 +18,7 @@ from mount_tools import errno_of, errors_of, metrics, wait_for
 from people import Person
 from shards import (PATIENCE, Saving, admin, first_name, first_name_at, health_of, new_user, node_of, path_of, paused,
                     reset_options, save, set_options, shard_of, wait_for_state, wait_until_ok)
+from tcp_proxy import TcpProxy
 
 
 @pytest.fixture(scope='module')
@@ -547,6 +548,34 @@ def test_primaries_of_two_clusters_are_not_mounted(shard, tmp_path):
         finally:
             shard.mounts.remove(known)
             assert known.stop() == 0
+
+
+def test_a_way_that_leads_to_another_cluster_is_not_gone(shard, extra_mount):
+    """A proxy before the primary turns to a stranger, and the connections that there are still lead to the right one: new
+    ones are neither written to nor read, and once it has turned back all is as before."""
+    row_id = new_user(shard)
+    right, stranger = shard.primary('emea'), shard.primary('americas')
+    proxy = TcpProxy((right.host, right.port))
+    line = f'{right.name} = shard=emea host={proxy.host} port={proxy.port}'
+    mount = extra_mount(lambda text: re.sub(rf'^{right.name} = .*', line, text, flags=re.MULTILINE),
+                        pool_lifetime='300ms', timeout='20s', failover_wait='100ms')
+    path, codes = path_of(mount.directory, row_id), set()
+
+    def saved():
+        codes.add(errno_of(save, path, uuid.uuid4().hex))
+        return codes
+    try:
+        assert wait_for(lambda: saved() == {None}, PATIENCE)
+        proxy.target = (stranger.host, stranger.port)
+        assert wait_for(lambda: 'EROFS' in saved(), PATIENCE) and codes == {None, 'EROFS'}
+        assert f'node {right.name}: of another cluster' in errors_of(mount.directory)[-1]['message']
+        wait_for_state(mount, right, 'foreign')
+        proxy.target = (right.host, right.port)
+        assert wait_for(lambda: errno_of(save, path, 'Grace') is None, PATIENCE)
+        wait_for_state(mount, right, 'primary')
+        assert first_name_at(shard, right, row_id) == 'Grace'
+    finally:
+        proxy.close()
 
 
 def test_two_primaries_on_one_timeline_are_not_written_to(shard, mount):

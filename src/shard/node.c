@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "shard/schema.h"
 #include "shard/target.h"
 
@@ -218,10 +219,25 @@ static void note(struct node *node, const struct conn_role *role, enum told_by b
     node_settle(shard);
 }
 
-void node_note(struct shard *shard, struct node *node, const struct conn_role *role)
+void node_note(struct node *node, const struct conn_role *role)
 {
-    (void)shard;
     note(node, role, POOLED);
+}
+
+bool node_is_other(struct node *node, const struct conn *conn)
+{
+    pthread_mutex_lock(&node->shard->lock);
+    uint64_t system = node->shard->facts.system;
+    pthread_mutex_unlock(&node->shard->lock);
+    return system != 0 && conn_role(conn)->system != system;
+}
+
+bool node_is_foreign(struct node *node)
+{
+    pthread_mutex_lock(&node->shard->lock);
+    bool foreign = node->state == NODE_FOREIGN;
+    pthread_mutex_unlock(&node->shard->lock);
+    return foreign;
 }
 
 static void node_note_schema(struct node *node, unsigned version)
@@ -478,4 +494,5 @@ void node_why_not(struct shard *shard, struct fail *f)
         if (why.err)
             snprintf(f->message + len, sizeof f->message - len, "; %s", why.message);
     }
+    utf8_clean(f->message);
 }

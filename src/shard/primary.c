@@ -21,7 +21,11 @@ static int take_from(struct shard *shard, struct node *node, const struct op *op
                         node->name, newer, schema_expected());
     if (pool_take(node->pool, op, out, why) < 0)
         return -why->err;
-    node_note(shard, node, conn_role(*out));
+    node_note(node, conn_role(*out));
+    if (node_is_other(node, *out)) { /* the way to it leads elsewhere now; that tells why there is none */
+        pool_drop(node->pool, *out);
+        return -EROFS;
+    }
     /* Fenced: a primary that came back with an older history is never written to. */
     if (!conn_role(*out)->standby && conn_role(*out)->timeline >= shard_timeline(shard)) {
         node_keep(shard); /* before anything is written on it, the newest timeline is not to be forgotten */
@@ -35,8 +39,8 @@ static int take_from(struct shard *shard, struct node *node, const struct op *op
  * Waits for a connection to the primary until the deadline. 0; else the reason is in *why, unless it is that
  * there is no primary.
  */
-static int wait_for_primary(struct shard *shard, size_t bytes, const struct op *op, struct node **node,
-                            struct conn **out, struct fail *why)
+static int wait_for_primary(struct shard *shard, const struct claim *claim, const struct op *op,
+                            struct node **node, struct conn **out, struct fail *why)
 {
     bool held = false;
     int r = -EROFS;
@@ -46,14 +50,14 @@ static int wait_for_primary(struct shard *shard, size_t bytes, const struct op *
         if (i >= 0) {
             *node = &shard->nodes[i];
             r = take_from(shard, *node, op, out, why);
-            if (r < 0 && why->err && pool_ready((*node)->pool))
+            if (r < 0 && why->err && !claim->owed && pool_ready((*node)->pool))
                 break; /* there is a primary, and no connection to it came free */
         } else {
-            if (!held && admit_hold(shard, bytes, why) < 0)
+            if (!held && !claim->owed && admit_hold(shard, claim->bytes, why) < 0)
                 break;
-            held = true;
+            held = !claim->owed;
             watch_wake(shard); /* has one been promoted? */
-            if (node_give_up(shard, NEED_PRIMARY))
+            if (!claim->owed && node_give_up(shard, NEED_PRIMARY))
                 break;
         }
         int64_t left = op_left_ms(op);
@@ -63,16 +67,16 @@ static int wait_for_primary(struct shard *shard, size_t bytes, const struct op *
             admit_wait(shard, left < ROUND_PAUSE_MS ? left : ROUND_PAUSE_MS);
     }
     if (held)
-        admit_release(shard, bytes);
+        admit_release(shard, claim->bytes);
     return r;
 }
 
-int primary_take(struct shard *shard, size_t bytes, const struct op *op, struct node **node,
+int primary_take(struct shard *shard, struct claim claim, const struct op *op, struct node **node,
                  struct conn **out, struct fail *f)
 {
     struct fail why;
     watch_hurry(shard);
-    int r = wait_for_primary(shard, bytes, op, node, out, &why);
+    int r = wait_for_primary(shard, &claim, op, node, out, &why);
     if (r == 0)
         return 0;
     if (why.err == 0 || (why.err != EROFS && node_find_primary(shard) < 0)) {

@@ -178,7 +178,7 @@ static enum verdict read_standby(struct read *r, struct node *node, struct conn 
     /* A standby that changed over to a newer timeline keeps its connections, and says so when asked. */
     if (conn_role(conn)->timeline < token.timeline &&
         conn_ask_role(conn, NULL, &attempt->op, &role, NULL) == 0)
-        node_note(r->shard, node, &role);
+        node_note(node, &role);
     if (has(conn, token))
         return run_read(r, node, conn, attempt);
     bool behind = conn_role(conn)->timeline < token.timeline || token.lsn == UINT64_MAX;
@@ -214,9 +214,15 @@ static enum verdict read_node(struct read *r, struct node *node, bool stale, con
 {
     struct conn *conn;
     r->why.err = 0;
+    r->missed = false;
     if (pool_take(node->pool, &attempt->op, &conn, &r->why) < 0)
         return not_taken(r, attempt);
-    node_note(r->shard, node, conn_role(conn));
+    node_note(node, conn_role(conn));
+    if (node_is_other(node, conn)) {
+        pool_drop(node->pool, conn);
+        fail_set(&r->why, EIO, "node %s: of another cluster", node->name);
+        return READ_ELSEWHERE;
+    }
     enum verdict verdict;
     if (conn_role(conn)->standby && !r->learn) {
         verdict = read_standby(r, node, conn, stale, attempt);
@@ -367,6 +373,8 @@ static enum verdict sync_read_round(struct read *r, const struct op *op)
     bool refuse = r->shard->config->stale_refused;
     uint64_t tried = 0;
     enum verdict verdict = primary >= 0 ? try_node(r, primary, false, op) : READ_ELSEWHERE;
+    if (verdict == READ_ELSEWHERE && node_find_primary(r->shard) >= 0)
+        return verdict; /* it is there, or has just come: what a replica has proves nothing */
     if (verdict == READ_ELSEWHERE)
         verdict = try_replicas(r, &tried, !refuse, false, op);
     if (verdict != READ_ELSEWHERE)

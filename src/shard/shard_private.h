@@ -124,7 +124,14 @@ struct shard {
 /* ---- node.c: what the nodes are ---- */
 
 /* Takes note of what a connection was told, unless something newer is known. */
-void node_note(struct shard *shard, struct node *node, const struct conn_role *role);
+void node_note(struct node *node, const struct conn_role *role);
+/*
+ * Whether a connection leads to another cluster than that of the shard: a proxy's or an address's way may
+ * change under the connections that there are. It is to be closed (pool_drop()).
+ */
+bool node_is_other(struct node *node, const struct conn *conn);
+/* It is taken for one of another cluster. */
+bool node_is_foreign(struct node *node);
 /*
  * Brings the states of all nodes up to date: the one place where a state changes. Each change is logged, and
  * a new timeline is kept (fence.h) before this returns.
@@ -235,11 +242,17 @@ void token_lose(struct shard *shard);
 
 /* ---- primary.c ---- */
 
+/* What somebody wants a connection to the primary for. */
+struct claim {
+    size_t bytes; /* kept in memory while he waits */
+    bool owed;    /* to learn what became of a write: he waits to his deadline, and counts as nobody who waits */
+};
+
 /*
  * A connection to the primary, waited for until the deadline. -EROFS when there is none, or too many wait for
- * one. `bytes`: what the caller keeps in memory meanwhile.
+ * one.
  */
-int primary_take(struct shard *shard, size_t bytes, const struct op *op, struct node **node,
+int primary_take(struct shard *shard, struct claim claim, const struct op *op, struct node **node,
                  struct conn **out, struct fail *f);
 
 /* ---- read.c ---- */

@@ -56,7 +56,7 @@ static int tx_open(struct shard *shard, const struct op *op, struct shard_tx **o
         return fail_set(f, ENOMEM, "out of memory");
     tx->shard = shard;
     struct op whole = {.deadline = op->deadline};
-    int r = primary_take(shard, 0, &whole, &tx->node, &tx->conn, f);
+    int r = primary_take(shard, (struct claim){0}, &whole, &tx->node, &tx->conn, f);
     if (r < 0)
         return r;
     tx->begun = token_begin(shard);
@@ -102,11 +102,28 @@ static void tx_committed(struct shard_tx *tx, const struct op *op)
     pg_rows_free(step.rows);
 }
 
-/* Whether an error leaves open what became of the command: all but a plain refusal by the server. */
-static bool is_open(const struct fail *why)
+/*
+ * Whether an error leaves open what became of the command: all but a plain refusal, behind which the server
+ * goes on. One that dies of a commit (PANIC) may have it on its disk.
+ */
+static bool is_open(struct shard_tx *tx, const struct fail *why)
 {
-    return *why->sqlstate == '\0' || strncmp(why->sqlstate, "57P", 3) == 0 ||
-           strncmp(why->sqlstate, "08", 2) == 0;
+    return *why->sqlstate == '\0' || !conn_usable(tx->conn);
+}
+
+/* Another is the primary by now: what is committed here is nowhere else, or was there before. */
+static bool is_fenced(const struct shard_tx *tx)
+{
+    return conn_role(tx->conn)->timeline < shard_timeline(tx->shard);
+}
+
+/* What a command on a node that was fenced meanwhile has done, the next primary is to be asked. */
+static int tx_decide(struct shard_tx *tx, const char *command, const struct op *op, struct fail *f)
+{
+    int r = tx_command(tx, command, op, f);
+    if (r == 0 && is_fenced(tx))
+        return fail_set(f, EIO, "node %s: committed, but another was the primary already", tx->node->name);
+    return r;
 }
 
 static int tx_finish(struct shard_tx *tx, const char *command, const struct op *op, bool *unknown,
@@ -116,9 +133,13 @@ static int tx_finish(struct shard_tx *tx, const char *command, const struct op *
     *unknown = false;
     if (tx->failed)
         return fail_set(f, EIO, "node %s: the transaction has failed", tx->node->name);
-    int r = tx_command(tx, command, op, &why);
+    if (is_fenced(tx)) {
+        tx->failed = true;
+        return fail_set(f, EROFS, "node %s: another is the primary by now", tx->node->name);
+    }
+    int r = tx_decide(tx, command, op, &why);
     if (r < 0) {
-        *unknown = is_open(&why);
+        *unknown = is_open(tx, &why);
         if (f && f->err == 0)
             *f = why;
     }
@@ -170,7 +191,7 @@ int shard_finish_prepared(struct shard *shard, const char *gid, bool commit, con
     int r = tx_open(shard, op, &tx, f);
     if (r < 0)
         return r;
-    r = tx_command(tx, command, op, &why);
+    r = tx_decide(tx, command, op, &why);
     if (r == 0) {
         tx_committed(tx, op);
         return 0;

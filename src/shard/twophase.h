@@ -26,7 +26,8 @@ int shard_tx_run(struct shard_tx *tx, const struct pg_statement *statement, cons
 
 /*
  * The first phase, and the only one of a transaction that needs no second. When they fail *unknown tells
- * whether it may have happened nevertheless. `gid` has letters, digits, ':' and '-' only (-EINVAL).
+ * whether it may have happened nevertheless: an answer was lost, or a newer primary was heard of meanwhile. On
+ * a node that is known not to be the primary any more neither is even tried (-EROFS). `gid` has letters, digits, ':' and '-' only (-EINVAL).
  */
 int shard_tx_prepare(struct shard_tx *tx, const char *gid, const struct op *op, bool *unknown,
                      struct fail *f);
@@ -37,7 +38,8 @@ void shard_tx_end(struct shard_tx *tx);
 
 /*
  * The second phase: commits or rolls back what was prepared under a name, and moves the shard's token.
- * -ENOENT when there is none of that name: over already, or never prepared.
+ * -ENOENT when there is none of that name: over already, or never prepared. -EIO where a newer primary was
+ * heard of meanwhile: ask that one again.
  */
 int shard_finish_prepared(struct shard *shard, const char *gid, bool commit, const struct op *op,
                           struct fail *f);

@@ -56,6 +56,8 @@ static int64_t about(struct watch *watch, int64_t ms)
 static int ask(struct watch *watch, struct fail *why)
 {
     struct node *node = watch->node;
+    if (node_is_foreign(node)) /* by what connection ever: the way there is looked at anew */
+        conn_close(STEAL(node->monitor));
     if (!node->monitor)
         return node_connect(node, false, NULL, why);
     struct op op = op_within(ANSWER_MS);

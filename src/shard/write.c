@@ -102,7 +102,8 @@ static enum ending write_on(struct write *w, struct conn *conn, const struct att
 }
 
 /*
- * Looks up what became of a write. WRITE_DONE, WRITE_AGAIN, or WRITE_UNKNOWN when that could not be learned.
+ * Looks up what became of a write, on whatever is the primary until the deadline, however many others wait
+ * for one. WRITE_DONE, WRITE_AGAIN, or WRITE_UNKNOWN when that could not be learned.
  * The look itself commits, in either case: where a synchronous standby is to confirm commits, it then has
  * confirmed the write's as well.
  */
@@ -112,7 +113,7 @@ static enum ending resolve(struct write *w, const struct op *op)
     while (op_left_ms(op) > 0) {
         struct node *node;
         struct conn *conn;
-        if (primary_take(w->shard, 0, op, &node, &conn, NULL) < 0)
+        if (primary_take(w->shard, (struct claim){.owed = true}, op, &node, &conn, NULL) < 0)
             break;
         uint64_t begun = token_begin(w->shard);
         struct conn_step steps[] = {
@@ -123,7 +124,9 @@ static enum ending resolve(struct write *w, const struct op *op)
         struct attempt attempt;
         attempt_begin(&attempt, op, node, 100);
         conn_run(conn, steps, 2, &attempt.op, NULL);
-        bool known = steps[0].done && !steps[0].unconfirmed && pg_rows_count(steps[0].rows) == 1;
+        /* What a primary says that is none any more, the next one may say otherwise. */
+        bool fenced = position.timeline < shard_timeline(w->shard);
+        bool known = steps[0].done && !steps[0].unconfirmed && !fenced && pg_rows_count(steps[0].rows) == 1;
         bool committed = known && strcmp(pg_rows_text(steps[0].rows, 0, 0), "committed") == 0;
         position.lsn = steps[1].done ? (uint64_t)pg_rows_i64(steps[1].rows, 0, 0, 0) : 0;
         if (committed && steps[1].done)
@@ -148,7 +151,7 @@ static enum ending write_once(struct write *w, const struct op *op)
     struct attempt attempt;
     part.deadline = clock_now_ms() + op_left_ms(op) * WRITE_SHARE / 100;
     w->why = (struct fail){.err = 0};
-    if (primary_take(w->shard, w->bytes, &part, &node, &conn, &w->why) < 0)
+    if (primary_take(w->shard, (struct claim){.bytes = w->bytes}, &part, &node, &conn, &w->why) < 0)
         return WRITE_FAILED;
     attempt_begin(&attempt, &part, node, 100);
     enum ending ending = write_on(w, conn, &attempt);
