@@ -337,6 +337,20 @@ def test_writers_wait_and_then_find_nobody(own, root, mounted):
     assert 'Mathematics' in person.path(root, 'asia').read_text() and nothing_left(own)
 
 
+def test_a_password_that_changes_meanwhile_moves_along(own, root):
+    person, other = Person(own, 'europe'), Person(own, 'europe')
+    with contextlib.closing(own.connect('europe', options='-c search_path=campusfs,pg_catalog')) as connection:
+        connection.autocommit = False
+        connection.cursor().execute('UPDATE user_credentials SET password_hash = (SELECT password_hash FROM user_credentials '
+                                    'WHERE user_id = %s) WHERE user_id = %s', (other.id, person.id))
+        mover = Mover(person, root, 'europe', 'asia')
+        assert wait_for(lambda: ask(own, 'emea', "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                                    "AND usename = 'campusfs_rw'"), 30)
+        connection.commit()
+        mover.join()
+    assert mover.errno is None and person.login('asia')[0][0] == other.login('europe')[0][0]
+
+
 def test_a_shard_that_is_too_slow_ends_by_the_deadline(own, mounted):
     root = mounted().directory
     person = Person(own, 'europe')

@@ -76,8 +76,9 @@ BEGIN
     PERFORM check_may_leave(who);
     moved := jsonb_build_object('rows', jsonb_build_object(
         'users', jsonb_build_array(to_jsonb(who)),
-        'user_profiles', ARRAY(SELECT to_jsonb(p) FROM user_profiles p WHERE p.user_id = p_id),
-        'user_credentials', ARRAY(SELECT to_jsonb(c) FROM user_credentials c WHERE c.user_id = p_id),
+        'user_profiles', ARRAY(SELECT to_jsonb(p) FROM user_profiles p WHERE p.user_id = p_id FOR UPDATE),
+        'user_credentials', ARRAY(SELECT to_jsonb(c) FROM user_credentials c WHERE c.user_id = p_id
+                                  FOR UPDATE),
         'payment_methods', ARRAY(SELECT to_jsonb(m) FROM payment_methods m WHERE m.user_id = p_id ORDER BY m.id
                                  FOR UPDATE),
         'deleted_rows', ARRAY(SELECT to_jsonb(d) FROM deleted_rows d WHERE d.user_id = p_id
