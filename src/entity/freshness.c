@@ -330,7 +330,8 @@ static int ensure(struct freshness *fresh, bool streamed, int64_t limit_ms, cons
     pthread_mutex_lock(&fresh->lock);
     int64_t needed = clock_now_ms() - limit_ms;
     int r = 0;
-    while (r == 0 && fresh->asked_at < needed && !(streamed && is_streamed(fresh))) {
+    bool done = false; /* asked by us: in the very millisecond that an answer was needed of, that is enough */
+    while (r == 0 && !done && fresh->asked_at <= needed && !(streamed && is_streamed(fresh))) {
         if (fresh->asking) {
             r = wait_for_answer(fresh, op);
             continue;
@@ -338,6 +339,7 @@ static int ensure(struct freshness *fresh, bool streamed, int64_t limit_ms, cons
         fresh->asking = true;
         pthread_mutex_unlock(&fresh->lock);
         r = ask(fresh, op, f);
+        done = true;
         pthread_mutex_lock(&fresh->lock);
         fresh->asking = false;
         pthread_cond_broadcast(&fresh->answered);

@@ -239,6 +239,7 @@ struct transfers {
     pthread_cond_t changed;
     bool stopping;
     int64_t next_at; /* clock_now_ms() of the next search */
+    int64_t wake_at; /* of one that was asked for, perhaps while another ran; INT64_MAX = none */
     struct prepared prepared[CONFIG_MAX_SHARDS];
 
     int64_t prune_at[CONFIG_MAX_SHARDS]; /* clock_now_ms(); the thread's own */
@@ -312,8 +313,12 @@ static bool keeper_wait(struct transfers *transfers, int64_t ms)
 {
     pthread_mutex_lock(&transfers->lock);
     transfers->next_at = clock_now_ms() + ms;
+    if (transfers->next_at > transfers->wake_at)
+        transfers->next_at = transfers->wake_at;
     while (!transfers->stopping && clock_now_ms() < transfers->next_at)
         wait_until(&transfers->changed, &transfers->lock, transfers->next_at);
+    if (clock_now_ms() >= transfers->wake_at)
+        transfers->wake_at = INT64_MAX;
     bool goes_on = !transfers->stopping;
     pthread_mutex_unlock(&transfers->lock);
     return goes_on;
@@ -341,6 +346,7 @@ int transfers_start(struct cluster *cluster, int64_t timeout_ms, struct transfer
         return -ENOMEM;
     transfers->cluster = cluster;
     transfers->timeout_ms = timeout_ms;
+    transfers->wake_at = INT64_MAX;
     for (size_t i = 0; i < CONFIG_MAX_SHARDS; i++)
         transfers->prepared[i].count = -1;
     pthread_mutex_init(&transfers->lock, NULL);
@@ -383,6 +389,7 @@ void transfers_wake(struct transfers *transfers)
         return;
     int64_t soon = clock_now_ms() + transfers->timeout_ms + WOKEN_MS;
     pthread_mutex_lock(&transfers->lock);
+    transfers->wake_at = soon; /* the latest counts: by then all that was left until now can be settled */
     if (transfers->next_at > soon)
         transfers->next_at = soon;
     pthread_cond_signal(&transfers->changed);

@@ -69,7 +69,7 @@ static int ask_identity(struct replication *replication, const struct op *op, st
                         "it has to name the standbys",
                         conn->node);
     replication->timeline = (uint32_t)timeline;
-    replication->system = (uint64_t)pg_rows_i64(system, 0, 0, 0);
+    replication->system = strtoull(pg_rows_text(system, 0, 0), NULL, 10); /* it has all 64 bits */
     return 0;
 }
 

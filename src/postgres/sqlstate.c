@@ -25,7 +25,7 @@ static const struct {
     {"40001", EAGAIN, true}, /* serialization_failure, and a replica's conflict with recovery */
     {"40P01", EAGAIN, true}, /* deadlock_detected */
     {"55P03", ETIMEDOUT},    /* lock_not_available */
-    {"57014", ETIMEDOUT}, /* query_canceled: by statement_timeout, for we cancel by closing the connection */
+    {"57014", ETIMEDOUT},    /* query_canceled: by statement_timeout, or as what a caller has left behind */
     {"25006", EROFS, true}, /* read_only_sql_transaction: no primary (any more) */
     {"0A000", EIO, true},   /* of a prepared statement: its result has changed; it is prepared anew */
     {"26000", EIO, true},   /* invalid_sql_statement_name: the same */
