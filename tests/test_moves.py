@@ -522,6 +522,31 @@ def test_a_forgotten_part_is_in_the_metrics(own, mounted):
         ask(own, 'apac', "ROLLBACK PREPARED 'of somebody else'")
 
 
+def test_what_a_shard_has_noted_of_an_open_move_is_not_forgotten(own, mounted):
+    """However old; else its part would be written again. Of a move that cannot be finished: a shard is not configured."""
+    person, transfer = Person(own, 'asia'), str(uuid.uuid4())
+    ask(own, 'apac', "INSERT INTO request_log (request_id, outcome, created_at) VALUES (%s, 'committed', now() - interval '8 days')",
+        (transfer,))
+    ask(own, 'emea', "INSERT INTO transfers (id, outcome, user_id, from_region, to_region, to_shard, shards, content, actor) "
+        "VALUES (%s, 'committed', %s, 3, 5, 3, '{3,9}', '{}', 'test')", (transfer, person.id))
+
+    def pruned_by_a_mount():
+        """An old entry that is not the folder's last goes in any case."""
+        ask(own, 'apac', "INSERT INTO change_log (collection, region, row_id, operation, rev, actor, changed_at) "
+            "VALUES (1, 5, %s, 'update', 1, 'test', now() - interval '40 days')", (person.id,))
+        mounted()
+        old = "SELECT 1 FROM change_log WHERE row_id = %s AND changed_at < now() - interval '30 days'"
+        return wait_for(lambda: not ask(own, 'apac', old, (person.id,)), 60, 0.05)
+
+    def noted():
+        return ask(own, 'apac', 'SELECT outcome FROM request_log WHERE request_id = %s', (transfer,))
+    try:
+        assert pruned_by_a_mount() and noted() == [('committed',)]
+    finally:
+        ask(own, 'emea', 'DELETE FROM transfers WHERE id = %s', (transfer,))
+    assert pruned_by_a_mount() and wait_for(lambda: not noted(), 60, 0.05)
+
+
 @pytest.mark.long
 def test_many_at_once_there_and_back(own, root, mounted):
     """Users, to and fro by two mounts at the same time: each in one region, never in two."""

@@ -292,18 +292,31 @@ static bool look_at(struct transfers *transfers, size_t index, int64_t age_ms)
     return round.unfinished == 0;
 }
 
+/* Whether some shard has moves that are not finished, or has not said: who takes part knows it by its log. */
+static bool may_be_open(struct transfers *transfers)
+{
+    bool open = false;
+    pthread_mutex_lock(&transfers->lock);
+    for (size_t i = 0; i < cluster_shards(transfers->cluster); i++)
+        open = open || transfers->prepared[i].count < 0 || transfers->prepared[i].unfinished > 0;
+    pthread_mutex_unlock(&transfers->lock);
+    return open;
+}
+
 /*
  * Lets a shard forget what its logs have had for long enough; a part at a time, so that no statement takes
  * long where nobody did so for a year. What fails is tried the next time.
  */
 static void prune(struct transfers *transfers, size_t index)
 {
-    static const struct pg_statement statement = {"prune_logs", "SELECT prune_logs(p_limit => 5000)", 0};
+    static const struct pg_statement statement = {
+        "prune_logs", "SELECT prune_logs(p_requests => $1::interval, p_limit => 5000)", 1};
+    const char *params[] = {may_be_open(transfers) ? "100 years" : "7 days"};
     struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
     struct op op = op_within(transfers->timeout_ms);
     if (clock_now_ms() < transfers->prune_at[index])
         return;
-    int r = shard_write(cluster_shard(transfers->cluster, index), &statement, NULL, NULL, &op, &rows, NULL);
+    int r = shard_write(cluster_shard(transfers->cluster, index), &statement, params, NULL, &op, &rows, NULL);
     if (r == 0 && pg_rows_count(rows) == 1 && pg_rows_i64(rows, 0, 0, 0) == 0)
         transfers->prune_at[index] = clock_now_ms() + PRUNE_MS;
 }
@@ -330,10 +343,11 @@ static void *keeper_main(void *arg)
     int64_t age_ms = 0; /* whoever left it is most likely gone; what is under way is waited for */
     for (bool goes_on = true; goes_on; age_ms = transfers->timeout_ms) {
         bool clean = true;
-        for (size_t i = 0; i < cluster_shards(transfers->cluster) && !keeper_stopping(transfers); i++) {
+        size_t n = cluster_shards(transfers->cluster);
+        for (size_t i = 0; i < n && !keeper_stopping(transfers); i++)
+            clean = look_at(transfers, i, age_ms) && clean;
+        for (size_t i = 0; i < n && !keeper_stopping(transfers); i++)
             prune(transfers, i);
-            clean = (keeper_stopping(transfers) || look_at(transfers, i, age_ms)) && clean;
-        }
         goes_on = keeper_wait(transfers, clean ? KEEPER_MS : AGAIN_MS);
     }
     return NULL;
