@@ -417,6 +417,7 @@ def test_a_state_dir_that_is_no_good_is_a_warning(shard, tmp_path, damage):
         assert json.loads((state / 'timelines.json').read_text())['shards']['2']['timeline'] >= 1
 
 
+@pytest.mark.long
 def test_a_state_dir_that_is_locked_stops_no_save(shard, extra_mount, tmp_path):
     """Whoever may open the file may lock it, for ever."""
     mount = extra_mount(state_dir=tmp_path, timeout='60s', failover_wait='60s')
