@@ -45,7 +45,7 @@ templates[STATEMENT_KINDS] = {
     [PUT_EXISTING] =
         {"put_existing_%s",
          "SELECT put.* FROM (SELECT FROM doc_%s WHERE region = $1::smallint AND id = $2) AS row, LATERAL "
-         "put_%s($1, $2, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8) AS put WHERE "
+         "put_%s($1, $2, $3::jsonb, $4::timestamptz, $5::timestamptz, $6::boolean, $7::uuid, $8) put WHERE "
          "CASE outcome WHEN 'created' THEN refuse('40001', NULL, id || ' is gone') IS NULL ELSE true END",
          8},
     [DELETE] = {"delete_%s", "SELECT delete_%s($1::smallint, $2::bigint, $3::uuid, $4::text)", 4},

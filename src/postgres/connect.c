@@ -114,8 +114,9 @@ static int connect_failed(struct conn *conn, int err, const char *why, struct fa
     }
     /* OpenSSL has said more, and libpq does not pass it on. */
     bool unverified = memmem(text, (size_t)len, "certificate verify failed", 25) != NULL;
-    int r = fail_set(f, err, "node %s: %.*s%.*s%s", conn->node, head, text, (int)strcspn(rest, "\n"), rest,
-                     unverified ? " (signed by none of sslrootcert, expired, not valid yet, or revoked)" : "");
+    int r =
+        fail_set(f, err, "node %s: %.*s%.*s%s", conn->node, head, text, (int)strcspn(rest, "\n"), rest,
+                 unverified ? " (signed by none of sslrootcert, expired, not valid yet, or revoked)" : "");
     if (f) /* a server that has no session yet speaks its own encoding */
         utf8_clean(f->message);
     return r;

@@ -26,17 +26,17 @@ static const struct {
     {"40P01", EAGAIN, true}, /* deadlock_detected */
     {"55P03", ETIMEDOUT},    /* lock_not_available */
     {"57014", ETIMEDOUT},    /* query_canceled: by statement_timeout, or as what a caller has left behind */
-    {"25006", EROFS, true}, /* read_only_sql_transaction: no primary (any more) */
-    {"0A000", EIO, true},   /* of a prepared statement: its result has changed; it is prepared anew */
-    {"26000", EIO, true},   /* invalid_sql_statement_name: the same */
-    {"25P03", EIO, true},   /* idle_in_transaction_session_timeout */
-    {"53100", ENOSPC},      /* disk_full */
-    {"53200", EIO, true},   /* out_of_memory */
-    {"53300", EIO, true},   /* too_many_connections */
-    {"57P0", EIO, true},    /* shutdown, crash, starting up, dropped */
-    {"08", EIO, true},      /* connection exceptions */
-    {"28", EACCES},         /* authentication */
-    {"42501", EACCES},      /* insufficient_privilege */
+    {"25006", EROFS, true},  /* read_only_sql_transaction: no primary (any more) */
+    {"0A000", EIO, true},    /* of a prepared statement: its result has changed; it is prepared anew */
+    {"26000", EIO, true},    /* invalid_sql_statement_name: the same */
+    {"25P03", EIO, true},    /* idle_in_transaction_session_timeout */
+    {"53100", ENOSPC},       /* disk_full */
+    {"53200", EIO, true},    /* out_of_memory */
+    {"53300", EIO, true},    /* too_many_connections */
+    {"57P0", EIO, true},     /* shutdown, crash, starting up, dropped */
+    {"08", EIO, true},       /* connection exceptions */
+    {"28", EACCES},          /* authentication */
+    {"42501", EACCES},       /* insufficient_privilege */
 };
 
 static size_t find_state(const char *state)

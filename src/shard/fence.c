@@ -24,7 +24,7 @@
 #define LOCK_NAME "timelines.lock"
 
 enum {
-    LOCK_MS = 2000, /* how long another process's lock on the file is waited for: every save may wait for that */
+    LOCK_MS = 2000, /* how long another process's lock on the file is waited for, by whoever saves, too */
     LOCK_PAUSE_MS = 20,
     AGAIN_MS = 10 * 1000, /* what could not be written is tried again after this */
 };
@@ -172,8 +172,8 @@ struct fence *fence_open(const struct config *config)
     int r = folder < 0 ? folder : read_file(folder, &file);
     if (r < 0 && r != -ENOENT)
         log_warning("state_dir: %s/" FILE_NAME " cannot be %s%s: which timelines were seen is not known",
-                    config->state_dir, r == -EBADMSG ? "understood" : "read: ",
-                    r == -EBADMSG ? "" : strerror(-r));
+                    config->state_dir,
+                    r == -EBADMSG ? "understood" : "read: ", r == -EBADMSG ? "" : strerror(-r));
     for (size_t i = 0; r == 0 && i < config->nshards; i++)
         fence->known[i] = mark_of(file, config->shards[i].number);
     return fence;
@@ -224,8 +224,7 @@ static void write_known(struct fence *fence)
         return;
     int r = write_marks(fence->config, known);
     if (r < 0 && !fence->complained)
-        log_warning("state_dir: %s/" FILE_NAME
-                    " cannot be written: %s: after a restart of this mount an old "
+        log_warning("state_dir: %s/" FILE_NAME " cannot be written: %s: after a restart of this mount an old "
                     "primary that is up alone would be written to",
                     fence->config->state_dir,
                     r == -EWOULDBLOCK ? "another process keeps " LOCK_NAME " locked" : strerror(-r));

@@ -354,7 +354,8 @@ int shard_read(struct shard *shard, const struct pg_statement *statement, const 
     return read_rounds(&r, read_round, op, rows, f);
 }
 
-int read_take(struct shard *shard, const struct op *op, struct node **node, struct conn **conn, struct fail *f)
+int read_take(struct shard *shard, const struct op *op, struct node **node, struct conn **conn,
+              struct fail *f)
 {
     struct read r = {.shard = shard, .statement = &position_statement, .keeps = true};
     struct pg_rows *rows = NULL;

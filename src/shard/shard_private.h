@@ -245,7 +245,7 @@ void token_lose(struct shard *shard);
 /* What somebody wants a connection to the primary for. */
 struct claim {
     size_t bytes; /* kept in memory while he waits */
-    bool owed;    /* to learn what became of a write: he waits to his deadline, and counts as nobody who waits */
+    bool owed;    /* to learn what became of a write: waits to the deadline, and is not counted among them */
 };
 
 /*
@@ -258,7 +258,8 @@ int primary_take(struct shard *shard, struct claim claim, const struct op *op, s
 /* ---- read.c ---- */
 
 /* A connection on which may be read, as shard_read() would choose it; give it back to the node's pool. */
-int read_take(struct shard *shard, const struct op *op, struct node **node, struct conn **conn, struct fail *f);
+int read_take(struct shard *shard, const struct op *op, struct node **node, struct conn **conn,
+              struct fail *f);
 
 /* ---- used by all that routes ---- */
 

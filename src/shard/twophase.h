@@ -26,8 +26,9 @@ int shard_tx_run(struct shard_tx *tx, const struct pg_statement *statement, cons
 
 /*
  * The first phase, and the only one of a transaction that needs no second. When they fail *unknown tells
- * whether it may have happened nevertheless: an answer was lost, or a newer primary was heard of meanwhile. On
- * a node that is known not to be the primary any more neither is even tried (-EROFS). `gid` has letters, digits, ':' and '-' only (-EINVAL).
+ * whether it may have happened nevertheless: an answer was lost, or a newer primary was heard of meanwhile.
+ * On a node that is known not to be the primary any more neither is even tried (-EROFS). `gid` has letters,
+ * digits, ':' and '-' only (-EINVAL).
  */
 int shard_tx_prepare(struct shard_tx *tx, const char *gid, const struct op *op, bool *unknown,
                      struct fail *f);
