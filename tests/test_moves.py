@@ -525,10 +525,10 @@ def test_a_forgotten_part_is_in_the_metrics(own, mounted):
 def test_what_a_shard_has_noted_of_an_open_move_is_not_forgotten(own, mounted):
     """However old; else its part would be written again. Of a move that cannot be finished: a shard is not configured."""
     person, transfer = Person(own, 'asia'), str(uuid.uuid4())
-    ask(own, 'apac', "INSERT INTO request_log (request_id, outcome, created_at) VALUES (%s, 'committed', now() - interval '8 days')",
-        (transfer,))
     ask(own, 'emea', "INSERT INTO transfers (id, outcome, user_id, from_region, to_region, to_shard, shards, content, actor) "
         "VALUES (%s, 'committed', %s, 3, 5, 3, '{3,9}', '{}', 'test')", (transfer, person.id))
+    ask(own, 'apac', "INSERT INTO request_log (request_id, outcome, created_at) VALUES (%s, 'committed', now() - interval '8 days')",
+        (transfer,))
 
     def pruned_by_a_mount():
         """An old entry that is not the folder's last goes in any case."""
