@@ -9,18 +9,21 @@
 #include "media/mongo_client.h"
 #include "media/preferences_doc.h"
 
+/* Another program's document may have 16 MB: a page ends with the one that reaches this. */
+enum { PAGE_BYTES = 16 << 20 };
+
 /* A page of the walk. */
 struct page {
     bson_t *docs[PREFERENCES_WALK_PAGE];
     struct preferences_owner owners[PREFERENCES_WALK_PAGE];
-    size_t n;
+    size_t n, bytes;
 };
 
 static void page_clear(struct page *page)
 {
     for (size_t i = 0; i < page->n; i++)
         bson_destroy(page->docs[i]);
-    page->n = 0;
+    page->n = page->bytes = 0;
 }
 
 static void page_free(struct page *page)
@@ -41,6 +44,7 @@ static void page_add(struct page *page, const bson_t *doc)
     page->owners[page->n] =
         (struct preferences_owner){.user_id = user_id, .marked = bson_has_field(doc, "_deleted_at")};
     page->docs[page->n++] = bson_copy(doc);
+    page->bytes += doc->len;
 }
 
 /* Only what is still as it was read. */
@@ -126,7 +130,7 @@ int preferences_walk(struct mongo *mongo, const int64_t *user_ids, size_t n, str
     bson_error_t error;
     while (r == 0 && mongoc_cursor_next(cursor, &doc)) {
         page_add(page, doc);
-        if (page->n == PREFERENCES_WALK_PAGE)
+        if (page->n == PREFERENCES_WALK_PAGE || page->bytes >= PAGE_BYTES)
             r = apply_page(&in, page, walk, f);
     }
     if (r == 0 && mongoc_cursor_error(cursor, &error))
