@@ -1,14 +1,19 @@
 #include "command/command.h"
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "entity/collection.h"
 #include "tree/address.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 const struct command commands[] = {
     {"init", "bring every shard and MongoDB to the current schema", command_init},
@@ -84,6 +89,71 @@ int command_print_json(json_t *json)
     json_decref(json);
     bad = putchar('\n') == EOF || bad;
     return fflush(stdout) == 0 && !bad ? COMMAND_OK : COMMAND_REFUSED;
+}
+
+json_t *command_probe(const struct config *config, int64_t timeout_ms, enum health_status *status)
+{
+    char at[CLOCK_TEXT];
+    json_t *health = NULL;
+    struct op op = op_within(timeout_ms);
+    clock_text(at);
+    if (health_probe(config, NULL, &op, &health, status) < 0)
+        return NULL;
+    json_object_set_new(health, "probed_at", json_string(at));
+    return health;
+}
+
+int command_open_mount(const char *directory)
+{
+    struct statx st;
+    struct statfs fs;
+    int fd CLEANUP(closep) = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) < 0 || fstatfs(fd, &fs) < 0)
+        return -errno;
+    if (fs.f_type != FUSE_SUPER_MAGIC || !(st.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+        return -ENOTCONN;
+    int mount = fd;
+    fd = -1;
+    return mount;
+}
+
+/* Control characters, also those of two bytes (U+0080 to U+009F), as question marks. */
+static void blank_controls(char *text)
+{
+    for (unsigned char *at = (unsigned char *)text; *at; at++) {
+        if (*at == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)
+            at[0] = at[1] = '?';
+        else if (*at < ' ' || *at == 0x7f)
+            *at = '?';
+    }
+}
+
+static void blank_texts(json_t *json)
+{
+    size_t i;
+    const char *key;
+    json_t *item;
+    if (json_is_string(json)) {
+        char *text CLEANUP(freep) = strdup(json_string_value(json));
+        if (text)
+            blank_controls(text);
+        json_string_set(json, text ? text : "");
+    }
+    json_array_foreach(json, i, item) blank_texts(item);
+    json_object_foreach(json, key, item) blank_texts(item);
+}
+
+json_t *command_read_mount(int mount, const char *name, json_error_t *problem)
+{
+    int fd CLEANUP(closep) = openat(mount, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) {
+        snprintf(problem->text, sizeof problem->text, "%s", strerrordesc_np(errno));
+        return NULL;
+    }
+    json_t *json = json_loadfd(fd, 0, problem);
+    if (json)
+        blank_texts(json);
+    return json;
 }
 
 bool command_is_collection(const char *name)

@@ -10,6 +10,7 @@
 
 #include "base/config.h"
 #include "base/fail.h"
+#include "shard/health.h"
 
 enum command_exit {
     COMMAND_OK = 0,
@@ -51,6 +52,19 @@ int command_failed(const char *name, const struct fail *f);
 
 /* Prints JSON on standard output, indented, with a final newline; takes the reference. COMMAND_OK. */
 int command_print_json(json_t *json);
+
+/* Asks all nodes (shard/health.h); the object tells also when: "probed_at". NULL: out of memory. */
+json_t *command_probe(const struct config *config, int64_t timeout_ms, enum health_status *status);
+
+/*
+ * Opens the root of a mount whose daemon is to be asked or believed: any other folder may have been prepared
+ * by somebody else, with files that look like a mount's. A descriptor for openat(); -ENOTCONN for a folder
+ * that has nothing of FUSE mounted, -errno.
+ */
+int command_open_mount(const char *directory);
+/* Reads a file of it as JSON, with what would move a terminal's cursor blanked in its texts; NULL, and
+ * problem->text says why. */
+json_t *command_read_mount(int mount, const char *name, json_error_t *problem);
 
 int command_check(int argc, char **argv);
 int command_health(int argc, char **argv);

@@ -112,13 +112,12 @@ static int add_mongodb(const struct config *config, const struct op *op, json_t 
 
 static int run_health(const struct config *config, int64_t timeout_ms, bool json)
 {
-    struct op op = op_within(timeout_ms);
     enum health_status status = HEALTH_OK;
-    json_t *health = NULL;
-    if (health_probe(config, NULL, &op, &health, &status) < 0)
+    json_t *health = command_probe(config, timeout_ms, &status);
+    if (!health)
         return COMMAND_DOWN;
     /* Its own time: what the nodes took is not MongoDB's fault. */
-    op = op_within(timeout_ms);
+    struct op op = op_within(timeout_ms);
     if (add_mongodb(config, &op, health, &status) < 0) {
         json_decref(health);
         return COMMAND_DOWN;

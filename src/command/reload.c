@@ -42,21 +42,12 @@ static int refused(const char *what, const char *why)
 }
 
 /* What the mount says; NULL with the reason told. */
-static json_t *read_report(const char *directory)
+static json_t *read_report(int mount, const char *directory)
 {
-    CLEANUP(freep) char *path = NULL;
     json_error_t problem;
-    if (asprintf(&path, "%s/.campusfs/reload", directory) < 0)
-        return NULL;
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        refused(path, errno == ENOENT ? "there is none: is campusfs mounted there?" : strerrordesc_np(errno));
-        return NULL;
-    }
-    json_t *report = json_loadf(file, 0, &problem);
-    fclose(file);
+    json_t *report = command_read_mount(mount, ".campusfs/reload", &problem);
     if (!report)
-        refused(path, problem.text);
+        refused(directory, problem.text);
     return report;
 }
 
@@ -65,7 +56,20 @@ static json_int_t number_of(const json_t *report, const char *key)
     return json_integer_value(json_object_get(report, key));
 }
 
-/* 0 or -errno. `identity` 0: whatever process it is. */
+/* SIGHUP ends most other programs: a number that is mistaken, or a lie, must not cost one. */
+static bool is_ours(pid_t pid)
+{
+    char path[64], name[32] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (file && !fgets(name, sizeof name, file))
+        *name = '\0';
+    if (file)
+        fclose(file);
+    return strcmp(name, "campusfs\n") == 0;
+}
+
+/* 0 or -errno; -ENOEXEC: it is no campusfs. `identity` 0: whichever it is. */
 static int hang_up(pid_t pid, uint64_t identity)
 {
     int fd CLEANUP(closep) = pidfd_open(pid, 0);
@@ -73,18 +77,25 @@ static int hang_up(pid_t pid, uint64_t identity)
         return -errno;
     if (identity && process_of_thread(pid).identity != identity)
         return -ESRCH;
+    if (!is_ours(pid))
+        return -ENOEXEC;
     return pidfd_send_signal(fd, SIGHUP, NULL, 0) == 0 ? 0 : -errno;
 }
 
+static const char *why_not(int r)
+{
+    return r == -ENOEXEC ? "this is no campusfs" : strerrordesc_np(-r);
+}
+
 /* The report of a reload that began after `before` was read; NULL when none came. */
-static json_t *wait_for_report(const char *directory, const json_t *before)
+static json_t *wait_for_report(int mount, const char *directory, const json_t *before)
 {
     /* One that was under way may have read the file before it was what it is now. */
     json_int_t enough = number_of(before, "count") + 1 + json_is_true(json_object_get(before, "running"));
     struct op op = op_within(ANSWER_MS);
     while (op_left_ms(&op) > 0) {
         nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000}, NULL);
-        json_t *report = read_report(directory);
+        json_t *report = read_report(mount, directory);
         if (!report || number_of(report, "count") >= enough)
             return report;
         json_decref(report);
@@ -127,31 +138,22 @@ static int tell(json_t *report, bool json)
 
 static int reload_mount(const char *directory, bool json)
 {
-    json_t *before = read_report(directory);
+    int mount CLEANUP(closep) = command_open_mount(directory);
+    if (mount < 0)
+        return refused(directory,
+                       mount == -ENOTCONN ? "no mount: is campusfs mounted there?" : strerrordesc_np(-mount));
+    json_t *before = read_report(mount, directory);
     if (!before)
         return COMMAND_REFUSED;
     pid_t pid = (pid_t)number_of(before, "pid");
     int r = hang_up(pid, (uint64_t)number_of(before, "identity"));
-    json_t *after = r < 0 ? NULL : wait_for_report(directory, before);
+    json_t *after = r < 0 ? NULL : wait_for_report(mount, directory, before);
     json_decref(before);
     if (r == -ESRCH)
         return refused(directory, "its daemon is not to be seen from here (another pid namespace?)");
     if (r < 0)
-        return refused(directory, strerrordesc_np(-r));
+        return refused(directory, why_not(r));
     return after ? tell(after, json) : COMMAND_DOWN;
-}
-
-/* SIGHUP ends most other programs: a number that is mistaken must not cost one. */
-static bool is_ours(pid_t pid)
-{
-    char path[64], name[32] = "";
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    FILE *file = fopen(path, "re");
-    if (file && !fgets(name, sizeof name, file))
-        *name = '\0';
-    if (file)
-        fclose(file);
-    return strcmp(name, "campusfs\n") == 0;
 }
 
 static int reload_pid(const char *text)
@@ -160,10 +162,8 @@ static int reload_pid(const char *text)
     long pid = strtol(text, &end, 10);
     if (*end || pid <= 0)
         return command_usage("reload", "--pid %s: must be a process id", text);
-    if (!is_ours((pid_t)pid))
-        return refused(text, "this is no campusfs");
     int r = hang_up((pid_t)pid, 0);
-    return r < 0 ? refused(text, strerrordesc_np(-r)) : COMMAND_OK;
+    return r < 0 ? refused(text, why_not(r)) : COMMAND_OK;
 }
 
 int command_reload(int argc, char **argv)

@@ -7,8 +7,9 @@
 #include "command/command.h"
 
 #include "base/cleanup.h"
-#include "shard/health.h"
+#include "base/op.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -49,22 +50,14 @@ static void interrupt(int signum)
 
 static json_t *look_at_mount(const char *directory)
 {
-    CLEANUP(freep) char *path = NULL;
-    json_error_t error;
-    if (asprintf(&path, "%s/.campusfs/health.json", directory) < 0)
-        return NULL;
-    json_t *health = json_load_file(path, 0, &error);
+    json_error_t problem;
+    int mount CLEANUP(closep) = command_open_mount(directory);
+    if (mount < 0)
+        snprintf(problem.text, sizeof problem.text, "%s",
+                 mount == -ENOTCONN ? "nothing is mounted there" : strerrordesc_np(-mount));
+    json_t *health = mount < 0 ? NULL : command_read_mount(mount, ".campusfs/health.json", &problem);
     if (!health)
-        fprintf(stderr, "campusfs status: %s: no campusfs answers there: %s\n", directory, error.text);
-    return health;
-}
-
-static json_t *look_at_servers(const struct config *config, int64_t timeout_ms)
-{
-    struct op op = op_within(timeout_ms);
-    enum health_status status;
-    json_t *health = NULL;
-    health_probe(config, NULL, &op, &health, &status);
+        fprintf(stderr, "campusfs status: %s: no campusfs answers there: %s\n", directory, problem.text);
     return health;
 }
 
@@ -205,6 +198,7 @@ static void pause_ms(int64_t ms)
 static int run(const struct config *config, const struct status_options *options)
 {
     int code = HEALTH_DOWN;
+    enum health_status status;
     json_t *before = NULL;
     int64_t then = 0;
     struct sigaction action = {.sa_handler = interrupt};
@@ -214,7 +208,7 @@ static int run(const struct config *config, const struct status_options *options
     }
     for (bool again = false; !interrupted; again = true) {
         json_t *health = options->directory ? look_at_mount(options->directory)
-                                            : look_at_servers(config, options->timeout_ms);
+                                            : command_probe(config, options->timeout_ms, &status);
         int64_t now = clock_now_ms();
         code = health ? status_code(health) : HEALTH_DOWN;
         bool heard = !health || show(options, health, before, now - then, again);
