@@ -12,6 +12,7 @@ cluster.json, so that a cluster can be taken over by another process (Cluster.lo
     cluster.stop(); cluster.destroy()
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -162,8 +163,17 @@ class Cluster:
 
     def _write_server_files(self):
         """What servers themselves read: the replication password."""
-        write_private(self._replication_passfile, f'*:*:*:{ROLES["repl"]}:{self.password("repl")}\n')
-        process.give_to_server(self._replication_passfile)
+        process.write_as_server(self._replication_passfile, f'*:*:*:{ROLES["repl"]}:{self.password("repl")}\n')
+
+    @contextlib.contextmanager
+    def _server_file(self, name, text):
+        """One that the servers' account reads for as long as the block lasts."""
+        path = self.directory / 'nodes' / name
+        process.write_as_server(path, text)
+        try:
+            yield path
+        finally:
+            process.remove_as_server(path)
 
     # ---- making, starting, stopping
 
@@ -200,11 +210,8 @@ class Cluster:
 
     def _create_shard(self, shard):
         primary, *standbys = self.nodes_of(shard)
-        with tempfile.NamedTemporaryFile('w', dir=self.directory / 'nodes') as file:
-            file.write(self.password('admin') + '\n')
-            file.flush()
-            process.give_to_server(file.name)
-            primary.initialize(file.name)
+        with self._server_file(f'password-{shard}', self.password('admin') + '\n') as path:
+            primary.initialize(path)
         primary.start()
         self._create_replication_role(primary)
         for node in standbys:
@@ -254,10 +261,11 @@ class Cluster:
 
     def add_replica(self, shard, letter, directory=None):
         """One more standby of a shard, streaming; it is in the configuration that write_config() writes from now on.
-        With `directory` its data lie there, in a folder of its name."""
+        With `directory`, which becomes the servers' own, its data lie there, in a folder of its name."""
         self._add_node(f'{shard}-{letter}', shard, free_port())
         node = self.nodes[f'{shard}-{letter}']
         if directory is not None:
+            process.give_to_server(directory)
             node.data_directory = Path(directory) / node.name
         node.clone(self.primary(shard), self._replication_passfile)
         node.start()
@@ -276,7 +284,6 @@ class Cluster:
     def rewind(self, node, primary):
         """Makes a former primary a standby of its successor by pg_rewind, and starts it. The successor must have
         full_page_writes, which a cluster that is not durable has not."""
-        from psycopg2.extensions import make_dsn
         node.start()
         node.stop()  # what it had under way is recovered first, and a shutdown is clean
         connection = self.connect(primary, database='postgres')
@@ -285,9 +292,9 @@ class Cluster:
         if not process.wait_until(lambda: self._drop_slot(primary, node.slot), 10, 0.05):
             raise LaunchError(f'{primary.name} keeps sending to {node.name}, which is gone')
         self._create_slot(primary, node.slot)  # by now: what is written from here on is still there when it starts
-        source = make_dsn(host=str(primary.socket_directory), port=primary.port, user=ROLES['admin'], dbname='postgres',
-                          password=self.password('admin'))
-        node.rewind(source)
+        password = f'*:*:*:{ROLES["admin"]}:{self.password("admin")}\n'
+        with self._server_file(f'pgpass-{node.name}', password) as passfile:
+            node.rewind(primary, ROLES['admin'], passfile)
         node.follow(primary, self._replication_passfile)
         node.start()
 

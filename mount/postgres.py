@@ -127,9 +127,9 @@ class Node:
         process.run([BINARIES / 'initdb', '-D', new, '-U', 'postgres', '-A', 'scram-sha-256', '-k', '-N',
                      f'--pwfile={password_file}', '-E', 'UTF8', '--locale=C.UTF-8',
                      f'--wal-segsize={16 if self.durable else 1}'], **process.as_server())
-        with open(new / 'postgresql.conf', 'a') as file:
-            file.write("\ninclude 'campusfs.conf'\n")
-        (new / 'pg_hba.conf').write_text(ACCESS_RULES)
+        process.run(['/bin/sh', '-c', 'cat >>"$1"', 'sh', new / 'postgresql.conf'], **process.as_server(),
+                    text_input="\ninclude 'campusfs.conf'\n")
+        process.write_as_server(new / 'pg_hba.conf', ACCESS_RULES)
         self._write_settings(new)
         self._take(new)
 
@@ -141,8 +141,7 @@ class Node:
                          '-S', self.slot, '-X', 'stream', '-c', 'fast', '--no-sync'], **process.as_server())
         except LaunchError as error:
             raise LaunchError(f'{error}\n{primary.name}:{process.tail(primary.log_file)}') from error
-        (new / 'standby.signal').touch()
-        process.give_to_server(new / 'standby.signal')
+        process.write_as_server(new / 'standby.signal', '')
         self._write_settings(new, **self._following(primary, passfile))
         self._take(new)
 
@@ -167,17 +166,16 @@ class Node:
             settings.update(NOT_DURABLE)
         settings.update(listen_addresses=self.host, port=self.port, unix_socket_directories=self.socket_directory,
                         cluster_name=self.name, **more)
-        path = directory / 'campusfs.conf'
-        path.write_text('# Written by the launcher at every start; use postgresql.auto.conf for your own settings.\n'
-                        + ''.join(f'{key} = {quote_setting(value)}\n' for key, value in settings.items()))
-        process.give_to_server(path)
+        process.write_as_server(
+            directory / 'campusfs.conf',
+            '# Written by the launcher at every start; use postgresql.auto.conf for your own settings.\n'
+            + ''.join(f'{key} = {quote_setting(value)}\n' for key, value in settings.items()))
 
     def _new_directory(self):
         """Where new data grow: half of a server must never be taken for one."""
         new = self.data_directory.with_name(self.name + '.new')
         shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(mode=0o700, parents=True)
-        process.give_to_server(new)
+        process.run(['mkdir', '-m', '700', new], **process.as_server())
         return new
 
     def _take(self, new):
@@ -186,12 +184,14 @@ class Node:
         shutil.rmtree(self.data_directory, ignore_errors=True)
         new.rename(self.data_directory)
 
-    def rewind(self, source):
-        """Goes back to where its history parted from that of the running server at `source`; it must be stopped."""
+    def rewind(self, primary, user, passfile):
+        """Goes back to where its history parted from that of a running server; it must be stopped. The user is a
+        superuser there, whose password the servers' account finds in the file: arguments are seen by everybody."""
+        source = connection_string(host=primary.socket_directory, port=primary.port, user=user, dbname='postgres',
+                                   passfile=passfile)
         process.run([BINARIES / 'pg_rewind', '-D', self.data_directory, f'--source-server={source}', '--no-sync'],
                     **process.as_server())
-        (self.data_directory / 'standby.signal').touch()
-        process.give_to_server(self.data_directory / 'standby.signal')
+        process.write_as_server(self.data_directory / 'standby.signal', '')
 
     def timeline(self):
         """The newest timeline of its data; the control file learns of a promotion only at the next checkpoint."""
@@ -274,16 +274,15 @@ class Node:
             time.sleep(0.01)
 
     def _change_port(self):
-        path = self.data_directory / 'campusfs.conf'
         old, self.port = self.port, free_port()
-        path.write_text(path.read_text().replace(f"\nport = '{old}'\n", f"\nport = '{self.port}'\n"))
+        process.run(['sed', '-i', f"s/^port = '{old}'$/port = '{self.port}'/", self.data_directory / 'campusfs.conf'],
+                    **process.as_server())
 
     def _clear_stale(self):
         """Ends what a killed postmaster left: children that outlived it, memory, its pid file and its socket's lock."""
         process.end_all('postgres', self._owns, signal.SIGQUIT, 2)
         self._free_memory()
-        for path in (self.pid_file, self._socket, self._socket.with_suffix(self._socket.suffix + '.lock')):
-            path.unlink(missing_ok=True)
+        process.remove_as_server(self.pid_file, self._socket, self._socket.with_suffix(self._socket.suffix + '.lock'))
 
     @property
     def _socket(self):
@@ -319,7 +318,8 @@ class Node:
             key, number = (int(word) for word in self.pid_file.read_text().split('\n')[6].split())
             for line in Path('/proc/sysvipc/shm').read_text().splitlines()[1:]:
                 entry = [int(word) for word in line.split()]
-                if (entry[0] & 0xffffffff, entry[1], entry[6]) == (key & 0xffffffff, number, 0):
+                owned = entry[7] == process.server_uid()
+                if owned and (entry[0] & 0xffffffff, entry[1], entry[6]) == (key & 0xffffffff, number, 0):
                     ctypes.CDLL(None).shmctl(number, IPC_RMID, None)
 
     def freeze(self):

@@ -40,11 +40,24 @@ def as_server():
 
 
 def give_to_server(path):
-    """Makes a new folder or file the servers' own."""
+    """Makes a new folder or file the servers' own: one that nobody else can put another thing in the place of, for it
+    lies in a folder of ours. In folders of theirs see write_as_server()."""
     account = server_account()
     if account is not None:
         entry = pwd.getpwnam(account)
-        os.chown(path, entry.pw_uid, entry.pw_gid)
+        os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+
+
+def write_as_server(path, text):
+    """Replaces a file, at once, that only the servers' account may read, as that account. Whatever the account has made of
+    the folder, a link to somewhere else at any place of the path, nothing is written that it could not write itself."""
+    run(['/bin/sh', '-c', 'umask 077 && rm -f -- "$1.new" && cat >"$1.new" && mv -fT -- "$1.new" "$1"', 'sh', path],
+        text_input=text, **as_server())
+
+
+def remove_as_server(*paths):
+    """Removes files in the same way; they may be gone."""
+    run(['rm', '-f', '--', *paths], **as_server())
 
 
 def clean_environment(**more):

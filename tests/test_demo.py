@@ -1,5 +1,6 @@
 """mount/demo: a whole cluster by one command, again, after crashes, beside another one, and gone."""
 
+import contextlib
 import json
 import os
 import re
@@ -345,3 +346,43 @@ def test_usage():
     assert done.returncode == 0 and '--dir' in done.stdout and 'reset' in done.stdout
     done = subprocess.run([ROOT / 'mount/demo', f'no-such-{uuid.uuid4().hex}'], capture_output=True, check=False)
     assert done.returncode == 64
+
+
+@pytest.fixture
+def theirs(run_directory):
+    """A folder of the servers' account, beside one of ours with a file in it."""
+    theirs, ours = run_directory / 'theirs', run_directory / 'ours'
+    for folder in (theirs, ours):
+        folder.mkdir()
+    process.give_to_server(theirs)
+    (ours / 'campusfs.conf').write_text('mine')
+    (ours / 'standby.signal').write_text('mine')
+    yield theirs, ours
+    shutil.rmtree(theirs)
+    shutil.rmtree(ours)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='needs a second account')
+def test_no_link_of_the_servers_account_leads_the_launcher_astray(theirs):
+    """Root writes nothing where that account could not, whatever it puts in the place of its files and folders."""
+    theirs, ours = theirs
+    for name, target in (('file', None), ('folder', ours)):
+        node = postgres.Node(name, 'emea', 1, data_directory=theirs / name, socket_directory=theirs, log_file=ours / 'log')
+        if target:
+            node.data_directory.symlink_to(target)
+        else:
+            node.data_directory.mkdir()
+            process.give_to_server(node.data_directory)
+            for link in ('campusfs.conf', 'standby.signal'):
+                (node.data_directory / link).symlink_to(ours / link)
+        with pytest.raises(process.LaunchError) if target else contextlib.nullcontext():
+            node.lead()
+        with pytest.raises(process.LaunchError) if target else contextlib.nullcontext():
+            process.write_as_server(node.data_directory / 'standby.signal', '')
+        for path in (ours, *ours.iterdir()):
+            assert path.stat().st_uid == 0
+        assert [(ours / name).read_text() for name in sorted(os.listdir(ours))] == ['mine', 'mine']
+    assert "port = '1'" in (theirs / 'file/campusfs.conf').read_text() and not (theirs / 'file/campusfs.conf').is_symlink()
+    (theirs / 'link').symlink_to(ours / 'campusfs.conf')
+    process.give_to_server(theirs / 'link')
+    assert (ours / 'campusfs.conf').stat().st_uid == 0

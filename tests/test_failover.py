@@ -11,6 +11,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import process
 import pytest
 
 from mount_tools import errno_of, errors_of, metrics, wait_for
@@ -294,7 +295,7 @@ def is_read_again(shard, mount, node, path, name):
     assert reads_of(mount, node) >= before + 5
 
 
-def test_an_old_primary_that_returns_is_fenced_until_it_follows(shard, mount):
+def test_an_old_primary_that_returns_is_fenced_until_it_follows(shard, mount, monkeypatch):
     """As it was, a primary of the older timeline, it is neither written to nor read; rewound it is a replica."""
     row_id = new_user(shard)
     path = path_of(mount.directory, row_id)
@@ -315,7 +316,13 @@ def test_an_old_primary_that_returns_is_fenced_until_it_follows(shard, mount):
     assert re.search(rf'^  {old.name} +fenced ', table, re.MULTILINE), table
     set_options(shard, new, full_page_writes='on')  # as pg_rewind will have it
     old.stop()
-    shard.rewind(old, new)
+    with monkeypatch.context() as patch:
+        seen, run = [], process.run
+        patch.setattr(process, 'run', lambda argv, **options: (seen.append(' '.join(map(str, argv))), run(argv, **options))[1])
+        shard.rewind(old, new)
+    assert any('pg_rewind' in line for line in seen)
+    assert not any(shard.password(role) in line for line in seen for role in ('admin', 'repl')), 'all see the arguments'
+    assert not list((shard.directory / 'nodes').glob('pgpass-*'))
     is_read_again(shard, mount, old, path, 'Grace 4')
     reset_options(shard, new, 'full_page_writes')
 
