@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections import namedtuple
 from contextlib import contextmanager
+from datetime import datetime, timezone
 
 REGIONS = {'north_america': 1, 'south_america': 2, 'europe': 3, 'africa': 4, 'asia': 5, 'oceania': 6}
 # Folder: its number in inode numbers. Categories belong to no region.
@@ -165,9 +166,24 @@ def metrics(root):
                                                    if not line.startswith('#'))}
 
 
+def health_as_it_is(root):
+    """.campusfs/health.json, perhaps as of half a second ago: for who asks again and again."""
+    return json.loads((root / '.campusfs' / 'health.json').read_text())
+
+
+def health_of(root):
+    """.campusfs/health.json of a probe that was begun just now; one of half a second ago is given again."""
+    begun = datetime.now(timezone.utc)
+
+    def new():
+        report = health_as_it_is(root)
+        return report if datetime.fromisoformat(report['probed_at'].replace('Z', '+00:00')) >= begun else None
+    return wait_for(new, 60, 0.02)
+
+
 def feed_of(root, shard):
     """How a shard tells the mount of changes: its "feed" in .campusfs/health.json."""
-    health = json.loads((root / '.campusfs' / 'health.json').read_text())
+    health = health_of(root)
     feed, = (entry['feed'] for entry in health['shards'] if entry['name'] == shard)
     return feed
 

@@ -5,6 +5,7 @@ import json
 import threading
 import uuid
 
+import mount_tools
 from conftest import region_number
 from mount_tools import errno_of, wait_for
 
@@ -114,7 +115,7 @@ def paused(cluster, node):
 # ---- the mount's own view
 
 def health_of(mount):
-    return json.loads((mount.directory / '.campusfs/health.json').read_text())
+    return mount_tools.health_of(mount.directory)
 
 
 def shard_of(report, name='emea'):
@@ -130,7 +131,7 @@ def wait_for_state(mount, node, state):
     report = {}
 
     def has_come():
-        report.update(node_of(health_of(mount), node.name))
+        report.update(node_of(mount_tools.health_as_it_is(mount.directory), node.name))
         return report['state'] == state
     assert wait_for(has_come, PATIENCE, 0.05), report
     return report
@@ -141,7 +142,7 @@ def wait_until_ok(mount):
     report = {}
 
     def is_ok():
-        report.update(health_of(mount))
+        report.update(mount_tools.health_as_it_is(mount.directory))
         return report['status'] == 'ok'
     assert wait_for(is_ok, PATIENCE, 0.05), report
     return report

@@ -16,7 +16,7 @@ import pytest
 from media_proxy import MediaProxy
 from media_tools import Bucket, appears, bucket, course, disappears, read_at  # noqa: F401
 from mongodb import MongoServer
-from mount_tools import errno_of
+from mount_tools import errno_of, health_of
 
 KIB = 1024
 
@@ -371,7 +371,7 @@ def own_server(cluster):
 
 
 def health(mount):
-    return json.loads((mount.directory / '.campusfs/health.json').read_text())
+    return health_of(mount.directory)
 
 
 @pytest.mark.parametrize('how', ['kill', 'freeze'])

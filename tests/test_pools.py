@@ -7,13 +7,17 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import threading
+import time
 import uuid
 from pathlib import Path
 
 import pytest
+import mount_tools
+import tcp_proxy
 from cluster import DATABASE, SHARDS, write_private
 from mount_tools import errno_of, errors_of, metrics, wait_for
 
@@ -84,8 +88,7 @@ def pool(root, name, node, **labels):
 
 
 def health_of(root, name):
-    report = json.loads((root / '.campusfs' / 'health.json').read_text())
-    return next(node for shard in report['shards'] for node in shard['nodes'] if node['name'] == name)
+    return next(node for shard in mount_tools.health_of(root)['shards'] for node in shard['nodes'] if node['name'] == name)
 
 
 def paths_below(root, mnt, rows):
@@ -346,6 +349,36 @@ def test_who_waits_for_room_on_the_server_tries_again_whoever_is_first(busy, rol
     assert [one.result(30) for one in saves] == [None] * 3 and not first.done()
     unlock()
     assert first.result(30) is None
+
+
+class Counting(tcp_proxy.TcpProxy):
+    connections = 0
+
+    def serve(self, client):
+        self.connections += 1
+        super().serve(client)
+
+
+def test_many_who_read_health_at_once_are_served_by_one_probe(cluster, tmp_path):
+    """The servers are asked twice a second at most, however many want to know; all are told the same."""
+    node = cluster.replica('emea')
+    counting = Counting((node.host, node.port))
+    config = cluster.write_config(tmp_path / 'counted.conf', state_dir=None, mongodb_uri=None, pool_size=2)
+    config.write_text(re.sub(rf'^{node.name} = .*$', f'{node.name} = shard=emea host={counting.host} port={counting.port}',
+                             config.read_text(), flags=re.MULTILINE))
+    mount = cluster.mount(tmp_path / 'mnt', config=config)
+    try:
+        begun, before = time.monotonic(), counting.connections
+        with concurrent.futures.ThreadPoolExecutor(20) as threads:
+            reports = list(threads.map(lambda _: mount_tools.health_as_it_is(mount.directory), range(20)))
+        probes = 2 * (time.monotonic() - begun) + 2
+        assert {report['status'] for report in reports} == {'ok'}
+        assert len({report['probed_at'] for report in reports}) <= probes
+        assert counting.connections - before <= probes + 4, 'a few are the mount\'s own'
+    finally:
+        cluster.mounts.remove(mount)
+        assert mount.stop() == 0
+        counting.close()
 
 
 def test_a_server_without_a_connection_to_spare_is_passed_over_until_it_has(role, mnt, users):

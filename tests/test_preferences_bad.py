@@ -14,7 +14,7 @@ import pymongo
 import pytest
 
 from mongo_proxy import MongoProxy
-from mount_tools import REGIONS, errno_of, ids_in, run, write_in_place
+from mount_tools import REGIONS, errno_of, health_of, ids_in, run, write_in_place
 from saving import errors, eventually, fails, refused
 from test_preferences import DEFAULTS, SQL, Preferences, agrees, new_preferences, people  # noqa: F401  (fixtures)
 
@@ -246,7 +246,7 @@ def rows_never_notice(prefs):
 
 
 def health(prefs):
-    return json.loads((prefs.root / '.campusfs/health.json').read_text())
+    return health_of(prefs.root)
 
 
 def test_a_stopped_server(behind, proxy):

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import stat
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import process
 import pytest
 from library_notice import without_notice
-from mount_tools import errno_of, metrics, wait_for
+from mount_tools import errno_of, health_as_it_is, metrics, wait_for
 
 TAKEN, REFUSED, DOWN, USAGE, WRONG = 0, 1, 2, 64, 78
 
@@ -65,7 +66,7 @@ class Reloaded:
         return json.loads((self.root / '.campusfs' / 'reload').read_text())
 
     def health(self):
-        report = json.loads((self.root / '.campusfs' / 'health.json').read_text())
+        report = health_as_it_is(self.root)  # a reload forgets what was known before
         return {node['name']: node for shard in report['shards'] for node in shard['nodes']}
 
 
@@ -128,6 +129,20 @@ def test_wrong_use_is_told(cluster, tmp_path):
                                    (['--pid', 1, tmp_path], USAGE, 'either'), (['--soon', tmp_path], USAGE, '--soon')):
         done = cluster.run('reload', *arguments, check=False)
         assert done.returncode == code and words in done.stderr, (arguments, done)
+
+
+def test_a_folder_that_looks_like_a_mount_is_not_believed(cluster, tmp_path):
+    """Whoever may write a folder could name any process in it, and have root send the signal."""
+    (tmp_path / '.campusfs').mkdir()
+    (tmp_path / '.campusfs/health.json').write_text(json.dumps({'status': 'ok', 'shards': []}))
+    with subprocess.Popen(['sleep', '600']) as victim:
+        (tmp_path / '.campusfs/reload').write_text(json.dumps({'pid': victim.pid, 'identity': 0, 'count': 0}))
+        for command, code, words in (('reload', REFUSED, 'is campusfs mounted there?'), ('status', DOWN, 'nothing is mounted')):
+            done = cluster.run(command, tmp_path, check=False)
+            assert done.returncode == code and words in done.stderr and done.stdout == '', done
+        victim.kill()
+        assert victim.wait() == -signal.SIGKILL, 'and not of SIGHUP'
+
 
 
 # ---- a file with mistakes
@@ -246,6 +261,29 @@ def test_owners_and_modes_follow(mounted, user, mnt):
     assert (reviews.st_uid, reviews.st_gid) == (12, 13)
     listed = next(entry for entry in os.scandir(path.parent) if entry.name == path.name)
     assert stat.S_IMODE(listed.stat().st_mode) == 0o600
+
+
+def test_what_tells_of_rows_is_read_by_who_may_read_them_all(mounted, cluster):
+    """errors.jsonl quotes what was refused, reports add it up; the other files of .campusfs tell of nobody."""
+    it = mounted(mongodb_uri=cluster.mongodb.uri, file_mode='0644')
+    control = it.root / '.campusfs'
+
+    def modes(*lines, **keys):
+        it.remove('(transactions|reviews|media|preferences)')
+        for line in lines:
+            it.add('collections', line)
+        it.set(**keys)
+        it.taken()
+        assert stat.S_IMODE((control / 'metrics').stat().st_mode) == stat.S_IMODE((control / 'health.json').stat().st_mode) == 0o444
+        return tuple(f'{stat.S_IMODE((control / name).stat().st_mode):o}'
+                     for name in ('errors.jsonl', 'reports/revenue_by_month.json'))
+    assert modes() == ('444', '444')
+    assert modes('transactions = mode=0600') == ('400', '400')
+    assert modes('transactions = mode=0640') == ('440', '440')
+    assert modes('transactions = mode=0640', 'reviews = mode=0604') == ('400', '400')
+    assert modes('transactions = group=13 mode=0640') == ('400', '400'), 'the group is another one'
+    assert modes('transactions = group=13 mode=0644') == ('444', '444')
+    assert modes('media = mode=0600') == modes('preferences = mode=0600') == ('400', '444')
 
 
 # ---- nodes

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import fragile_cluster, region_number
 from fuse_mount import is_mounted
-from mount_tools import errno_of, errors_of, folder_of, run, wait_for, write_in_place
+from mount_tools import errno_of, errors_of, folder_of, health_of, metrics, run, wait_for, write_in_place
 from postgres import free_port
 
 TIMEOUT = 1.5   # seconds: the deadline of one operation here
@@ -455,6 +455,26 @@ def new_patient_mount(own):
     assert mount.stop() == 0
 
 
+@pytest.mark.parametrize('name, request_kind', [('.campusfs/health.json', 'lookup'), ('regions/europe/users/.next-id', 'open')])
+def test_who_is_interrupted_knows_why(own, new_patient_mount, users, name, request_kind):
+    """The daemon gives up at once, which is told nobody as an error."""
+    root = new_patient_mount
+    counter = f'campusfs_request_errors_total{{request="{request_kind}"}}'
+    path = root / name
+    os.listdir(root / 'regions/europe/users')
+    before, told = metrics(root)[counter], errors_of(root)
+    freeze(own, 'europe')
+    try:
+        reader = subprocess.Popen(['cat', path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert wait_for(lambda: 'request_wait' in wchan(reader.pid), 30), wchan(reader.pid)
+        reader.send_signal(signal.SIGINT)
+        assert reader.wait(60) == -signal.SIGINT
+        assert wait_for(lambda: metrics(root)[counter] > before, 60)
+        assert errors_of(root) == told
+    finally:
+        own.start()
+
+
 def test_a_mount_ends_while_its_servers_are_frozen(own, users):
     mount = own.mount(own.directory / 'mnt-ends')
     path = path_of(mount.directory, 'europe', users['europe'][9][0])
@@ -472,7 +492,7 @@ def test_a_mount_ends_while_its_servers_are_frozen(own, users):
 def test_health_tells_of_a_frozen_shard_in_time(own, root, users):
     freeze(own, 'europe')
     with Timed(3 + SLACK):
-        report = json.loads((root / '.campusfs' / 'health.json').read_text())
+        report = health_of(root)
     assert report['status'] == 'down'
     assert [shard['status'] for shard in report['shards']] == ['ok', 'down', 'ok']
 
@@ -579,6 +599,6 @@ def test_rows_work_without_mongodb(how, new_mount, new_user, mnt):
         assert at_once(save) is None
         assert user.id in [int(name.split('.')[0]) for name in os.listdir(path.parent) if name[0].isdigit()]
         with Timed(3 + SLACK):
-            report = json.loads((root / '.campusfs' / 'health.json').read_text())
+            report = health_of(root)
         assert report['status'] == 'degraded' and report['mongodb']['reachable'] is False
         assert {shard['status'] for shard in report['shards']} == {'ok'}, report

@@ -95,6 +95,7 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
     tree->invalidate_arg = arg;
     tree->started_at = clock_now_ms();
     pthread_mutex_init(&tree->lock, NULL);
+    pthread_cond_init(&tree->made, NULL);
     int r = store_open(config, cluster, mongo, &tree->store, f);
     if (r < 0) {
         tree_close(tree);
@@ -163,7 +164,7 @@ void tree_close(struct tree *tree)
     handles_close(tree);
     listings_close(tree);
     refused_free(tree, tree->refused);
-    view_reports_forget(tree);
+    view_forget(tree);
     notes_free(tree->notes);
     scratch_free(tree->scratch);
     map_clear(&tree->pending);
@@ -186,6 +187,7 @@ void tree_close(struct tree *tree)
     by_free(tree->by);
     store_close(tree->store);
     tree_access_free(tree);
+    pthread_cond_destroy(&tree->made);
     pthread_mutex_destroy(&tree->lock);
     free(tree);
 }
@@ -395,8 +397,8 @@ enum name_kind name_in(unsigned collection, const char *name, int64_t *id)
     enum name_kind kind = name_parse(name, id);
     if (c && kind == NAME_BY)
         return c->of_users || c->secret ? NAME_RESERVED : NAME_BY;
-    return c && c->of_users && (kind == NAME_NEW || kind == NAME_NEXT_ID || kind == NAME_DELETED ||
-                               kind == NAME_EXPORT)
+    return c && c->of_users &&
+                   (kind == NAME_NEW || kind == NAME_NEXT_ID || kind == NAME_DELETED || kind == NAME_EXPORT)
                ? NAME_RESERVED
                : kind;
 }

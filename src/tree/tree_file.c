@@ -217,7 +217,8 @@ static int open_next_id(struct tree *tree, const struct caller *caller, const st
     if (r < 0) {
         char path[NAME_MAX_BYTES + 320];
         path_of_name(tree, &place->key, ".next-id", path, sizeof path);
-        report_add(tree->report, path, &f);
+        if (r != -EINTR)
+            report_add(tree->report, path, &f);
         return r;
     }
     struct node *node;
@@ -397,7 +398,7 @@ static int find_row(struct tree *tree, const struct caller *caller, const struct
     if (key->id == 0)
         return 0;
     int r = store_get(tree->store, key, &caller->op, document, &f);
-    if (r < 0 && r != -ENOENT) {
+    if (r < 0 && r != -ENOENT && r != -EINTR) {
         char path[320];
         path_of_row(tree, key, path, sizeof path);
         report_add(tree->report, path, &f);

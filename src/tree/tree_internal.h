@@ -53,10 +53,15 @@ struct changed {
     int64_t asked_at; /* clock_now_ms() */
 };
 
-/* The newest snapshot of a report: the kernel, told a new number for a name, asks once more. */
-struct report_made {
+/*
+ * The newest snapshot of a text that servers are asked for. The kernel, told a new number for a name, asks
+ * once more, and so does everybody who waits for the same name: only one that is kept for a while lets all of
+ * them end. One thread makes it; the others wait.
+ */
+struct snapshot {
     struct node *node; /* a reference; NULL = none */
-    int64_t at;        /* clock_now_ms() */
+    int64_t at;        /* clock_now_ms() when it was there */
+    bool making;
 };
 
 struct tree {
@@ -84,7 +89,8 @@ struct tree {
     int64_t kernel_ms;             /* constant: how long the kernel may believe what the database said */
     int64_t started_at;            /* clock_now_ms() */
 
-    pthread_mutex_t lock;                  /* guards the eleven below */
+    pthread_cond_t made;                   /* with `lock`: a snapshot was made, or was not to be had */
+    pthread_mutex_t lock;                  /* guards the twelve below */
     struct list_entry *handles, *listings; /* struct handle, struct listing: all that are open */
     int64_t sweep_at;                      /* clock_now_ms() of the next sweep */
     struct map revisions;                  /* struct open_revision by nodeid */
@@ -93,7 +99,7 @@ struct tree {
     struct list_entry *meta_pages;   /* struct meta_pages: of listings of .meta that are open (tree_meta.h) */
     struct list_entry *media_drafts; /* struct media_draft: all that are open (media_draft.h) */
     size_t nmedia_drafts;            /* also read without the lock */
-    struct report_made reports[REPORTS];
+    struct snapshot reports[REPORTS], health;
     struct changed changed[COLLECTIONS_MAX][CONFIG_MAX_REGIONS + 1];
 
     uint64_t swept;                                          /* atomic: scratch names, for the metrics */
@@ -292,6 +298,7 @@ void tree_sweep(struct tree *tree);
 struct view {
     const char *name;
     int (*render)(struct tree *tree, const struct caller *caller, struct buf *out);
+    bool of_rows; /* tells what is in them */
 };
 const struct view *view_at(size_t index); /* of .campusfs; NULL behind the last */
 uint64_t view_ino(size_t index);          /* its st_ino */
@@ -306,9 +313,15 @@ int view_readme_renew(struct tree *tree);
 bool view_report_name(size_t index, char *out, size_t size);
 bool view_report_named(const char *name, size_t *index);
 uint64_t view_report_ino(size_t index);
-/* A report as of a second ago at most, with a reference; what goes wrong is reported. */
+/*
+ * A report as of a second ago at most, with a reference; what goes wrong is reported. Who asks while it is
+ * being made waits for it: -EINTR, -EIO at the caller's deadline.
+ */
 int view_report_node(struct tree *tree, const struct caller *caller, size_t index, struct node **out);
-/* At the end of the mount. */
-void view_reports_forget(struct tree *tree);
-/* A snapshot of a generated text as a node with a reference. */
+/* When they are to look otherwise, and at the end of the mount. */
+void view_forget(struct tree *tree);
+/*
+ * A snapshot of a generated text as a node with a reference. health.json is one of half a second ago at most;
+ * who asks while the servers are asked waits for that: -EINTR, -EIO when it takes twice as long as it may.
+ */
 int view_node(struct tree *tree, const struct caller *caller, const struct view *view, struct node **out);

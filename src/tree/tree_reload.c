@@ -82,6 +82,7 @@ int tree_reload(struct tree *tree)
     config_put(now);
     int prepared = tree->media ? media_follow(tree->media) : 0;
     r = r < 0 ? r : prepared < 0 ? prepared : r;
+    view_forget(tree);
     forget_looks(tree, r != 0);
     int written = view_readme_renew(tree);
     return r < 0 ? r : written;

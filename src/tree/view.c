@@ -1,6 +1,6 @@
 /*
- * Generated files: the README of the mount, and the control files of .campusfs. Each lookup makes a snapshot,
- * so that size and content always agree.
+ * Generated files: the README of the mount, and the control files of .campusfs. A lookup makes a snapshot, so
+ * that size and content always agree; one that servers are asked for serves all lookups for a while.
  */
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +18,7 @@
 
 enum {
     HEALTH_MS = 3000,      /* the longest that a probe waits for a node */
+    HEALTH_KEPT_MS = 500,  /* the servers are probed no more often than that */
     REPORT_KEPT_MS = 1000, /* a report is made no more often than that */
 };
 
@@ -46,26 +47,41 @@ static void add_feeds(struct tree *tree, json_t *health)
         json_object_set_new(shard, "feed", store_feed_json(tree->store, i));
 }
 
+static int64_t health_patience_ms(const struct tree *tree)
+{
+    int64_t ms = tree->config->connect_timeout_ms;
+    return ms < HEALTH_MS ? ms : HEALTH_MS;
+}
+
+static void add_mongodb(struct tree *tree, const struct op *op, enum health_status status, json_t *health)
+{
+    json_t *mongodb = NULL;
+    if (!tree->config->mongodb_uri[0] || media_ping(tree->config->mongodb_uri, op, &mongodb) < 0)
+        return;
+    if (!json_is_true(json_object_get(mongodb, "reachable")) && status == HEALTH_OK)
+        json_object_set_new(health, "status", json_string("degraded"));
+    json_object_set_new(mongodb, "pool", mongo_pool_json(tree->mongo));
+    json_object_set_new(health, "mongodb", mongodb);
+}
+
+/* Who is interrupted has seen less than there is: -EINTR. */
 static int render_health(struct tree *tree, const struct caller *caller, struct buf *out)
 {
-    json_t *health = NULL, *mongodb = NULL;
+    json_t *health = NULL;
     enum health_status status;
-    int64_t patience = tree->config->connect_timeout_ms;
-    struct op op = op_within(patience < HEALTH_MS ? patience : HEALTH_MS);
-    (void)caller;
+    char at[CLOCK_TEXT];
+    struct op op = caller->op;
+    op.deadline = clock_now_ms() + health_patience_ms(tree);
+    clock_text(at);
     const struct config *now = config_hold(tree->config);
     int r = health_probe(now, tree->cluster, &op, &health, &status);
     config_put(now);
-    if (r == 0 && tree->config->mongodb_uri[0] && media_ping(tree->config->mongodb_uri, &op, &mongodb) == 0) {
-        if (!json_is_true(json_object_get(mongodb, "reachable")) && status == HEALTH_OK)
-            json_object_set_new(health, "status", json_string("degraded"));
-        json_object_set_new(mongodb, "pool", mongo_pool_json(tree->mongo));
-        json_object_set_new(health, "mongodb", mongodb);
-    }
-    if (r == 0)
+    if (r == 0) {
+        json_object_set_new(health, "probed_at", json_string(at));
+        add_mongodb(tree, &op, status, health);
         add_feeds(tree, health);
-    if (r == 0)
-        r = add_json(health, out);
+        r = op_interrupted(&op) ? -EINTR : add_json(health, out);
+    }
     json_decref(health);
     return r;
 }
@@ -160,8 +176,9 @@ static int render_version(struct tree *tree, const struct caller *caller, struct
 }
 
 static const struct view views[] = {
-    {"config", render_config},   {"errors.jsonl", render_errors}, {"health.json", render_health},
-    {"metrics", render_metrics}, {"version", render_version},     {"reload", render_reload},
+    {"config", render_config},      {"errors.jsonl", render_errors, .of_rows = true},
+    {"health.json", render_health}, {"metrics", render_metrics},
+    {"version", render_version},    {"reload", render_reload},
 };
 
 const struct view *view_at(size_t index)
@@ -200,14 +217,109 @@ static int text_node(struct tree *tree, const struct buf *text, mode_t mode, str
     return r;
 }
 
-int view_node(struct tree *tree, const struct caller *caller, const struct view *view, struct node **out)
+/* What may be read of a collection's files, by the classes of a file that is the mount's own. */
+static mode_t readable(const struct tree *tree, const struct access *access)
+{
+    mode_t mode = access->file_mode & 0444;
+    return access->gid == tree->config->gid ? mode : (mode & 0404) | (mode & 0004) << 3;
+}
+
+/*
+ * What tells of rows is read by nobody who may not read their files: its mode has what the modes of all
+ * collections have, for a group that is not the collection's what that lets others do. `secret`: also of the
+ * secret ones, of media and of users' documents; no report is made of these.
+ */
+static mode_t mode_for_rows(const struct tree *tree, bool secret)
+{
+    const struct access *access = tree->access;
+    mode_t mode = tree->config->file_mode & 0444;
+    mode &= secret && tree->media ? readable(tree, &access[ACCESS_MEDIA]) : 0444;
+    for (const struct collection *c = collection_next(NULL); c; c = collection_next(c))
+        if (collection_shown(c, tree->config) && (secret || (!c->secret && !c->of_users)))
+            mode &= readable(tree, &access[c->number]);
+    return mode;
+}
+
+/*
+ * The snapshot with a reference, when it is new enough; else NULL, and the caller makes one, which ends by
+ * snapshot_made(). Waits while another thread does: -EINTR, -EIO.
+ */
+static int snapshot_take(struct tree *tree, struct snapshot *snapshot, int64_t kept_ms, const struct op *op,
+                         struct node **out)
+{
+    int r = 0;
+    *out = NULL;
+    pthread_mutex_lock(&tree->lock);
+    for (;;) {
+        if (snapshot->node && clock_now_ms() - snapshot->at < kept_ms) {
+            *out = snapshot->node;
+            node_ref(tree->nodes, *out);
+            break;
+        }
+        if (!snapshot->making) {
+            snapshot->making = true;
+            break;
+        }
+        r = op_wait(&tree->made, &tree->lock, op);
+        if (r < 0)
+            break;
+    }
+    pthread_mutex_unlock(&tree->lock);
+    return r;
+}
+
+/* Takes the place of the former one, which lives on where it is open. NULL: there is none. */
+static void snapshot_set(struct tree *tree, struct snapshot *snapshot, struct node *node, bool made)
+{
+    if (node)
+        node_ref(tree->nodes, node);
+    pthread_mutex_lock(&tree->lock);
+    struct node *former = snapshot->node;
+    snapshot->node = node;
+    snapshot->at = clock_now_ms();
+    snapshot->making = snapshot->making && !made;
+    pthread_cond_broadcast(&tree->made);
+    pthread_mutex_unlock(&tree->lock);
+    node_unref(tree->nodes, former);
+}
+
+/* By who was to make it; NULL: it was not to be had, and whoever waits tries next. */
+static void snapshot_made(struct tree *tree, struct snapshot *snapshot, struct node *node)
+{
+    snapshot_set(tree, snapshot, node, true);
+}
+
+void view_forget(struct tree *tree)
+{
+    snapshot_set(tree, &tree->health, NULL, false);
+    for (size_t i = 0; i < REPORTS; i++)
+        snapshot_set(tree, &tree->reports[i], NULL, false);
+}
+
+static int render_node(struct tree *tree, const struct caller *caller, const struct view *view,
+                       struct node **out)
 {
     struct buf text CLEANUP(buf_clear) = {0};
+    mode_t mode = view->of_rows ? mode_for_rows(tree, true) : tree->config->file_mode & 0444;
     int r = view->render(tree, caller, &text);
     if (r == 0)
-        r = text_node(tree, &text, tree->config->file_mode & 0444, out);
+        r = text_node(tree, &text, mode, out);
     if (r == 0)
         (*out)->shown_ino = view_ino((size_t)(view - views));
+    return r;
+}
+
+int view_node(struct tree *tree, const struct caller *caller, const struct view *view, struct node **out)
+{
+    if (view->render != render_health)
+        return render_node(tree, caller, view, out);
+    struct op op = caller->op;
+    op.deadline = clock_now_ms() + 2 * health_patience_ms(tree);
+    int r = snapshot_take(tree, &tree->health, HEALTH_KEPT_MS, &op, out);
+    if (r < 0 || *out)
+        return r;
+    r = render_node(tree, caller, view, out);
+    snapshot_made(tree, &tree->health, *out);
     return r;
 }
 
@@ -234,42 +346,8 @@ uint64_t view_report_ino(size_t index)
     return address_place(PLACE_REPORTS, (unsigned)index, 1);
 }
 
-/* The newest snapshot with a reference; NULL when there is none, or it is too old. */
-static struct node *report_remembered(struct tree *tree, size_t index)
+static int render_report(struct tree *tree, const struct caller *caller, size_t index, struct node **out)
 {
-    const struct report_made *made = &tree->reports[index];
-    pthread_mutex_lock(&tree->lock);
-    struct node *node = made->node && clock_now_ms() - made->at < REPORT_KEPT_MS ? made->node : NULL;
-    if (node)
-        node_ref(tree->nodes, node);
-    pthread_mutex_unlock(&tree->lock);
-    return node;
-}
-
-/* Takes the place of the former snapshot, which lives on where it is open. */
-static void report_remember(struct tree *tree, size_t index, struct node *node)
-{
-    struct report_made *made = &tree->reports[index];
-    if (node)
-        node_ref(tree->nodes, node);
-    pthread_mutex_lock(&tree->lock);
-    struct node *former = made->node;
-    *made = (struct report_made){.node = node, .at = clock_now_ms()};
-    pthread_mutex_unlock(&tree->lock);
-    node_unref(tree->nodes, former);
-}
-
-void view_reports_forget(struct tree *tree)
-{
-    for (size_t i = 0; i < REPORTS; i++)
-        report_remember(tree, i, NULL);
-}
-
-int view_report_node(struct tree *tree, const struct caller *caller, size_t index, struct node **out)
-{
-    *out = report_remembered(tree, index);
-    if (*out)
-        return 0;
     struct buf text CLEANUP(buf_clear) = {.max = REPORT_BYTES};
     struct fail f = {0};
     char path[96];
@@ -279,11 +357,19 @@ int view_report_node(struct tree *tree, const struct caller *caller, size_t inde
         report_add(tree->report, path, &f);
     }
     if (r == 0)
-        r = text_node(tree, &text, tree->config->file_mode & 0444, out);
-    if (r == 0) {
+        r = text_node(tree, &text, mode_for_rows(tree, false), out);
+    if (r == 0)
         (*out)->shown_ino = view_report_ino(index);
-        report_remember(tree, index, *out);
-    }
+    return r;
+}
+
+int view_report_node(struct tree *tree, const struct caller *caller, size_t index, struct node **out)
+{
+    int r = snapshot_take(tree, &tree->reports[index], REPORT_KEPT_MS, &caller->op, out);
+    if (r < 0 || *out)
+        return r;
+    r = render_report(tree, caller, index, out);
+    snapshot_made(tree, &tree->reports[index], *out);
     return r;
 }
 
