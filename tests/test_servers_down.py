@@ -465,7 +465,7 @@ def test_who_is_interrupted_knows_why(own, new_patient_mount, users, name, reque
     before, told = metrics(root)[counter], errors_of(root)
     freeze(own, 'europe')
     try:
-        reader = subprocess.Popen(['cat', path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        reader = subprocess.Popen(['cat', path.name], cwd=path.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         assert wait_for(lambda: 'request_wait' in wchan(reader.pid), 30), wchan(reader.pid)
         reader.send_signal(signal.SIGINT)
         assert reader.wait(60) == -signal.SIGINT
