@@ -11,6 +11,7 @@ import uuid
 import process
 import pytest
 from cluster import Cluster
+from mount_tools import health_of
 
 TIMEOUT = 3  # seconds, the mount's deadline of an operation
 SLACK = 12   # what a loaded machine may add
@@ -40,7 +41,7 @@ def shard(broken):
 
 
 def mount_health(cluster):
-    return json.loads((cluster.directory / 'mnt/.campusfs/health.json').read_text())
+    return health_of(cluster.directory / 'mnt')
 
 
 def wait_for_health(cluster, status, timeout=60):
