@@ -221,8 +221,8 @@ def test_who_reads_while_it_is_made_waits_for_it(own, reports):
 
 
 def test_so_many_at_once_and_no_more(own, reports):
-    own.primary('emea').freeze()
     time.sleep(1.2)  # what was made before is no longer given again
+    own.primary('emea').freeze()
     results = []
     readers = [threading.Thread(target=lambda name=name: results.append(errno_of((reports / f'{name}.json').read_text)))
                for name in NAMES]
