@@ -258,6 +258,28 @@ def test_a_commit_that_no_standby_has_confirmed_is_no_success(shard, mount, extr
             admin(shard, primary, 'SELECT pg_terminate_backend(%s)', (pid,), 'postgres')
 
 
+def test_what_a_fenced_primary_says_of_a_save_is_not_believed(shard, mount):
+    """Committed on the old one alone, which says so when the next has taken over: it is made on that."""
+    row_id = new_user(shard)
+    path, replica = path_of(mount.directory, row_id), shard.replica('emea')
+    with synchronous(shard) as primary:
+        replica.kill()
+        with open(replica.data_directory / 'postgresql.auto.conf', 'a') as file:
+            file.write("primary_conninfo = ''\n")  # it never hears of the save
+        saving = Saving(path, 'Grace')
+        assert wait_for(lambda: waits_for_standby(shard, primary), PATIENCE)
+        (pid,), *_ = waits_for_standby(shard, primary)
+        admin(shard, primary, 'SELECT pg_cancel_backend(%s)', (pid,), 'postgres')
+        assert wait_for(lambda: first_name_at(shard, primary, row_id) == 'Grace', PATIENCE)
+        assert wait_for(lambda: waits_for_standby(shard, primary), PATIENCE), 'it is asked what became of it'
+        replica.start()
+        replica.promote()
+        wait_for_state(mount, primary, 'fenced')
+        assert not saving.done
+    assert saving.result() is None
+    assert first_name_at(shard, replica, row_id) == 'Grace' and saves_of(shard, replica, row_id) == 1
+
+
 def test_health_says_how_commits_are_protected(shard, mount):
     def protection():
         return shard_of(health_of(mount))['protection']
