@@ -136,6 +136,40 @@ def test_what_our_metadata_say(course):
     assert (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o604, 12, 34)
 
 
+def cat(path):
+    """By a program that can be given up where the mount does not answer."""
+    return subprocess.run(['cat', str(path)], capture_output=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize('old, new, chunk', [(b'A' * 1000, b'B' * 1000, None), (b'A' * 10, b'B' * 1000, None),
+                                             (b'A' * 1000, b'B' * 10, None), (b'A' * 1000, b'B' * 1000, 100)])
+def test_an_id_that_is_used_again_has_the_bytes_of_the_second_file(course, bucket, old, new, chunk):
+    """As drivers do that keep ids of their own: nothing that was in memory of the first file, here or in the kernel, is shown."""
+    file_id, name = f'own-{course.id}', f'{course.id}/again'
+    bucket.grid.upload_from_stream_with_id(file_id, name, old)
+    path = appears(course.folder / 'again')
+    assert cat(path) == old
+    bucket.grid.delete(file_id)
+    bucket.grid.upload_from_stream_with_id(file_id, name, new, chunk_size_bytes=chunk)
+    assert process.wait_until(lambda: cat(path) == new, 60, 0.05)
+
+
+def test_one_id_in_two_regions_is_two_files(course, cluster, bucket):
+    africa = Bucket(cluster.mongodb.uri, 'africa')
+    paths = {}
+    try:
+        for region, there in (('europe', bucket), ('africa', africa)):
+            there.grid.upload_from_stream_with_id(f'two-{course.id}', f'{course.id}/two', region.encode())
+            paths[region] = course.folder.parents[2] / region / f'media/{course.id}/two'
+        africa.files.update_one({'_id': f'two-{course.id}'}, {'$set': {
+            'uploadDate': bucket.files.find_one({'_id': f'two-{course.id}'})['uploadDate']}})
+        for region, path in paths.items():
+            assert process.wait_until(lambda: cat(path) == region.encode(), 60, 0.05)  # noqa: B023
+    finally:
+        africa.remove(f'{course.id}/')
+        africa.close()
+
+
 # ---- reading
 
 def test_random_reads(course, mnt):

@@ -21,6 +21,7 @@ enum {
 struct cached {
     struct map_entry entry;
     struct cached *newer, *older; /* in the order of use, while ready */
+    const char *region;
     struct media_revision *revision;
     int64_t n;
     size_t len;
@@ -76,25 +77,28 @@ int chunk_cache_open(struct mongo *mongo, size_t size, int64_t fetch_ms, struct 
 /* ---- the map and the order of use; all under the lock ---- */
 
 struct key {
+    const char *region;
     const struct media_revision *revision;
     int64_t n;
 };
 
 static uint64_t key_hash(const struct media_revision *revision, int64_t n)
 {
-    return map_hash_number(revision->id_hash + (uint64_t)n * UINT64_C(0x9e3779b97f4a7c15));
+    return map_hash_number(revision->bytes_hash + (uint64_t)n * UINT64_C(0x9e3779b97f4a7c15));
 }
 
 static bool key_equal(const struct map_entry *entry, const void *arg)
 {
     const struct key *key = arg;
     const struct cached *c = MAP_ELEMENT(entry, struct cached, entry);
-    return c->n == key->n && media_revision_same(c->revision, key->revision);
+    return c->n == key->n && media_revision_same_bytes(c->revision, key->revision) &&
+           strcmp(c->region, key->region) == 0;
 }
 
-static struct cached *find(struct chunk_cache *cache, const struct media_revision *revision, int64_t n)
+static struct cached *find(struct chunk_cache *cache, const char *region,
+                           const struct media_revision *revision, int64_t n)
 {
-    struct key key = {revision, n};
+    struct key key = {region, revision, n};
     struct map_entry *e = map_find(&cache->map, key_hash(revision, n), key_equal, &key);
     return e ? MAP_ELEMENT(e, struct cached, entry) : NULL;
 }
@@ -156,13 +160,16 @@ static bool make_room(struct chunk_cache *cache, size_t len)
 }
 
 /* Takes the place of a chunk that is not there. */
-static int claim(struct chunk_cache *cache, struct media_revision *revision, int64_t n)
+static int claim(struct media_reader *reader, int64_t n)
 {
+    struct chunk_cache *cache = reader->cache;
+    struct media_revision *revision = reader->revision;
     struct cached *c = calloc(1, sizeof(*c));
     if (!c || map_add(&cache->map, &c->entry, key_hash(revision, n)) < 0) {
         free(c);
         return -ENOMEM;
     }
+    c->region = reader->region;
     c->revision = media_revision_ref(revision);
     c->n = n;
     c->len = media_revision_chunk_len(revision, n);
@@ -189,7 +196,7 @@ static void settle(struct fetch *fetch)
     if (!fetch->came)
         return;
     pthread_mutex_lock(&cache->lock);
-    struct cached *c = find(cache, fetch->revision, fetch->next);
+    struct cached *c = find(cache, fetch->region, fetch->revision, fetch->next);
     c->data = STEAL(fetch->came);
     cache->loading -= c->len;
     cache->read_bytes += c->len;
@@ -221,7 +228,7 @@ static void give_up(struct fetch *fetch, int err, const struct fail *f)
 {
     struct chunk_cache *cache = fetch->cache;
     for (; fetch->next <= fetch->last; fetch->next++) {
-        struct cached *c = find(cache, fetch->revision, fetch->next);
+        struct cached *c = find(cache, fetch->region, fetch->revision, fetch->next);
         c->failed =
             err == ESTALE ? EIO : err; /* the kernel's word for looking a name up again, never a user's */
         c->why = f && f->err ? strdup(f->message) : NULL;
@@ -262,7 +269,11 @@ static int begin_fetch(struct media_reader *reader, int64_t first, int64_t last,
     struct chunk_cache *cache = reader->cache;
     struct fetch *fetch = calloc(1, sizeof(*fetch));
     if (!fetch) {
-        struct fetch none = {.cache = cache, .revision = reader->revision, .next = first, .last = last};
+        struct fetch none = {.cache = cache,
+                             .region = reader->region,
+                             .revision = reader->revision,
+                             .next = first,
+                             .last = last};
         give_up(&none, ENOMEM, NULL);
         return -ENOMEM;
     }
@@ -282,12 +293,12 @@ static int begin_fetch(struct media_reader *reader, int64_t first, int64_t last,
 
 /* Takes the places of chunks from `first` on that are not there, up to `last`, as far as there is room; under
  * the lock. The last one taken, first-1 for none. */
-static int64_t claim_run(struct chunk_cache *cache, struct media_revision *revision, int64_t first,
-                         int64_t last)
+static int64_t claim_run(struct media_reader *reader, int64_t first, int64_t last)
 {
+    struct chunk_cache *cache = reader->cache;
     int64_t n = first;
-    while (n <= last && !find(cache, revision, n) &&
-           make_room(cache, media_revision_chunk_len(revision, n)) && claim(cache, revision, n) == 0)
+    while (n <= last && !find(cache, reader->region, reader->revision, n) &&
+           make_room(cache, media_revision_chunk_len(reader->revision, n)) && claim(reader, n) == 0)
         n++;
     return n - 1;
 }
@@ -309,7 +320,7 @@ static void fetch_ahead(struct media_reader *reader, int64_t from, int64_t until
     per = per < 1 ? 1 : per;
     for (int64_t n = from; n < until; n++) {
         int64_t last = until - n > per ? n + per - 1 : until - 1;
-        int64_t end = claim_run(cache, reader->revision, n, last);
+        int64_t end = claim_run(reader, n, last);
         if (end < n) /* there, or on its way, or no room */
             continue;
         cache->ahead += (uint64_t)(end - n + 1);
@@ -454,7 +465,7 @@ static int get(struct media_reader *reader, int64_t n, int64_t last, const struc
     struct chunk_cache *cache = reader->cache;
     bool missed = false;
     for (;;) {
-        struct cached *c = find(cache, reader->revision, n);
+        struct cached *c = find(cache, reader->region, reader->revision, n);
         bool own = !c;
         if (c && c->data) {
             order_remove(cache, c);
@@ -463,13 +474,13 @@ static int get(struct media_reader *reader, int64_t n, int64_t last, const struc
         *(c && c->data && !missed ? &cache->hits : &cache->misses) += !missed;
         missed = true;
         int r = 0;
-        int64_t end = c ? n : claim_run(cache, reader->revision, n, last);
+        int64_t end = c ? n : claim_run(reader, n, last);
         if (end < n) { /* no room */
             if ((r = wait_arrival(cache, op, f)) < 0)
                 return r;
             continue;
         }
-        c = find(cache, reader->revision, n);
+        c = find(cache, reader->region, reader->revision, n);
         c->users++;
         r = own ? begin_fetch(reader, n, end, f) : 0;
         r = r < 0 ? r : await(cache, c, op, f);
@@ -503,8 +514,13 @@ ssize_t media_reader_read(struct media_reader *reader, void *out, size_t size, i
         int64_t n = at / revision->chunk_size;
         if ((r = get(reader, n, last, op, &c, f)) < 0)
             break;
-        pthread_mutex_unlock(&cache->lock);
         size_t skip = (size_t)(at - n * revision->chunk_size), len = c->len - skip;
+        if (skip >= c->len) { /* never: but what lies outside a block must not be read, whatever is wrong */
+            unuse(cache, c);
+            r = fail_set(f, EIO, "a chunk in memory is not the file's");
+            break;
+        }
+        pthread_mutex_unlock(&cache->lock);
         if ((int64_t)len > end - at)
             len = (size_t)(end - at);
         memcpy(to, c->data + skip, len);

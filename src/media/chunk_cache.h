@@ -30,7 +30,7 @@ int chunk_cache_metrics(struct chunk_cache *cache, struct buf *out);
 /* One open file: a revision, whose bytes it keeps reading whatever becomes of the name. */
 struct media_reader;
 
-/* Asks nobody. Takes a reference; `region` is borrowed. -EIO with words for a broken revision. */
+/* Asks nobody. Takes a reference; `region` is borrowed for as long as the cache lives. -EIO with words for a broken revision. */
 int media_reader_open(struct chunk_cache *cache, const char *region, struct media_revision *revision,
                       struct media_reader **out, struct fail *f);
 void media_reader_close(struct media_reader *reader);

@@ -221,7 +221,7 @@ static void settle(struct media_index *index, struct entry *entry)
             const struct entry *other;
             do
                 node =
-                    map_hash_number(entry->ino ^ entry->newest->revision->id_hash ^ map_hash_number(salt++)) &
+                    map_hash_number(entry->ino ^ entry->newest->revision->bytes_hash ^ map_hash_number(salt++)) &
                     NODE_MASK;
             while ((other = index_find_node(index, node)) && other != entry);
         }

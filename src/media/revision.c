@@ -181,6 +181,13 @@ static struct media_revision *revision_new(const bson_t *id, const char *filenam
     return r;
 }
 
+static uint64_t hash_of_bytes(const struct media_revision *r)
+{
+    uint64_t hash = map_hash_number(r->id_hash ^ (uint64_t)r->uploaded_ms);
+    hash = map_hash_number(hash ^ (uint64_t)r->length);
+    return map_hash_number(hash ^ (uint64_t)r->chunk_size);
+}
+
 int media_revision_parse(const struct _bson_t *document, struct media_revision **out)
 {
     bson_iter_t at;
@@ -205,6 +212,7 @@ int media_revision_parse(const struct _bson_t *document, struct media_revision *
         r->uploaded_ms = bound_ms(bson_iter_date_time(&at));
     r->mtime_ns = r->uploaded_ms * 1000000;
     r->broken = parse_size(r, document);
+    r->bytes_hash = hash_of_bytes(r);
     if (metadata_of(document, &metadata))
         parse_metadata(r, &metadata);
     *out = r;
@@ -229,6 +237,12 @@ void media_revision_unref(struct media_revision *revision)
 bool media_revision_same(const struct media_revision *a, const struct media_revision *b)
 {
     return a == b || (a->id_hash == b->id_hash && a->id_len == b->id_len && !memcmp(a->id, b->id, a->id_len));
+}
+
+bool media_revision_same_bytes(const struct media_revision *a, const struct media_revision *b)
+{
+    return media_revision_same(a, b) && a->uploaded_ms == b->uploaded_ms && a->length == b->length &&
+           a->chunk_size == b->chunk_size;
 }
 
 /* The order that a server sorts ids in, as far as two ids of one type go: drivers do not mix them. */

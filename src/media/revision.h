@@ -32,6 +32,7 @@ enum {
 struct media_revision {
     unsigned references; /* atomic */
     uint64_t id_hash;    /* of the _id, well mixed: stable everywhere */
+    uint64_t bytes_hash; /* of what media_revision_same_bytes() compares, well mixed */
     const uint8_t *id;   /* a BSON document of one element, the _id as it was found */
     uint32_t id_len;
     const char *filename;  /* NUL-terminated; NULL when it is not a text or longer than MEDIA_FILENAME_MAX */
@@ -56,7 +57,11 @@ struct media_revision *media_revision_ref(struct media_revision *revision);
 void media_revision_unref(struct media_revision *revision);
 DEFINE_CLEANUP(struct media_revision, media_revision_unref)
 
+/* Whether they have one _id. */
 bool media_revision_same(const struct media_revision *a, const struct media_revision *b);
+/* Whether their bytes are the same as well, in one region: drivers may delete a file and upload another under
+ * its _id, which tells by its date or size. */
+bool media_revision_same_bytes(const struct media_revision *a, const struct media_revision *b);
 /* <0, 0, >0 as memcmp(): the order of uploads, in which the last of a filename is the file. */
 int media_revision_order(const struct media_revision *a, const struct media_revision *b);
 /* The id for people and for ETags: 24 hex digits of an ObjectId, else its extended JSON, cut to fit. */

@@ -126,7 +126,7 @@ void entry_media(struct tree *tree, unsigned region, const struct media_info *in
         return;
     }
     entry->nodeid = address_media_file(region, info->node);
-    entry->generation = (uint32_t)info->revision->id_hash; /* beside the 54 bits of the node */
+    entry->generation = (uint32_t)info->revision->bytes_hash; /* beside the 54 bits of the node */
     attr_media_file(tree, region, info->ino, info->revision, &entry->attr);
 }
 
