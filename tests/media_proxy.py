@@ -112,6 +112,12 @@ class MediaProxy(MongoWire):
         answer = message(server)
         if rule.action == 'lose':  # done, but nobody learns of it
             return False
+        if rule.action == 'unconfirmed':  # done by the primary, and the majority has not said so in time
+            answer = reply(request, {'ok': 1.0, 'n': 1, 'writeConcernError': {'code': 64, 'errmsg': 'the test says so'}})
+        if rule.action == 'ahead':  # by the server's clock
+            document = bson.decode(answer[21:])
+            document['localTime'] += more['by']
+            answer = reply(request, document)
         if 'then' in more:
             more['then']()
         client.sendall(answer)

@@ -119,6 +119,41 @@ def test_what_passes_is_tried_again(mount, folder, proxy, bucket, course, fault,
     assert bucket.chunks.count_documents({'files_id': document['_id']}) == LAST + 1
 
 
+@pytest.mark.parametrize('action', ['pass', 'unconfirmed'])
+def test_a_publication_that_nobody_knows_of_is_whole_if_it_was_one(mount, folder, proxy, bucket, course, new_mount, action):
+    """The switch was made, and its answer comes too late, or says that others have not confirmed it. close() says so, nobody
+    deletes the chunks of what everybody sees, and it is not published once more; what the journal keeps, the sweep leaves alone."""
+    write(folder / 'film', OLD)
+    late = threading.Event()
+    proxy.rule('insert', 'files', action=action, times=1, then=lambda: action == 'pass' and late.wait(60))
+    fd = os.open(folder / 'film', os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, NEW[:MIB])
+    os.write(fd, NEW[MIB:])
+    assert errno_of(os.close, os.dup(fd)) == 'EIO'
+    late.set()
+    errno_of(os.pwrite, fd, OLD, 0)
+    assert errno_of(os.close, fd) == 'EIO', 'it has failed for good'
+    proxy.rule('insert', 'files', action='error', code=8)
+    assert errno_of(write, folder / 'other', OLD) == 'EIO'
+    left = lambda: [entry['path'] for entry in uploads(bucket, course)]  # noqa: E731
+    assert process.wait_until(lambda: f'{course.id}/other' not in left(), 60, 0.05), 'what certainly was not published is deleted'
+    assert left() == [f'{course.id}/film']
+    assert content(bucket, course, 'film') == NEW
+    assert process.wait_until(lambda: (folder / 'film').read_bytes() == NEW, 60, 0.05)
+    assert expire(bucket, course) == 1
+    sweeping(new_mount, bucket)
+    assert process.wait_until(lambda: not bucket.uploads.count_documents({'path': f'{course.id}/film', 'retired': {'$exists': False}}), 60, 0.05)
+    assert content(bucket, course, 'film') == NEW
+
+
+def test_another_file_under_the_id_is_no_success(mount, folder, proxy, bucket, course):
+    """As a publication of before could have left it: of other bytes."""
+    sent = []
+    other = lambda: bucket.files.insert_one({**bson.decode(sent[0][0]), 'filename': f'{course.id}/other', 'length': 5})  # noqa: E731
+    proxy.rule('insert', 'files', action='pass', times=1, when=lambda documents: sent.append(documents) or True, call=other)
+    assert errno_of(write, folder / 'film', NEW) == 'EEXIST'
+
+
 def test_an_overwrite_that_fails_leaves_the_old_file(mount, folder, proxy, bucket, course):
     write(folder / 'film', OLD)
     proxy.rule('insert', 'files', action='error', code=8)
@@ -155,10 +190,11 @@ def test_chunks_that_a_server_forgot_are_not_published(mount, folder, proxy, buc
 
 
 def claim(bucket, course):
-    """What a sweep does before it deletes anything."""
-    done = bucket.uploads.update_one({'path': f'{course.id}/film', 'heartbeat': {'$exists': True}},
-                                     {'$unset': {'heartbeat': 1}, '$set': {'swept': LONG_AGO}})
+    """What a sweep does before it deletes anything; the id of the upload."""
+    entry, = uploads(bucket, course)
+    done = bucket.uploads.update_one({'_id': entry['_id']}, {'$unset': {'heartbeat': 1}, '$set': {'swept': LONG_AGO}})
     assert done.modified_count == 1
+    return entry['_id']
 
 
 def test_what_was_counted_while_the_rest_was_sent(cluster, new_mount, bucket, course):
@@ -194,7 +230,8 @@ def test_a_lease_that_a_sweep_has_claimed_is_not_renewed(new_mount, bucket, cour
     assert errno_of(os.fsync, fd) == 'EIO'
     assert 'swept' in last_words(mount, course)['message']
     assert not uploads(bucket, course)
-    os.close(fd)  # its ten minutes are not over: whoever claimed it was no sweep
+    assert errno_of(os.close, fd) == 'EIO'
+    assert content(bucket, course, 'film') is None
 
 
 @pytest.mark.parametrize('change', ['unlink', 'rename', 'rename over it'])
@@ -429,6 +466,103 @@ def test_a_lease_that_was_lost_ends_the_upload(new_mount, bucket, course):
     assert 'swept' in errors_of(mount.directory, f'regions/europe/media/{course.id}/film')[-1]['message']
     assert errno_of(os.close, fd) == 'EIO'
     assert content(bucket, course, 'film') is None
+
+
+def test_a_lease_is_renewed_right_before_the_switch(mount, folder, proxy, bucket, course):
+    proxy.rule('aggregate', 'chunks', action='pass', times=1, call=lambda: claim(bucket, course))
+    before = proxy.count('insert', 'files')
+    assert errno_of(write, folder / 'film', NEW) == 'EIO'
+    assert proxy.count('insert', 'files') == before
+
+
+def test_leases_go_by_the_servers_clock(cluster, new_mount, bucket, course):
+    """Those of uploads, what the sweep takes as ended, and its own: the clocks of two machines differ, here by an hour."""
+    hour = datetime.timedelta(hours=1)
+    now = lambda: datetime.datetime.now(datetime.timezone.utc)  # noqa: E731
+    ahead = lambda time: time > now() + hour / 2  # noqa: E731
+    proxy = MediaProxy(cluster.mongodb.uri)
+    proxy.rule('isMaster', '1', action='ahead', by=hour)
+    mount = sweeping(new_mount, bucket, mongodb_uri=proxy.uri)
+    path, other = mount.directory / f'regions/europe/media/{course.id}/film', bson.ObjectId()
+    with open(path, 'wb', buffering=0) as file:
+        file.write(NEW[:BATCH])
+        file.write(NEW[BATCH:])
+        assert process.wait_until(lambda: uploads(bucket, course), 60, 0.01)
+        assert ahead(uploads(bucket, course)[0]['heartbeat'])
+        bucket.uploads.insert_one({'_id': other, 'path': f'{course.id}/other', 'owner': 'x:1', 'heartbeat': now()})
+        assert process.wait_until(lambda: not bucket.uploads.count_documents({'_id': other}), 60, 0.05)
+        os.fsync(file.fileno())
+        assert ahead(uploads(bucket, course)[0]['heartbeat'])
+        assert ahead(bucket.uploads.find_one({'_id': 'sweep'})['until'])
+    assert content(bucket, course, 'film') == NEW
+    write(path, OLD)
+    assert ahead(bucket.uploads.find_one({'path': f'{course.id}/film', 'retired': {'$exists': True}})['retired'])
+    assert mount.stop() == 0
+    proxy.close()
+
+
+@pytest.mark.parametrize('over', [False, True])
+def test_a_file_that_was_swept_before_the_switch_is_taken_back(mount, folder, proxy, bucket, course, over):
+    """In spite of the lease, as on a machine that slept: the sweep is still at it, or over."""
+    write(folder / 'film', OLD)
+
+    def sweep():
+        file_id = claim(bucket, course)
+        bucket.chunks.delete_many({'files_id': file_id})
+        if over:
+            bucket.uploads.delete_one({'_id': file_id})
+    proxy.rule('insert', 'files', action='pass', times=1, call=sweep)
+    assert errno_of(write, folder / 'film', NEW) == 'EIO'
+    assert content(bucket, course, 'film') == OLD
+    assert process.wait_until(lambda: (folder / 'film').read_bytes() == OLD, 60, 0.05)
+
+
+def test_of_two_publications_at_a_time_the_older_is_retired(mount, folder, proxy, bucket, course):
+    """Others publish the name between the look for what is replaced and the switch."""
+    write(folder / 'film', OLD)
+    old, sent = bucket.files.find_one({'filename': f'{course.id}/film'}), []
+    earlier, later, foreign = bson.ObjectId(), bson.ObjectId(), bson.ObjectId()
+
+    def others():
+        document = {**bson.decode(sent[0][0]), 'length': 0}
+        step = datetime.timedelta(milliseconds=1)
+        bucket.files.insert_many([{**document, '_id': earlier, 'uploadDate': document['uploadDate'] - step},
+                                  {**document, '_id': later, 'uploadDate': document['uploadDate'] + step},
+                                  {**document, '_id': foreign, 'uploadDate': document['uploadDate'] - step, 'metadata': {}}])
+    proxy.rule('insert', 'files', action='pass', times=1, when=lambda documents: sent.append(documents) or True, call=others)
+    write(folder / 'film', NEW)
+    retired = {entry['_id'] for entry in bucket.uploads.find({'path': f'{course.id}/film', 'retired': {'$exists': True}})}
+    assert retired == {old['_id'], bson.decode(sent[0][0])['_id'], earlier}
+
+
+def test_who_closes_last_wins_though_clocks_differ(mount, folder, proxy, bucket, course):
+    """A revision of a machine whose clock is ahead comes while this one is being published."""
+    write(folder / 'film', OLD)
+    theirs = bson.ObjectId()
+
+    def other():
+        ahead = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=30)
+        bucket.files.insert_one({'_id': theirs, 'filename': f'{course.id}/film', 'length': 0, 'chunkSize': 4, 'uploadDate': ahead, 'metadata': {}})
+    proxy.rule('aggregate', 'chunks', action='pass', times=1, call=other)
+    write(folder / 'film', NEW)
+    assert content(bucket, course, 'film') == NEW
+    assert bucket.uploads.count_documents({'_id': theirs, 'retired': {'$exists': True}}) == 1
+
+
+def test_a_revision_whose_successor_is_damaged_stays(new_mount, bucket, course):
+    """Nothing else of the file is left. Its journal's entry is as well that of its upload, whose writer has crashed."""
+    path = new_mount(media_sweep='0').directory / f'regions/europe/media/{course.id}/film'
+    write(path, OLD)
+    write(path, NEW)
+    old, new = bucket.files.find({'filename': f'{course.id}/film'}).sort('uploadDate', 1)
+    bucket.chunks.delete_one({'files_id': new['_id'], 'n': LAST})
+    bucket.uploads.update_one({'_id': old['_id']}, {'$set': {'retired': LONG_AGO, 'heartbeat': LONG_AGO}})
+    sweeping(new_mount, bucket)
+    due = [{'retired': LONG_AGO}, {'heartbeat': {'$exists': True}}, {'swept': {'$exists': True}}]
+    looked = lambda: bucket.uploads.count_documents({'_id': old['_id'], '$or': due}) == 0  # noqa: E731
+    assert process.wait_until(looked, 60, 0.05)
+    assert bucket.uploads.count_documents({'_id': old['_id'], 'retired': {'$exists': True}}) == 1, 'another time'
+    assert bucket.grid.open_download_stream(old['_id']).read() == OLD
 
 
 def test_replaced_revisions_go_after_their_time(new_mount, bucket, course):

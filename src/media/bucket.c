@@ -17,6 +17,30 @@ int64_t bucket_now_ms(void)
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+int bucket_server_ms(struct mongo *mongo, const struct op *op, int64_t *now, struct fail *f)
+{
+    CLEANUP(bson_destroyp) bson_t *hello = BCON_NEW("isMaster", BCON_INT32(1));
+    mongoc_client_t *client;
+    int r = mongo_pop(mongo, &client, f);
+    while (r == 0) {
+        bson_error_t error;
+        bson_iter_t at;
+        bson_t reply;
+        bool done = mongoc_client_command_simple(client, "admin", hello, NULL, &reply, &error);
+        if (done)
+            *now = media_field(&reply, "localTime", &at) && BSON_ITER_HOLDS_DATE_TIME(&at)
+                       ? bson_iter_date_time(&at)
+                       : bucket_now_ms();
+        bson_destroy(&reply);
+        if (done)
+            break;
+        if (!mongo_try_again(&error, op))
+            r = media_error_set(f, &error, "cannot ask for the time");
+    }
+    mongo_push(mongo, client);
+    return r;
+}
+
 /* The options of a write; the caller's to destroy, and to add to. A lost majority must not be waited for. */
 static bson_t *write_options(const struct op *op)
 {
@@ -47,9 +71,27 @@ static bool only_duplicates(const bson_t *reply, const bson_error_t *error)
     return any;
 }
 
-/* Whether all of these documents are there, by their _id. */
-static bool all_there(mongoc_collection_t *collection, const bson_t **documents, size_t n,
-                      const struct op *op)
+/* Whether a document has the bytes of a file that another describes. */
+static bool same_file(const bson_t *a, const bson_t *b)
+{
+    bson_iter_t x, y;
+    int64_t m, n;
+    if (!media_field(a, "length", &x) || !media_field(b, "length", &y) || !media_number(&x, &m) ||
+        !media_number(&y, &n) || m != n)
+        return false;
+    return bson_iter_init(&x, a) && bson_iter_init(&y, b) &&
+           bson_iter_find_descendant(&x, "metadata.sha256", &x) &&
+           bson_iter_find_descendant(&y, "metadata.sha256", &y) && BSON_ITER_HOLDS_UTF8(&x) &&
+           BSON_ITER_HOLDS_UTF8(&y) && strcmp(bson_iter_utf8(&x, NULL), bson_iter_utf8(&y, NULL)) == 0;
+}
+
+/* What stands under the _ids of documents: how many there are, and how many of these are the very files (a
+ * single document's). False when it cannot be read. */
+struct found {
+    size_t n, same;
+};
+static bool look_for(mongoc_collection_t *collection, const bson_t **documents, size_t n, bool file,
+                     const struct op *op, struct found *found)
 {
     CLEANUP(bson_destroyp) bson_t *filter = bson_new();
     CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, (int64_t)n);
@@ -66,36 +108,73 @@ static bool all_there(mongoc_collection_t *collection, const bson_t **documents,
     }
     bson_append_array_end(&in, &ids);
     bson_append_document_end(filter, &in);
-    BCON_APPEND(opts, "projection", "{", "_id", BCON_INT32(1), "}");
+    if (!file)
+        BCON_APPEND(opts, "projection", "{", "_id", BCON_INT32(1), "}");
     CLEANUP(mongoc_cursor_destroyp)
     mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(collection, filter, opts, NULL);
     const bson_t *doc;
-    size_t found = 0;
-    while (mongoc_cursor_next(cursor, &doc))
-        found++;
-    return found == n;
+    bson_error_t error;
+    *found = (struct found){0};
+    while (mongoc_cursor_next(cursor, &doc)) {
+        found->n++;
+        found->same += file && same_file(doc, documents[0]);
+    }
+    return !mongoc_cursor_error(cursor, &error);
 }
 
-int bucket_insert(struct mongo *mongo, const char *region, const char *part, const bson_t **documents,
-                  size_t n, const char *what, const struct op *op, struct fail *f)
+/* Whether the server has refused a document for what it is: then it was not stored. */
+static bool was_refused(const bson_t *reply)
+{
+    bson_iter_t at, list;
+    return media_field(reply, "writeErrors", &at) && bson_iter_recurse(&at, &list) && bson_iter_next(&list);
+}
+
+/* `unsure` is not NULL for a file: see bucket_insert_file(). */
+static int insert(struct mongo *mongo, const char *region, const char *part, const bson_t **documents,
+                  size_t n, bool *unsure, const char *what, const struct op *op, struct fail *f)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection to = {0};
     int r = mongo_part_open(mongo, region, part, &to, f);
-    if (r < 0)
-        return r;
-    for (;;) {
+    bool perhaps = false;
+    while (r == 0) {
         CLEANUP(bson_destroyp) bson_t *opts = write_options(op);
         bson_error_t error;
         bson_t reply;
         BSON_APPEND_BOOL(opts, "ordered", false);
         bool done = mongoc_collection_insert_many(to.handle, documents, n, opts, &reply, &error);
         bool duplicates = !done && only_duplicates(&reply, &error);
+        perhaps = perhaps || (!done && !was_refused(&reply) && !media_error_undone(&error));
         bson_destroy(&reply);
-        if (done || (duplicates && all_there(to.handle, documents, n, op)))
+        if (done)
             return 0;
+        struct found found;
+        if (duplicates && look_for(to.handle, documents, n, unsure, op, &found)) {
+            if ((unsure ? found.same : found.n) == n)
+                return 0;
+            perhaps = perhaps || found.n > 0;
+        } else {
+            perhaps = perhaps || duplicates;
+        }
         if (!mongo_try_again(&error, op))
-            return media_error_set(f, &error, what);
+            r = media_error_set(f, &error, what);
     }
+    if (unsure)
+        *unsure = perhaps;
+    return r;
+}
+
+int bucket_insert(struct mongo *mongo, const char *region, const char *part, const bson_t **documents,
+                  size_t n, const char *what, const struct op *op, struct fail *f)
+{
+    return insert(mongo, region, part, documents, n, NULL, what, op, f);
+}
+
+int bucket_insert_file(struct mongo *mongo, const char *region, const bson_t *document, bool *unsure,
+                       const struct op *op, struct fail *f)
+{
+    *unsure = false;
+    return insert(mongo, region, "files", (const bson_t *[]){document}, 1, unsure, "cannot publish a file",
+                  op, f);
 }
 
 int bucket_update(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
@@ -287,10 +366,14 @@ int bucket_journal(struct mongo *mongo, const char *region, const bson_oid_t *id
                    const struct op *op, struct fail *f)
 {
     char owner[96];
+    int64_t now;
+    int r = bucket_server_ms(mongo, op, &now, f);
+    if (r < 0)
+        return r;
     owner_text(owner, sizeof(owner));
     CLEANUP(bson_destroyp)
     bson_t *entry = BCON_NEW("_id", BCON_OID(id), "path", BCON_UTF8(path), "owner", BCON_UTF8(owner),
-                             "heartbeat", BCON_DATE_TIME(bucket_now_ms()));
+                             "heartbeat", BCON_DATE_TIME(now));
     return bucket_insert(mongo, region, "uploads", (const bson_t *[]){entry}, 1, "cannot journal an upload",
                          op, f);
 }
@@ -298,9 +381,12 @@ int bucket_journal(struct mongo *mongo, const char *region, const bson_oid_t *id
 int bucket_renew(struct mongo *mongo, const char *region, const bson_oid_t *ids, size_t n, int64_t *held,
                  const struct op *op, struct fail *f)
 {
+    int64_t now;
+    int r = bucket_server_ms(mongo, op, &now, f);
+    if (r < 0)
+        return r;
     CLEANUP(bson_destroyp) bson_t *filter = bson_new();
-    CLEANUP(bson_destroyp)
-    bson_t *beat = BCON_NEW("$set", "{", "heartbeat", BCON_DATE_TIME(bucket_now_ms()), "}");
+    CLEANUP(bson_destroyp) bson_t *beat = BCON_NEW("$set", "{", "heartbeat", BCON_DATE_TIME(now), "}");
     bson_t in, list;
     BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
     BSON_APPEND_ARRAY_BEGIN(&in, "$in", &list);
@@ -317,6 +403,17 @@ int bucket_renew(struct mongo *mongo, const char *region, const bson_oid_t *ids,
                          "cannot renew an upload's lease", op, f);
 }
 
+int bucket_published(struct mongo *mongo, const char *region, const bson_t *id, bool *held,
+                     const struct op *op, struct fail *f)
+{
+    int64_t deleted = 0;
+    CLEANUP(bson_destroyp) bson_t *filter = bson_copy(id);
+    BCON_APPEND(filter, "swept", "{", "$exists", BCON_BOOL(false), "}");
+    int r = bucket_delete(mongo, region, "uploads", filter, &deleted, op, f);
+    *held = deleted == 1;
+    return r;
+}
+
 int bucket_forget(struct mongo *mongo, const char *region, const bson_t *id, const struct op *op,
                   struct fail *f)
 {
@@ -328,20 +425,24 @@ int bucket_forget(struct mongo *mongo, const char *region, const bson_t *id, con
     return bucket_delete(mongo, region, "uploads", filter, NULL, op, f);
 }
 
-static bson_t *retirement(const struct media_revision *revision)
+static bson_t *retirement(const struct media_revision *revision, const char *how, int64_t now)
 {
     char owner[96];
     owner_text(owner, sizeof(owner));
-    return BCON_NEW("$set", "{", "path", BCON_UTF8(revision->filename ? revision->filename : ""), "owner",
-                    BCON_UTF8(owner), "retired", BCON_DATE_TIME(bucket_now_ms()), "}");
+    return BCON_NEW(how, "{", "path", BCON_UTF8(revision->filename ? revision->filename : ""), "owner",
+                    BCON_UTF8(owner), "retired", BCON_DATE_TIME(now), "}");
 }
 
 int bucket_retire_all(struct mongo *mongo, const char *region, struct media_revision *const *revisions,
                       size_t n, const struct op *op, struct fail *f)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection journal = {0};
-    int r = mongo_part_open(mongo, region, "uploads", &journal, f);
+    int64_t now;
+    int r = n ? bucket_server_ms(mongo, op, &now, f) : 0;
     if (r < 0 || n == 0)
+        return r;
+    r = mongo_part_open(mongo, region, "uploads", &journal, f);
+    if (r < 0)
         return r;
     for (;;) {
         CLEANUP(bson_destroyp) bson_t *opts = write_options(op);
@@ -353,7 +454,7 @@ int bucket_retire_all(struct mongo *mongo, const char *region, struct media_revi
             mongoc_collection_create_bulk_operation_with_opts(journal.handle, opts);
         for (size_t i = 0; done && i < n; i++) {
             CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revisions[i], "_id");
-            CLEANUP(bson_destroyp) bson_t *update = retirement(revisions[i]);
+            CLEANUP(bson_destroyp) bson_t *update = retirement(revisions[i], "$set", now);
             done = mongoc_bulk_operation_update_one_with_opts(bulk, filter, update, upsert, &error);
         }
         done = done && mongoc_bulk_operation_execute(bulk, NULL, &error) != 0;
@@ -365,11 +466,27 @@ int bucket_retire_all(struct mongo *mongo, const char *region, struct media_revi
     }
 }
 
+static int retire(struct mongo *mongo, const char *region, const struct media_revision *revision,
+                  const char *how, const struct op *op, struct fail *f)
+{
+    int64_t now;
+    int r = bucket_server_ms(mongo, op, &now, f);
+    if (r < 0)
+        return r;
+    CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revision, "_id");
+    CLEANUP(bson_destroyp) bson_t *update = retirement(revision, how, now);
+    return bucket_update(mongo, region, "uploads", filter, update, true, NULL,
+                         "cannot journal that a revision is replaced", op, f);
+}
+
 int bucket_retire(struct mongo *mongo, const char *region, const struct media_revision *revision,
                   const struct op *op, struct fail *f)
 {
-    CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revision, "_id");
-    CLEANUP(bson_destroyp) bson_t *update = retirement(revision);
-    return bucket_update(mongo, region, "uploads", filter, update, true, NULL,
-                         "cannot journal that a revision is replaced", op, f);
+    return retire(mongo, region, revision, "$set", op, f);
+}
+
+int bucket_retire_once(struct mongo *mongo, const char *region, const struct media_revision *revision,
+                       const struct op *op, struct fail *f)
+{
+    return retire(mongo, region, revision, "$setOnInsert", op, f);
 }

@@ -6,8 +6,8 @@
  * The journal <bucket>.uploads has two kinds of entries, both by the _id of a file's revision:
  *   {_id, path, owner, heartbeat}   an upload. Its chunks belong to it while the heartbeat is younger than
  *                                   BUCKET_LEASE_MS; afterwards they are swept, unless a files document of
- * that _id says that it was published. Who sweeps puts `swept` in the heartbeat's place first: a lease that
- * is lost cannot be renewed
+ *                                   that _id says that it was published. Who sweeps puts `swept` in the
+ *                                   heartbeat's place first: a lease that is lost cannot be renewed
  *   {_id, path, owner, retired}     a revision that was replaced or deleted: its readers keep it for a time,
  *                                   then the sweep removes its files document, if it is still there and not
  *                                   the newest of its name, and its chunks
@@ -24,6 +24,9 @@ enum {
 
 /* CLOCK_REALTIME in milliseconds: what the documents hold. */
 int64_t bucket_now_ms(void);
+/* The same of the server, asked here and now: what the journal holds, for leases are of several machines,
+ * whose clocks differ. This machine's where a server does not tell. */
+int bucket_server_ms(struct mongo *mongo, const struct op *op, int64_t *now, struct fail *f);
 
 /*
  * Inserts documents that have their _id. An attempt whose answer was lost may have been applied, so where the
@@ -31,6 +34,13 @@ int64_t bucket_now_ms(void);
  */
 int bucket_insert(struct mongo *mongo, const char *region, const char *part, const bson_t **documents,
                   size_t n, const char *what, const struct op *op, struct fail *f);
+/*
+ * The same of one files document, which is the switch of a publication: the one that is found must have its
+ * length and checksum, too. *unsure: it failed, and may be there all the same or be there yet, for no server
+ * has said that it did nothing; or another is under its _id. Then its chunks are not the caller's any more.
+ */
+int bucket_insert_file(struct mongo *mongo, const char *region, const bson_t *document, bool *unsure,
+                       const struct op *op, struct fail *f);
 /* Updates all that match, one that does not exist made if `upsert`; *matched (may be NULL) how many did. */
 int bucket_update(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
                   const bson_t *update, bool upsert, int64_t *matched, const char *what, const struct op *op,
@@ -64,6 +74,10 @@ int bucket_journal(struct mongo *mongo, const char *region, const bson_oid_t *id
 /* Renews leases; *held how many of them were neither lost nor claimed by a sweep. */
 int bucket_renew(struct mongo *mongo, const char *region, const bson_oid_t *ids, size_t n, int64_t *held,
                  const struct op *op, struct fail *f);
+/* Drops the entry of an upload that is published; *held whether no sweep had claimed it, as far as one
+ * attempt can tell: false also when an attempt before did it and its answer was lost. */
+int bucket_published(struct mongo *mongo, const char *region, const bson_t *id, bool *held,
+                     const struct op *op, struct fail *f);
 /* Drops an entry of whatever kind. */
 int bucket_forget(struct mongo *mongo, const char *region, const bson_t *id, const struct op *op,
                   struct fail *f);
@@ -75,3 +89,6 @@ int bucket_retire_all(struct mongo *mongo, const char *region, struct media_revi
                       size_t n, const struct op *op, struct fail *f);
 int bucket_retire(struct mongo *mongo, const char *region, const struct media_revision *revision,
                   const struct op *op, struct fail *f);
+/* The same, unless the journal has an entry of it, of whatever kind. */
+int bucket_retire_once(struct mongo *mongo, const char *region, const struct media_revision *revision,
+                       const struct op *op, struct fail *f);

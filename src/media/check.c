@@ -217,7 +217,11 @@ static int count_journal(const struct run *run, const bson_t *filter, const char
 /* What the sweep of a mount would have done long ago: that none runs is the problem. */
 static int check_journal(const struct run *run)
 {
-    int64_t now = bucket_now_ms();
+    struct op step = step_of(run);
+    int64_t now;
+    int r = bucket_server_ms(run->mongo, &step, &now, run->f);
+    if (r < 0)
+        return r;
     CLEANUP(bson_destroyp)
     bson_t *expired =
         BCON_NEW("$or", "[", "{", "heartbeat", "{", "$lt", BCON_DATE_TIME(now - 2 * BUCKET_LEASE_MS), "}",
@@ -225,12 +229,12 @@ static int check_journal(const struct run *run)
     CLEANUP(bson_destroyp)
     bson_t *retired =
         BCON_NEW("retired", "{", "$lt", BCON_DATE_TIME(now - run->check->keep_ms - BUCKET_LEASE_MS), "}");
-    int r = count_journal(run, expired, "upload", "its lease is over, and no mount has swept it");
+    r = count_journal(run, expired, "upload", "its lease is over, and no mount has swept it");
     if (r == 0)
         r = count_journal(run, retired, "retired", "its time is over, and no mount has swept it");
     struct media_sweep_options options = {.keep_ms = run->check->keep_ms, .step_ms = run->check->step_ms};
     bool left = run->check->repair;
-    while (r == 0 && left) {
+    for (unsigned round = 0; r == 0 && run->check->repair && (left || round < 2); round++) {
         struct media_swept swept = {0};
         struct op any = {0};
         r = media_sweep_region(run->mongo, run->region, &options, &any, &swept, &left, run->f);

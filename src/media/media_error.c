@@ -7,24 +7,25 @@ static const struct {
     uint32_t code;
     int err;
     bool retry;
+    bool undone; /* nothing was done */
 } server_codes[] = {
-    {13, EACCES, false},    /* Unauthorized */
-    {18, EACCES, false},    /* AuthenticationFailed */
-    {43, EAGAIN, true},     /* CursorNotFound */
-    {50, ETIMEDOUT, false}, /* MaxTimeMSExpired */
-    {59, ENOTSUP, false},   /* CommandNotFound */
-    {91, EIO, true},        /* ShutdownInProgress */
-    {112, EAGAIN, true},    /* WriteConflict */
-    {121, EINVAL, false},   /* DocumentValidationFailure */
-    {189, EIO, true},       /* PrimarySteppedDown */
-    {238, ENOTSUP, false},  /* NotImplemented */
-    {10107, EIO, true},     /* NotWritablePrimary */
-    {10334, EFBIG, false},  /* BSONObjectTooLarge */
-    {11000, EEXIST, false}, /* DuplicateKey */
-    {11600, EIO, true},     /* InterruptedAtShutdown */
-    {11602, EIO, true},     /* InterruptedDueToReplStateChange */
-    {13435, EIO, true},     /* NotPrimaryNoSecondaryOk */
-    {14031, ENOSPC, false}, /* OutOfDiskSpace */
+    {13, EACCES, false, true},     /* Unauthorized */
+    {18, EACCES, false, true},     /* AuthenticationFailed */
+    {43, EAGAIN, true, false},     /* CursorNotFound */
+    {50, ETIMEDOUT, false, false}, /* MaxTimeMSExpired */
+    {59, ENOTSUP, false, true},    /* CommandNotFound */
+    {91, EIO, true, false},        /* ShutdownInProgress */
+    {112, EAGAIN, true, true},     /* WriteConflict */
+    {121, EINVAL, false, true},    /* DocumentValidationFailure */
+    {189, EIO, true, false},       /* PrimarySteppedDown */
+    {238, ENOTSUP, false, true},   /* NotImplemented */
+    {10107, EIO, true, true},      /* NotWritablePrimary */
+    {10334, EFBIG, false, true},   /* BSONObjectTooLarge */
+    {11000, EEXIST, false, true},  /* DuplicateKey */
+    {11600, EIO, true, false},     /* InterruptedAtShutdown */
+    {11602, EIO, true, false},     /* InterruptedDueToReplStateChange */
+    {13435, EIO, true, true},      /* NotPrimaryNoSecondaryOk */
+    {14031, ENOSPC, false, true},  /* OutOfDiskSpace */
 };
 
 /* Codes of a server come under these domains; all others are the driver's own numbers. */
@@ -55,6 +56,17 @@ bool media_error_retry(const bson_error_t *error)
     for (size_t i = 0; i < sizeof(server_codes) / sizeof(*server_codes); i++)
         if (server_codes[i].code == error->code)
             return server_codes[i].retry;
+    return false;
+}
+
+bool media_error_undone(const bson_error_t *error)
+{
+    if (error->domain == MONGOC_ERROR_SERVER_SELECTION)
+        return true;
+    for (size_t i = 0;
+         error->domain == MONGOC_ERROR_SERVER && i < sizeof(server_codes) / sizeof(*server_codes); i++)
+        if (server_codes[i].code == error->code)
+            return server_codes[i].undone;
     return false;
 }
 

@@ -13,6 +13,10 @@
  */
 int media_error_errno(const bson_error_t *error);
 
+/* Whether the server says that it has done nothing. Without this what was asked for may be done all the same,
+ * or be done yet: the answer was lost, or tells only that others have not confirmed it in time. */
+bool media_error_undone(const bson_error_t *error);
+
 /* Whether it is a transient state of the cluster (election, shutdown, network), worth another try in time. */
 bool media_error_retry(const bson_error_t *error);
 

@@ -206,7 +206,7 @@ static int copy_from(struct staged *s, const struct media_revision *revision, in
     if (f)
         *f = (struct fail){0};
     return fail_set(f, EIO,
-                    revision == s->own ? "the upload has been swept: its lease was lost"
+                    revision == s->own ? STAGED_LEASE_LOST
                                        : "the revision that is being changed has been deleted");
 }
 
@@ -436,7 +436,7 @@ int staged_sync(struct staged *s, const struct op *op, struct fail *f)
     if (r == 0 && s->journalled) /* what somebody has swept is on no disk */
         r = bucket_renew(s->staging->mongo, s->region, &s->id, 1, &held, op, f);
     if (r == 0 && s->journalled && held != 1)
-        r = fail_set(f, EIO, "the upload has been swept: its lease was lost");
+        r = fail_set(f, EIO, "%s", STAGED_LEASE_LOST);
     staged_leave(s);
     return r;
 }

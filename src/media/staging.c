@@ -309,7 +309,7 @@ static void *keeper_main(void *arg)
 void staging_give_up(struct staged *s)
 {
     struct staging *staging = s->staging;
-    struct leftover *leftover = malloc(sizeof(*leftover));
+    struct leftover *leftover = s->unsure ? NULL : malloc(sizeof(*leftover));
     *(leftover ? leftover : &(struct leftover){0}) =
         (struct leftover){.id = s->id, .end = s->touched.n ? s->touched.list[s->touched.n - 1].to : 0};
     if (leftover)

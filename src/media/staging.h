@@ -79,16 +79,17 @@ struct staged_meta {
     mode_t mode;
     uid_t uid;
     gid_t gid;
-    /* The revision that this one replaces, which need not be the base; NULL = none. Its metadata are kept,
-     * but for what follows from the content; it is retired. The content type follows from the first bytes,
-     * unless somebody chose one (contentTypeGiven). */
-    const struct media_revision *previous;
 };
 /*
  * Makes it the newest revision of its name, as *published (a reference of the caller's), which becomes its
- * base. Takes as long as it makes progress, each message within a step, and is not interrupted. A failure
- * leaves everything as it was, to be published once more or given up; when the answer to the very switch was
- * lost for longer than a step, it may become visible all the same.
+ * base. What the database has as the newest then is replaced, which need not be the base: its metadata are
+ * kept, but for what follows from the content, and it is retired. The content type follows from the first
+ * bytes, unless somebody chose one (contentTypeGiven).
+ *
+ * Takes as long as it makes progress, each message within a step, and is not interrupted. A failure leaves
+ * everything as it was, to be published once more or given up. But when no server has said within a step
+ * whether it did the very switch, the staged file has failed for good: it may become visible all the same,
+ * and the sweep deletes its chunks only when it has not. The same when its lease was lost just then.
  */
 int staged_publish(struct staged *staged, const struct staged_meta *meta, const struct op *op,
                    struct media_revision **published, struct fail *f);

@@ -9,6 +9,8 @@
 #include "media/spans.h"
 #include "media/staging.h"
 
+#define STAGED_LEASE_LOST "the upload has been swept: its lease was lost"
+
 enum {
     CHUNK_HEAD = 61,             /* bytes of a chunk's document before its data */
     BUFFER_BYTES = 256 * 1024,   /* of a struct buffer: one mapping of whole pages */
@@ -66,8 +68,9 @@ struct staged {
     pthread_cond_t settled; /* busy or sending has ended */
     bool busy;              /* somebody works on the content: only he reads or changes it */
     unsigned sending;       /* buffers handed to the senders; one message at a time */
-    int failed;             /* errno of what could not be sent */
+    int failed;             /* errno of what failed it for good */
     struct fail why;        /* the same in words */
+    bool unsure;            /* its publication: what is in the database under its id is the sweep's */
     struct buffer *slots[SLOTS_MAX];
     size_t nslots;
     int64_t used;         /* clock_now_ms() of the last write */
@@ -90,7 +93,6 @@ struct staged {
     bson_oid_t id;
     struct media_revision *own; /* a reference: how the new id's chunks are read */
     int64_t heartbeat;          /* atomic: clock_now_ms() of the last one */
-    int64_t begun;              /* bucket_now_ms() before the entry was made */
 
     /* Of who sends, until all that is on its way has been hashed; then of who is busy. */
     EVP_MD_CTX *sha256; /* owned */
@@ -110,7 +112,8 @@ bool staging_may_count(struct staging *staging);
 void staging_has_counted(struct staging *staging);
 /* A new upload stands in the journal, or one has left it. */
 void staging_count(struct staging *staging, int change);
-/* Lets the keeper delete what the new id has in the database; the staged file has no id afterwards. */
+/* Lets the keeper delete what the new id has in the database, or leaves it to the sweep where nobody knows
+ * whether it was published; the staged file has no id afterwards. */
 void staging_give_up(struct staged *s);
 
 /* staged.c */

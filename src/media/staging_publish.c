@@ -11,7 +11,10 @@
 #include "media/document.h"
 #include "media/staging_private.h"
 
-enum { HASH_CHUNKS = 256 }; /* chunks hashed within one step */
+enum {
+    HASH_CHUNKS = 256, /* chunks hashed within one step */
+    RIVALS_MAX = 64,   /* revisions that were published at the same time */
+};
 
 /* What a publication goes by. */
 struct publication {
@@ -22,8 +25,10 @@ struct publication {
     int64_t chunks;
     size_t tail; /* bytes of the last chunk, 0 = it is whole */
     char sha256[65];
-    bson_t
-        *inherited; /* owned: the metadata of the revision that is replaced, as they were read; NULL = none */
+    /* The newest revision of the name, as the database has it just before the switch; a reference, NULL =
+     * none. And its metadata, owned, NULL = none: they are kept, but for what follows from the content. */
+    struct media_revision *previous;
+    bson_t *inherited;
 };
 
 /* Who publishes is not interrupted: a writer that is killed has closed its file, and what it wrote is there.
@@ -176,30 +181,18 @@ void staged_count_ahead(struct staged *s, const struct op *op)
         s->miscounted = true;
 }
 
-/* Whether a sweep may have begun: by the clock of its leases, which goes on while a machine sleeps. */
-static bool may_be_swept(const struct staged *s)
-{
-    int64_t age = bucket_now_ms() - s->begun;
-    return age < 0 || age > BUCKET_LEASE_MS / 4;
-}
-
-/* All chunks are there, and nobody has swept any that were counted ahead, or may do so now: the lease, which
- * a sweep takes away first, lasts for longer than a step. */
+/* All chunks are there. What was counted ahead still is: hold_lease() comes after this, and a sweep takes the
+ * lease away first. */
 static int verify(struct publication *p, const bson_t *id)
 {
     struct staged *s = p->s;
-    int64_t count, held = 1, known = s->counted;
+    int64_t count, known = s->counted;
     int r = bucket_count_chunks(s->staging->mongo, s->region, id, known, p->chunks,
                                 s->staging->options.step_ms, p->op, &count, p->f);
     if (r == 0 && known + count != p->chunks)
         return fail_set(p->f, EIO, "of %lld chunks that MongoDB acknowledged it has %lld",
                         (long long)p->chunks, (long long)(known + count));
-    if (r == 0 && (known > 0 || may_be_swept(s))) {
-        struct op step = step_of(p);
-        r = bucket_renew(s->staging->mongo, s->region, &s->id, 1, &held, &step, p->f);
-        __atomic_store_n(&s->heartbeat, clock_now_ms(), __ATOMIC_RELEASE);
-    }
-    return r == 0 && held != 1 ? fail_set(p->f, EIO, "the upload has been swept: its lease was lost") : r;
+    return r;
 }
 
 /* ---- the files document ---- */
@@ -248,23 +241,33 @@ static bool has_given_type(const bson_t *metadata)
            bson_iter_bool(&at) && media_field(metadata, "contentType", &at) && BSON_ITER_HOLDS_UTF8(&at);
 }
 
-/* The metadata of the revision that is replaced, as the database has them now; NULL for none. */
-static int read_previous(struct publication *p, bson_t **out)
+/* The metadata of a files document, as a copy; NULL for none. */
+static bson_t *metadata_of(const bson_t *document)
 {
-    CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(p->meta->previous, "_id");
-    CLEANUP(bson_destroyp) bson_t *document = NULL;
-    struct op step = step_of(p);
     bson_iter_t at;
     const uint8_t *data;
     uint32_t len;
-    *out = NULL;
+    if (!media_field(document, "metadata", &at) || !BSON_ITER_HOLDS_DOCUMENT(&at))
+        return NULL;
+    bson_iter_document(&at, &len, &data);
+    return bson_new_from_data(data, len);
+}
+
+/* The revision that is to be replaced. The database is asked, whatever this mount knows: others have
+ * published meanwhile, and their clocks differ. */
+static int read_previous(struct publication *p)
+{
+    CLEANUP(bson_destroyp) bson_t *filter = BCON_NEW("filename", BCON_UTF8(p->meta->filename));
+    CLEANUP(bson_destroyp)
+    bson_t *newest = BCON_NEW("sort", "{", "uploadDate", BCON_INT32(-1), "_id", BCON_INT32(-1), "}");
+    CLEANUP(bson_destroyp) bson_t *document = NULL;
+    struct op step = step_of(p);
     int r =
-        bucket_find_one(p->s->staging->mongo, p->s->region, "files", filter, NULL, &document, &step, p->f);
-    if (r == 0 && media_field(document, "metadata", &at) && BSON_ITER_HOLDS_DOCUMENT(&at)) {
-        bson_iter_document(&at, &len, &data);
-        *out = bson_new_from_data(data, len);
-    }
-    return r;
+        bucket_find_one(p->s->staging->mongo, p->s->region, "files", filter, newest, &document, &step, p->f);
+    if (r < 0 || !document)
+        return r;
+    p->inherited = metadata_of(document);
+    return media_revision_parse(document, &p->previous);
 }
 
 /* Title, language, what other programs put there. */
@@ -291,7 +294,9 @@ static void make_metadata(struct publication *p, bson_t *metadata)
     BSON_APPEND_INT64(metadata, "courseId", meta->course_id);
     if (!given_type)
         append_content_type(p, metadata);
-    BSON_APPEND_INT64(metadata, "revision", meta->number);
+    BSON_APPEND_INT64(metadata, "revision",
+                      p->previous && p->previous->number >= meta->number ? p->previous->number + 1
+                                                                         : meta->number);
     BSON_APPEND_INT64(metadata, "mtime", meta->mtime_ns);
     BSON_APPEND_INT32(metadata, "mode", (int32_t)(meta->mode & 07777));
     BSON_APPEND_DOCUMENT_BEGIN(metadata, "owner", &owner);
@@ -302,21 +307,21 @@ static void make_metadata(struct publication *p, bson_t *metadata)
 }
 
 /* The newest of its name, whatever other clocks say. */
-static int64_t upload_date(const struct staged_meta *meta)
+static int64_t upload_date(const struct publication *p)
 {
-    int64_t now = bucket_now_ms(), last = meta->previous ? meta->previous->uploaded_ms : INT64_MIN;
+    int64_t now = bucket_now_ms(), last = p->previous ? p->previous->uploaded_ms : INT64_MIN;
     return last >= now && last < INT64_MAX ? last + 1 : now;
 }
 
 static int make_document(struct publication *p, bson_t **out)
 {
     CLEANUP(bson_destroyp) bson_t *metadata = bson_new();
-    int r = p->meta->previous ? read_previous(p, &p->inherited) : 0;
+    int r = read_previous(p);
     if (r < 0)
         return r;
     make_metadata(p, metadata);
     *out = BCON_NEW("_id", BCON_OID(&p->s->id), "length", BCON_INT64(p->s->length), "chunkSize",
-                    BCON_INT32(GRIDFS_CHUNK), "uploadDate", BCON_DATE_TIME(upload_date(p->meta)), "filename",
+                    BCON_INT32(GRIDFS_CHUNK), "uploadDate", BCON_DATE_TIME(upload_date(p)), "filename",
                     BCON_UTF8(p->meta->filename), "metadata", BCON_DOCUMENT(metadata));
     return 0;
 }
@@ -328,12 +333,15 @@ static int make_document(struct publication *p, bson_t **out)
  */
 static void catch_up(struct publication *p, const bson_t *id)
 {
-    CLEANUP(bson_destroyp) bson_t *now = NULL;
+    CLEANUP(bson_destroyp) bson_t *of_previous = media_id_filter(p->previous, "_id");
+    CLEANUP(bson_destroyp) bson_t *document = NULL;
+    struct op step = step_of(p);
+    bucket_find_one(p->s->staging->mongo, p->s->region, "files", of_previous, NULL, &document, &step, NULL);
+    CLEANUP(bson_destroyp) bson_t *now = metadata_of(document);
     bson_iter_t was_at, at;
     bool had = media_field(p->inherited, "updatedAt", &was_at);
-    if (read_previous(p, &now) < 0 || !media_field(now, "updatedAt", &at) ||
-        (had && bson_iter_type(&was_at) == bson_iter_type(&at) &&
-         bson_iter_date_time(&was_at) == bson_iter_date_time(&at)))
+    if (!media_field(now, "updatedAt", &at) || (had && bson_iter_type(&was_at) == bson_iter_type(&at) &&
+                                                bson_iter_date_time(&was_at) == bson_iter_date_time(&at)))
         return;
     CLEANUP(bson_destroyp) bson_t *filter = bson_copy(id);
     CLEANUP(bson_destroyp) bson_t *metadata = bson_new();
@@ -346,11 +354,119 @@ static void catch_up(struct publication *p, const bson_t *id)
     make_metadata(p, metadata);
     p->inherited = before;
     CLEANUP(bson_destroyp) bson_t *update = BCON_NEW("$set", "{", "metadata", BCON_DOCUMENT(metadata), "}");
-    struct op step = step_of(p);
+    step = step_of(p);
     bucket_update(p->s->staging->mongo, p->s->region, "files", filter, update, false, NULL, "", &step, NULL);
 }
 
-/* ---- all of it ---- */
+/* ---- the switch ---- */
+
+/*
+ * It has failed for good, and its chunks are the sweep's, which goes by what the files say then: the file may
+ * become visible yet, or be swept.
+ */
+static int fail_for_good(struct publication *p, int r)
+{
+    struct staged *s = p->s;
+    fail_set(p->f, -r, "cannot publish a file");
+    pthread_mutex_lock(&s->lock);
+    s->unsure = true;
+    s->failed = -r;
+    s->why = *p->f;
+    pthread_mutex_unlock(&s->lock);
+    return r;
+}
+
+/* Right before the switch: whoever sweeps has to wait for longer than the switch may take. */
+static int hold_lease(struct publication *p)
+{
+    struct staged *s = p->s;
+    struct op step = step_of(p);
+    int64_t held = 0;
+    if (!s->journalled) /* empty: there is nothing to be swept */
+        return 0;
+    int r = bucket_renew(s->staging->mongo, s->region, &s->id, 1, &held, &step, p->f);
+    __atomic_store_n(&s->heartbeat, clock_now_ms(), __ATOMIC_RELEASE);
+    return r == 0 && held != 1 ? fail_set(p->f, EIO, "%s", STAGED_LEASE_LOST) : r;
+}
+
+/* Whether a sweep has come before the switch in spite of the lease, as after a sleep of this machine: the
+ * journal's entry is claimed, or gone together with chunks. */
+static bool was_swept(struct publication *p, const bson_t *id)
+{
+    struct mongo *mongo = p->s->staging->mongo;
+    CLEANUP(bson_destroyp) bson_t *entry = NULL;
+    struct op step = step_of(p);
+    int64_t count;
+    bool held;
+    /* an entry that stays is dropped by the sweep, which finds the files document */
+    if (bucket_published(mongo, p->s->region, id, &held, &step, NULL) < 0 || held)
+        return false;
+    step = step_of(p);
+    if (bucket_find_one(mongo, p->s->region, "uploads", id, NULL, &entry, &step, NULL) < 0 || entry)
+        return entry;
+    return bucket_count_chunks(mongo, p->s->region, id, 0, p->chunks, p->s->staging->options.step_ms, p->op,
+                               &count, NULL) == 0 &&
+           count != p->chunks;
+}
+
+/* Drops the journal's entry. A file whose chunks were swept is taken back: the one before is the file again.
+ */
+static int confirm(struct publication *p, const bson_t *id)
+{
+    if (!p->s->journalled || !was_swept(p, id))
+        return 0;
+    struct op step = step_of(p);
+    bucket_delete(p->s->staging->mongo, p->s->region, "files", id, NULL, &step, NULL);
+    return fail_for_good(p, fail_set(p->f, EIO, "%s", STAGED_LEASE_LOST));
+}
+
+/* Whether a files document has this program's metadata, of any schema. */
+static bool is_ours(const bson_t *document)
+{
+    bson_iter_t at;
+    return bson_iter_init(&at, document) && bson_iter_find_descendant(&at, "metadata.schema", &at);
+}
+
+/* Of the revisions of the name that were published since the one that was replaced, this included: ours, but
+ * for the newest. *n how many, at most `max`. */
+static void list_outdated(struct publication *p, struct media_revision **list, size_t max, size_t *n)
+{
+    struct staged *s = p->s;
+    CLEANUP(mongo_collection_close) struct mongo_collection files = {0};
+    *n = 0;
+    if (mongo_part_open(s->staging->mongo, s->region, "files", &files, NULL) < 0)
+        return;
+    struct op step = step_of(p);
+    CLEANUP(bson_destroyp) bson_t *filter = BCON_NEW("filename", BCON_UTF8(p->meta->filename));
+    CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(&step, (int64_t)max + 1);
+    if (p->previous)
+        BCON_APPEND(filter, "uploadDate", "{", "$gte", BCON_DATE_TIME(p->previous->uploaded_ms), "}");
+    BCON_APPEND(opts, "sort", "{", "uploadDate", BCON_INT32(-1), "_id", BCON_INT32(-1), "}");
+    CLEANUP(mongoc_cursor_destroyp)
+    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(files.handle, filter, opts, NULL);
+    const bson_t *document;
+    for (bool newest = true; *n < max && mongoc_cursor_next(cursor, &document); newest = false)
+        if (!newest && is_ours(document) && media_revision_parse(document, &list[*n]) == 0)
+            ++*n;
+}
+
+/*
+ * Two that publish one name at a time replace the same revision, and do not know of each other. Each looks
+ * after its entry has left the journal, so at least one of them sees both, and retires what is not the
+ * newest. The file is published, whatever becomes of this.
+ */
+static void retire_outdated(struct publication *p)
+{
+    struct media_revision *list[RIVALS_MAX];
+    size_t n;
+    list_outdated(p, list, RIVALS_MAX, &n);
+    for (size_t i = 0; i < n; i++) {
+        struct op step = step_of(p);
+        if (!p->previous || !media_revision_same(list[i], p->previous))
+            bucket_retire_once(p->s->staging->mongo, p->s->region, list[i], &step, NULL);
+        media_revision_unref(list[i]);
+    }
+}
 
 /* It is the base from now on; the next change begins another revision. */
 static void becomes_base(struct staged *s, struct media_revision *revision)
@@ -380,30 +496,33 @@ static int switch_over(struct publication *p, struct media_revision **published)
     struct mongo *mongo = s->staging->mongo;
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
+    bool unsure = false;
     int r = make_document(p, &document);
     if (r == 0)
         r = media_revision_parse(document, &revision);
-    struct op step = op_within(s->staging->options.step_ms);
-    if (r == 0 && p->meta->previous)
-        r = bucket_retire(mongo, s->region, p->meta->previous, &step, p->f);
-    step = op_within(s->staging->options.step_ms);
+    struct op step = step_of(p);
+    if (r == 0 && p->previous)
+        r = bucket_retire(mongo, s->region, p->previous, &step, p->f);
     if (r == 0)
-        r = bucket_insert(mongo, s->region, "files", (const bson_t *[]){document}, 1, "cannot publish a file",
-                          &step, p->f);
+        r = hold_lease(p);
+    step = step_of(p);
+    if (r == 0)
+        r = bucket_insert_file(mongo, s->region, document, &unsure, &step, p->f);
+    if (r < 0)
+        return unsure ? fail_for_good(p, r) : r;
+    CLEANUP(bson_destroyp) bson_t *id = staged_id(s);
+    r = confirm(p, id);
     if (r < 0)
         return r;
-    if (p->meta->previous) {
-        CLEANUP(bson_destroyp) bson_t *id = staged_id(s);
+    if (p->previous)
         catch_up(p, id);
-    }
-    if (s->journalled) { /* an entry that stays is dropped by the sweep, which finds the files document */
-        CLEANUP(bson_destroyp) bson_t *id = staged_id(s);
-        bucket_forget(mongo, s->region, id, &step, NULL);
-    }
+    retire_outdated(p);
     becomes_base(s, revision);
     *published = STEAL(revision);
     return 0;
 }
+
+/* ---- all of it ---- */
 
 static int publish(struct publication *p, struct media_revision **published)
 {
@@ -439,6 +558,7 @@ int staged_publish(struct staged *s, const struct staged_meta *meta, const struc
                             .tail = (size_t)(s->length % GRIDFS_CHUNK)};
     r = publish(&p, published);
     bson_destroy(p.inherited);
+    media_revision_unref(p.previous);
     staged_leave(s);
     return r;
 }

@@ -29,7 +29,6 @@ static int begin(struct staged *s, const struct op *op, struct fail *f)
     if (s->journalled)
         return 0;
     bson_oid_init(&s->id, NULL);
-    s->begun = bucket_now_ms();
     int r = own_revision(s);
     if (r == 0)
         r = bucket_journal(s->staging->mongo, s->region, &s->id, s->filename, op, f);

@@ -33,6 +33,7 @@ struct sweep_round {
     const struct op *op;
     struct media_swept *swept;
     struct fail *f;
+    int64_t now; /* the server's time, as it began */
 };
 
 static struct op step_of(const struct sweep_round *round)
@@ -83,36 +84,41 @@ static int forget(const struct sweep_round *round, const bson_t *id)
 
 /* ---- uploads ---- */
 
-/* Takes the lease away, unless it was renewed meanwhile; false when it was. */
-static int claim(const struct sweep_round *round, const bson_t *entry, const bson_t *id, bool *claimed)
+/* Takes the lease of an upload away when it has ended, unless it was renewed meanwhile. */
+static int claim_upload(const struct sweep_round *round, const bson_t *entry)
 {
+    CLEANUP(bson_destroyp) bson_t *id = id_of(entry);
+    CLEANUP(bson_destroyp) bson_t *filter = filter_of(id);
+    CLEANUP(bson_destroyp)
+    bson_t *update = BCON_NEW("$set", "{", "swept", BCON_DATE_TIME(round->now), "}", "$unset", "{",
+                              "heartbeat", BCON_INT32(1), "}");
     bson_iter_t heartbeat;
-    int64_t matched = 1;
-    int r = 0;
-    if (media_field(entry, "heartbeat", &heartbeat)) {
-        CLEANUP(bson_destroyp) bson_t *filter = filter_of(id);
-        CLEANUP(bson_destroyp)
-        bson_t *update = BCON_NEW("$set", "{", "swept", BCON_DATE_TIME(bucket_now_ms()), "}", "$unset", "{",
-                                  "heartbeat", BCON_INT32(1), "}");
-        struct op step = step_of(round);
+    struct op step = step_of(round);
+    if (media_field(entry, "heartbeat", &heartbeat))
         bson_append_iter(filter, "heartbeat", -1, &heartbeat);
-        r = bucket_update(round->mongo, round->region, "uploads", filter, update, false, &matched,
-                          "cannot claim an upload", &step, round->f);
-    }
-    *claimed = matched == 1;
-    return r;
+    return bucket_update(round->mongo, round->region, "uploads", filter, update, false, NULL,
+                         "cannot claim an upload", &step, round->f);
 }
 
-/* An upload whose lease has ended. One that was published after all only leaves the journal. */
+static int leave_retired(const struct sweep_round *round, const bson_t *id)
+{
+    CLEANUP(bson_destroyp) bson_t *filter = filter_of(id);
+    CLEANUP(bson_destroyp) bson_t *update = BCON_NEW("$unset", "{", "swept", BCON_INT32(1), "}");
+    struct op step = step_of(round);
+    return bucket_update(round->mongo, round->region, "uploads", filter, update, false, NULL,
+                         "cannot change the journal of uploads", &step, round->f);
+}
+
+/* An upload that was claimed in an earlier round: what its writer sent last has long arrived. One that was
+ * published after all only leaves the journal. */
 static int sweep_upload(const struct sweep_round *round, const bson_t *entry)
 {
     CLEANUP(bson_destroyp) bson_t *id = id_of(entry);
     CLEANUP(bson_destroyp) bson_t *file = NULL;
-    bool claimed;
-    int r = claim(round, entry, id, &claimed);
-    if (r < 0 || !claimed)
-        return r;
-    r = find_file(round, id, &file);
+    bson_iter_t retired;
+    int r = find_file(round, id, &file);
+    if (r == 0 && file && media_field(entry, "retired", &retired)) /* and was replaced: the same entry */
+        return leave_retired(round, id);
     if (r == 0 && !file) {
         r = drop_chunks(round, id);
         round->swept->uploads += r == 0;
@@ -122,12 +128,13 @@ static int sweep_upload(const struct sweep_round *round, const bson_t *entry)
 
 /* ---- revisions ---- */
 
-/* Whether a later revision of its name is there. */
-static int is_replaced(const struct sweep_round *round, const bson_t *file, bool *replaced)
+/* The later revisions of a file's name; *n how many. */
+static int list_later(const struct sweep_round *round, const bson_t *file, struct media_revision **list,
+                      size_t *n)
 {
     CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
     bson_iter_t name, date;
-    *replaced = false;
+    *n = 0;
     int r = media_revision_parse(file, &revision);
     if (r < 0 || !media_field(file, "filename", &name) || !media_field(file, "uploadDate", &date))
         return r;
@@ -147,28 +154,70 @@ static int is_replaced(const struct sweep_round *round, const bson_t *file, bool
     mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(files.handle, filter, opts, NULL);
     const bson_t *other;
     bson_error_t error;
-    while (!*replaced && mongoc_cursor_next(cursor, &other)) {
-        CLEANUP(media_revision_unrefp) struct media_revision *candidate = NULL;
-        if (media_revision_parse(other, &candidate) == 0)
-            *replaced = media_revision_order(candidate, revision) > 0;
+    while (*n < ROUND_ENTRIES && mongoc_cursor_next(cursor, &other)) {
+        struct media_revision *candidate = NULL;
+        if (media_revision_parse(other, &candidate) == 0 && media_revision_order(candidate, revision) > 0)
+            list[(*n)++] = candidate;
+        else
+            media_revision_unref(candidate);
     }
     return mongoc_cursor_error(cursor, &error)
                ? media_error_set(round->f, &error, "cannot look for revisions")
                : 0;
 }
 
+/* Whether a revision has all its chunks. */
+static int is_whole(const struct sweep_round *round, const struct media_revision *revision, bool *whole)
+{
+    CLEANUP(bson_destroyp) bson_t *id = media_id_filter(revision, "_id");
+    int64_t count = 0;
+    *whole = false;
+    if (revision->broken)
+        return 0;
+    int r = bucket_count_chunks(round->mongo, round->region, id, 0, media_revision_chunks(revision),
+                                round->options->step_ms, round->op, &count, round->f);
+    *whole = r == 0 && count == media_revision_chunks(revision);
+    return r;
+}
+
+/* Whether later revisions of its name are there, and one of them that has all its chunks. */
+static int is_replaced(const struct sweep_round *round, const bson_t *file, bool *newest, bool *replaced)
+{
+    struct media_revision *list[ROUND_ENTRIES];
+    size_t n;
+    int r = list_later(round, file, list, &n);
+    *newest = n == 0;
+    *replaced = false;
+    for (size_t i = 0; i < n; i++) {
+        if (r == 0 && !*replaced)
+            r = is_whole(round, list[i], replaced);
+        media_revision_unref(list[i]);
+    }
+    return r;
+}
+
+/* What replaced it is damaged: it is looked at again when another such time is over. */
+static int postpone(const struct sweep_round *round, const bson_t *file)
+{
+    CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
+    struct op step = step_of(round);
+    int r = media_revision_parse(file, &revision);
+    return r < 0 ? r : bucket_retire(round->mongo, round->region, revision, &step, round->f);
+}
+
 /* A revision whose time is over. One that is the newest of its name again stays: what would have replaced it
- * was never published. */
+ * was never published. One stays as well while all that replaced it is damaged: nothing else of the file is
+ * left. */
 static int sweep_revision(const struct sweep_round *round, const bson_t *entry)
 {
     CLEANUP(bson_destroyp) bson_t *id = id_of(entry);
     CLEANUP(bson_destroyp) bson_t *file = NULL;
-    bool replaced = true;
+    bool newest = false, replaced = true;
     int r = find_file(round, id, &file);
     if (r == 0 && file)
-        r = is_replaced(round, file, &replaced);
+        r = is_replaced(round, file, &newest, &replaced);
     if (r < 0 || !replaced)
-        return r < 0 ? r : forget(round, id);
+        return r < 0 ? r : newest ? forget(round, id) : postpone(round, file);
     if (file) {
         CLEANUP(bson_destroyp) bson_t *filter = filter_of(id);
         struct op step = step_of(round);
@@ -231,17 +280,23 @@ static int sweep_matching(const struct sweep_round *round, const bson_t *filter,
 int media_sweep_region(struct mongo *mongo, const char *region, const struct media_sweep_options *options,
                        const struct op *op, struct media_swept *swept, bool *left, struct fail *f)
 {
-    struct sweep_round round = {mongo, region, options, op, swept, f};
-    int64_t now = bucket_now_ms();
+    struct sweep_round round = {
+        .mongo = mongo, .region = region, .options = options, .op = op, .swept = swept, .f = f};
+    struct op step = step_of(&round);
+    int64_t now;
+    *left = false;
+    int r = bucket_server_ms(mongo, &step, &now, f);
+    if (r < 0)
+        return r;
+    round.now = now;
     CLEANUP(bson_destroyp)
     bson_t *expired = BCON_NEW("heartbeat", "{", "$lt", BCON_DATE_TIME(now - BUCKET_LEASE_MS), "}");
     CLEANUP(bson_destroyp) bson_t *claimed = BCON_NEW("swept", "{", "$exists", BCON_BOOL(true), "}");
     CLEANUP(bson_destroyp)
     bson_t *retired = BCON_NEW("retired", "{", "$lt", BCON_DATE_TIME(now - options->keep_ms), "}");
-    *left = false;
-    int r = sweep_matching(&round, expired, sweep_upload, left);
-    if (r == 0) /* by a sweep that did not come to its end */
-        r = sweep_matching(&round, claimed, sweep_upload, left);
+    r = sweep_matching(&round, claimed, sweep_upload, left);
+    if (r == 0) /* to be swept in the next round, if nobody has published them until then */
+        r = sweep_matching(&round, expired, claim_upload, left);
     return r < 0 ? r : sweep_matching(&round, retired, sweep_revision, left);
 }
 
@@ -250,7 +305,11 @@ int media_sweep_region(struct mongo *mongo, const char *region, const struct med
 /* Whether this mount is the one that sweeps the region; others come to know it by a duplicate. */
 static int take_lease(struct media_sweep *sweep, const char *region, struct fail *f)
 {
-    int64_t now = bucket_now_ms(), lasts = sweep->options.every_ms * LEASE_ROUNDS;
+    struct op op = op_within(sweep->options.step_ms);
+    int64_t now, lasts = sweep->options.every_ms * LEASE_ROUNDS;
+    int r = bucket_server_ms(sweep->mongo, &op, &now, f);
+    if (r < 0)
+        return r;
     lasts = lasts < LEASE_LEAST_MS ? LEASE_LEAST_MS : lasts;
     CLEANUP(bson_destroyp)
     bson_t *filter = BCON_NEW("_id", BCON_UTF8("sweep"), "$or", "[", "{", "owner", BCON_UTF8(sweep->owner),
@@ -258,7 +317,6 @@ static int take_lease(struct media_sweep *sweep, const char *region, struct fail
     CLEANUP(bson_destroyp)
     bson_t *update =
         BCON_NEW("$set", "{", "owner", BCON_UTF8(sweep->owner), "until", BCON_DATE_TIME(now + lasts), "}");
-    struct op op = op_within(sweep->options.step_ms);
     return bucket_update(sweep->mongo, region, "uploads", filter, update, true, NULL,
                          "cannot take the lease of the sweep", &op, f);
 }

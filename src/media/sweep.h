@@ -1,6 +1,7 @@
 /*
  * The sweep: what uploads that ended by a crash have left, and revisions that were replaced or deleted and
- * whose readers have had their time, are removed from the database. It goes by the journal (media/bucket.h)
+ * whose readers have had their time, are removed from the database; but a revision stays as long as none that
+ * replaced it has all its chunks. It goes by the journal (media/bucket.h)
  * alone, so it never touches what another program writes. `campusfs check --media` finds what no journal
  * tells.
  *
@@ -37,8 +38,9 @@ void media_sweep_stop(struct media_sweep *sweep);
 void media_sweep_stats(struct media_sweep *sweep, struct media_swept *swept);
 
 /*
- * One round in one region, here and now, whoever has the lease; *left whether there is more to be done.
- * -EINTR between two entries. Also for `campusfs check --repair`.
+ * One round in one region, here and now, whoever has the lease; *left whether there is more to be done at
+ * once. An upload whose lease has ended is claimed in one round and swept in the next: what its writer had on
+ * its way to the server is seen then. -EINTR between two entries. Also for `campusfs check --repair`.
  */
 int media_sweep_region(struct mongo *mongo, const char *region, const struct media_sweep_options *options,
                        const struct op *op, struct media_swept *swept, bool *left, struct fail *f);

@@ -512,7 +512,6 @@ static int publish(struct commit *commit)
         info.revision = media_revision_ref(commit->draft->base);
     *commit->f = (struct fail){0};
     commit->meta.filename = commit->path;
-    commit->meta.previous = info.revision;
     commit->meta.number = next_number(index, &info);
     if (commit->content) {
         r = staged_publish(commit->draft->staged, &commit->meta, op, &commit->published, commit->f);
