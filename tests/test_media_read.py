@@ -1,6 +1,7 @@
 """Media that other drivers have written, read through the mount: every byte, every size of chunk, every kind of number,
 and every kind of damage, which is EIO with words and never wrong bytes."""
 
+import datetime
 import hashlib
 import json
 import mmap
@@ -16,7 +17,7 @@ import pytest
 from media_proxy import MediaProxy
 from media_tools import Bucket, appears, bucket, course, disappears, read_at  # noqa: F401
 from mongodb import MongoServer
-from mount_tools import errno_of, health_of
+from mount_tools import errno_of
 
 KIB = 1024
 
@@ -143,14 +144,26 @@ def cat(path):
 
 @pytest.mark.parametrize('before, after, chunk', [(1000, 1000, None), (10, 1000, None), (1000, 10, None), (1000, 1000, 100)])
 def test_an_id_that_is_used_again_has_the_bytes_of_the_second_file(course, bucket, before, after, chunk):
-    """As drivers do that keep ids of their own: nothing that was in memory of the first file, here or in the kernel, is shown."""
+    """As drivers do that have ids and times of their own: nothing that was in memory of the first file, here or in the kernel, is
+    shown."""
     file_id, name, old, new = f'own-{course.id}', f'{course.id}/again', b'A' * before, b'B' * after
-    bucket.grid.upload_from_stream_with_id(file_id, name, old)
+    time = {'mtime': bson.Int64(10 ** 18)}
+    bucket.grid.upload_from_stream_with_id(file_id, name, old, metadata=time)
     path = appears(course.folder / 'again')
     assert cat(path) == old
     bucket.grid.delete(file_id)
-    bucket.grid.upload_from_stream_with_id(file_id, name, new, chunk_size_bytes=chunk)
+    bucket.grid.upload_from_stream_with_id(file_id, name, new, chunk_size_bytes=chunk, metadata=time)
     assert process.wait_until(lambda: cat(path) == new, 60, 0.05)
+
+
+def test_bytes_that_change_under_an_id_at_once_are_not_those_that_the_kernel_has(course, bucket):
+    """As a file that was deleted and uploaded again looks where only the end of it was seen: same size, same time."""
+    path, file_id = course.put('changed', b'A' * 1000, mtime=bson.Int64(10 ** 18)), f'{course.id}/changed'
+    assert cat(path) == b'A' * 1000
+    document = bucket.files.find_one({'filename': file_id})
+    bucket.chunks.update_one({'files_id': document['_id']}, {'$set': {'data': b'B' * 1000}})
+    bucket.files.update_one({'_id': document['_id']}, {'$set': {'uploadDate': document['uploadDate'] + datetime.timedelta(seconds=1)}})
+    assert process.wait_until(lambda: cat(path) == b'B' * 1000, 60, 0.05)
 
 
 def test_one_id_in_two_regions_is_two_files(course, cluster, bucket):
@@ -404,7 +417,7 @@ def own_server(cluster):
 
 
 def health(mount):
-    return health_of(mount.directory)
+    return json.loads((mount.directory / '.campusfs/health.json').read_text())
 
 
 @pytest.mark.parametrize('how', ['kill', 'freeze'])
