@@ -264,7 +264,7 @@ def test_what_a_fenced_primary_says_of_a_save_is_not_believed(shard, mount):
     path, replica = path_of(mount.directory, row_id), shard.replica('emea')
     with synchronous(shard) as primary:
         replica.kill()
-        with open(replica.data_directory / 'postgresql.auto.conf', 'a') as file:
+        with open(replica.data_directory / 'campusfs.conf', 'a') as file:  # which every start of the cluster writes anew
             file.write("primary_conninfo = ''\n")  # it never hears of the save
         saving = Saving(path, 'Grace')
         assert wait_for(lambda: waits_for_standby(shard, primary), PATIENCE)
