@@ -85,10 +85,11 @@ int bucket_forget(struct mongo *mongo, const char *region, const bson_t *id, con
  * Notes that a revision is replaced or about to be deleted. To be called before that is done: the sweep looks
  * for itself whether it was.
  */
-int bucket_retire_all(struct mongo *mongo, const char *region, struct media_revision *const *revisions,
-                      size_t n, const struct op *op, struct fail *f);
 int bucket_retire(struct mongo *mongo, const char *region, const struct media_revision *revision,
                   const struct op *op, struct fail *f);
+/* The same of several, by one message. */
+int bucket_retire_all(struct mongo *mongo, const char *region, struct media_revision *const *revisions,
+                      size_t n, const struct op *op, struct fail *f);
 /* The same, unless the journal has an entry of it, of whatever kind. */
 int bucket_retire_once(struct mongo *mongo, const char *region, const struct media_revision *revision,
                        const struct op *op, struct fail *f);

@@ -297,7 +297,14 @@ int media_sweep_region(struct mongo *mongo, const char *region, const struct med
     r = sweep_matching(&round, claimed, sweep_upload, left);
     if (r == 0) /* to be swept in the next round, if nobody has published them until then */
         r = sweep_matching(&round, expired, claim_upload, left);
-    return r < 0 ? r : sweep_matching(&round, retired, sweep_revision, left);
+    if (r < 0)
+        return r;
+    uint64_t before = swept->revisions;
+    bool full = false;
+    r = sweep_matching(&round, retired, sweep_revision, &full);
+    if (full && swept->revisions > before) /* what was put off is not for another round at once */
+        *left = true;
+    return r;
 }
 
 /* ---- the thread ---- */
