@@ -467,7 +467,7 @@ def test_nobody_is_judged_while_a_shard_cannot_be_asked(cluster, new_preferences
     leases = people.database['leases']
     leases.replace_one({'_id': 'preferences'}, {'owner': 'a test', 'until': datetime.datetime(2999, 1, 1)}, upsert=True)
     mount, proxies = behind_proxies(cluster, 'apac', monkeypatch,
-                                    lambda: new_mount(media_sweep='100ms', timeout='1s', connect_timeout='500ms'))
+                                    lambda: new_mount(media_sweep='100ms', timeout='4s', connect_timeout='2s'))
     for proxy in proxies:
         proxy.close()
     leases.delete_many({})

@@ -245,6 +245,11 @@ def test_readme_is_a_screenful(mnt):
     assert (mnt / 'README').read_text() == text
 
 
+def test_a_mount_leaves_no_memory_to_the_machine(shared_mount, mnt):
+    """libmongoc's counters lie in a file that nobody would remove when the daemon is killed."""
+    assert not Path(f'/dev/shm/mongoc-{shared_mount.pid()}').exists()
+
+
 def test_control_files(mnt):
     folder = mnt / '.campusfs'
     assert set(os.listdir(folder)) - {'reports'} == CONTROL

@@ -12,6 +12,7 @@
 #include "media/media_error.h"
 #include "media/sweep.h"
 
+enum { FIRST_MS = 5000 }; /* a server that does not answer the first question is away */
 enum { FILES_AT_ONCE = 1000, NAMES_MS = 10 * 60 * 1000, FOREIGN_MS = 24 * 3600 * 1000, READ_CHUNKS = 64 };
 
 struct run {
@@ -217,9 +218,9 @@ static int count_journal(const struct run *run, const bson_t *filter, const char
 /* What the sweep of a mount would have done long ago: that none runs is the problem. */
 static int check_journal(const struct run *run)
 {
-    struct op step = step_of(run);
+    struct op first = op_within(FIRST_MS);
     int64_t now;
-    int r = bucket_server_ms(run->mongo, &step, &now, run->f);
+    int r = bucket_server_ms(run->mongo, &first, &now, run->f);
     if (r < 0)
         return r;
     CLEANUP(bson_destroyp)
