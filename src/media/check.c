@@ -117,12 +117,9 @@ static int check_count(const struct run *run, const struct media_revision *file)
     return 0;
 }
 
-static int check_file(const struct run *run, const bson_t *document)
+static int check_file(const struct run *run, const struct media_revision *file)
 {
-    CLEANUP(media_revision_unrefp) struct media_revision *file = NULL;
-    int r = media_revision_parse(document, &file);
-    if (r < 0)
-        return r;
+    int r = 0;
     if (file->broken)
         found_file(run, file, "damaged", file->broken);
     else
@@ -133,7 +130,34 @@ static int check_file(const struct run *run, const bson_t *document)
     return r;
 }
 
-static int check_files(const struct run *run)
+struct files {
+    struct media_revision **list; /* owned, each a reference */
+    size_t n, cap;
+};
+
+static void files_clear(struct files *files)
+{
+    for (size_t i = 0; i < files->n; i++)
+        media_revision_unref(files->list[i]);
+    free(files->list);
+}
+
+static int files_add(struct files *files, const bson_t *document)
+{
+    if (files->n == files->cap) {
+        size_t cap = files->cap ? 2 * files->cap : FILES_AT_ONCE;
+        struct media_revision **more = reallocarray(files->list, cap, sizeof *more);
+        if (!more)
+            return -ENOMEM;
+        files->list = more;
+        files->cap = cap;
+    }
+    int r = media_revision_parse(document, &files->list[files->n]);
+    files->n += r == 0;
+    return r;
+}
+
+static int list_files(const struct run *run, struct files *out)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection files = {0};
     int r = mongo_part_open(run->mongo, run->region, "files", &files, run->f);
@@ -147,9 +171,20 @@ static int check_files(const struct run *run)
     const bson_t *document;
     bson_error_t error;
     while (r == 0 && mongoc_cursor_next(cursor, &document))
-        r = check_file(run, document);
+        r = files_add(out, document);
     if (r == 0 && mongoc_cursor_error(cursor, &error))
         r = media_error_set(run->f, &error, "cannot list files");
+    return r;
+}
+
+/* Listed as a whole before the first is read: a server ends a cursor, or its session, that waits for as long
+ * as the bytes of a thousand films take. About 400 bytes a file. */
+static int check_files(const struct run *run)
+{
+    CLEANUP(files_clear) struct files files = {0};
+    int r = list_files(run, &files);
+    for (size_t i = 0; r == 0 && i < files.n; i++)
+        r = check_file(run, files.list[i]);
     return r;
 }
 
