@@ -1,5 +1,6 @@
 """What the tests of media share: another driver's view of a region's bucket, and a course to put files in."""
 
+import contextlib
 import datetime
 import hashlib
 import os
@@ -10,6 +11,7 @@ import gridfs
 import process
 import pymongo
 import pytest
+from media_proxy import MediaProxy
 
 LONG_AGO = datetime.datetime(2020, 1, 1)
 
@@ -102,6 +104,20 @@ def course(bucket, new_course, mnt):
     bucket.folders.delete_many({'$or': [{'_id': str(made.id)}, {'_id': {'$gt': f'{made.id}/', '$lt': f'{made.id}0'}}]})
     listed = lambda: str(made.id) in os.listdir(made.folder.parent)  # noqa: E731
     assert process.wait_until(lambda: not listed(), 60, 0.01)  # other tests look at the whole tree
+
+
+@contextlib.contextmanager
+def mount_behind(cluster, name, query='', **settings):
+    """(proxy, mount): one whose MongoDB is behind a proxy; `query` is added to its URI."""
+    proxy = MediaProxy(cluster.mongodb.uri)
+    settings = {'state_dir': None, 'mongodb_uri': proxy.uri + query, 'media_sweep': '0', **settings}
+    config = cluster.write_config(cluster.directory / f'{name}.conf', **settings)
+    mount = cluster.mount(cluster.directory / name, config=config)
+    yield proxy, mount
+    cluster.mounts.remove(mount)
+    assert mount.stop() == 0
+    mount.clean_up()
+    proxy.close()
 
 
 # ---- uploads

@@ -15,7 +15,7 @@ import process
 import pytest
 from cluster import SHARDS
 from media_proxy import MediaProxy, parse
-from media_tools import LONG_AGO, Bucket, bucket, chunk_ids, content, course, expire, sweeping, uploads, write  # noqa: F401
+from media_tools import LONG_AGO, Bucket, bucket, chunk_ids, content, course, expire, mount_behind, sweeping, uploads, write  # noqa: F401
 from mongo_proxy import MongoProxy
 from mongo_wire import reply
 from mount_tools import errno_of, errors_of
@@ -35,16 +35,8 @@ LAST = -(-len(NEW) // CHUNK) - 1
 
 @pytest.fixture(scope='module')
 def faulty(cluster):
-    """A mount whose MongoDB is behind a proxy, and that."""
-    proxy = MediaProxy(cluster.mongodb.uri)
-    settings = {'state_dir': None, 'mongodb_uri': proxy.uri, 'timeout': '3s', 'media_sweep': '0'}
-    config = cluster.write_config(cluster.directory / 'mnt-faulty.conf', **settings)
-    mount = cluster.mount(cluster.directory / 'mnt-faulty', config=config)
-    yield proxy, mount
-    cluster.mounts.remove(mount)
-    assert mount.stop() == 0
-    mount.clean_up()
-    proxy.close()
+    with mount_behind(cluster, 'mnt-faulty', timeout='3s') as both:
+        yield both
 
 
 @pytest.fixture

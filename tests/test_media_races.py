@@ -7,8 +7,7 @@ import threading
 
 import bson
 import pytest
-from media_proxy import MediaProxy
-from media_tools import LONG_AGO, appears, bucket, course, write  # noqa: F401
+from media_tools import LONG_AGO, bucket, course, mount_behind, write  # noqa: F401
 from mount_tools import errno_of, metrics, wait_for
 
 pytestmark = pytest.mark.usefixtures('mnt')
@@ -16,17 +15,8 @@ pytestmark = pytest.mark.usefixtures('mnt')
 
 @pytest.fixture(scope='module')
 def proxied(cluster):
-    """A mount whose MongoDB is behind a proxy, and that."""
-    proxy = MediaProxy(cluster.mongodb.uri)
-    separator = '&' if '?' in proxy.uri else '?'
-    settings = {'state_dir': None, 'mongodb_uri': f'{proxy.uri}{separator}w=1&readPreference=secondaryPreferred',
-                'media_sweep': '0'}
-    mount = cluster.mount(cluster.directory / 'mnt-races', config=cluster.write_config(cluster.directory / 'mnt-races.conf', **settings))
-    yield proxy, mount
-    cluster.mounts.remove(mount)
-    assert mount.stop() == 0
-    mount.clean_up()
-    proxy.close()
+    with mount_behind(cluster, 'mnt-races', '&w=1&readPreference=secondaryPreferred') as both:
+        yield both
 
 
 @pytest.fixture
