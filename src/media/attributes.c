@@ -28,7 +28,8 @@ int media_set_attributes(struct mongo *mongo, const char *region, const struct m
     int r = bucket_update(mongo, region, "files", writable, update, false, &matched, "cannot set attributes",
                           op, f);
     if (r == 0)
-        r = bucket_find_one(mongo, region, "files", filter, NULL, &document, op, f);
+        r = bucket_find_one(mongo, region, "files", filter, NULL, &document, "cannot look into GridFS", op,
+                            f);
     if (r == 0 && document && matched == 0)
         return fail_set(
             f, EINVAL,

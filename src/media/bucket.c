@@ -250,7 +250,7 @@ int bucket_delete_chunks(struct mongo *mongo, const char *region, const bson_t *
 }
 
 int bucket_find_one(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
-                    const bson_t *more, bson_t **out, const struct op *op, struct fail *f)
+                    const bson_t *more, bson_t **out, const char *what, const struct op *op, struct fail *f)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection in = {0};
     int r = mongo_part_open(mongo, region, part, &in, f);
@@ -270,7 +270,7 @@ int bucket_find_one(struct mongo *mongo, const char *region, const char *part, c
         if (!mongoc_cursor_error(cursor, &error))
             return 0;
         if (!mongo_try_again(&error, op))
-            return media_error_set(f, &error, "cannot look into GridFS");
+            return media_error_set(f, &error, what);
     }
     return r;
 }
@@ -287,7 +287,8 @@ static int some_chunk(struct mongo *mongo, const char *region, const bson_t *id,
     struct op step = op_within(step_ms);
     if (media_field(id, "_id", &at))
         media_where(filter, "files_id", &at);
-    int r = bucket_find_one(mongo, region, "chunks", filter, opts, &chunk, &step, f);
+    int r =
+        bucket_find_one(mongo, region, "chunks", filter, opts, &chunk, "cannot look into GridFS", &step, f);
     *n = -1;
     if (r == 0 && chunk && (!media_field(chunk, "n", &at) || !media_number(&at, n) || *n < 0))
         return fail_set(f, EIO, "a chunk has no whole number");

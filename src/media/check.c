@@ -70,7 +70,8 @@ static int is_damage(const struct run *run, const bson_t *id, bool *damage)
 {
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     struct op step = step_of(run);
-    int r = bucket_find_one(run->mongo, run->region, "files", id, NULL, &document, &step, run->f);
+    int r = bucket_find_one(run->mongo, run->region, "files", id, NULL, &document, "cannot look into GridFS",
+                            &step, run->f);
     *damage = r == 0 && document;
     return r;
 }
@@ -108,7 +109,8 @@ static int check_count(const struct run *run, const struct media_revision *file)
         return r;
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     struct op step = step_of(run);
-    r = bucket_find_one(run->mongo, run->region, "files", id, NULL, &document, &step, run->f);
+    r = bucket_find_one(run->mongo, run->region, "files", id, NULL, &document, "cannot look into GridFS",
+                        &step, run->f);
     if (r < 0 || !document)
         return r; /* deleted meanwhile */
     snprintf(detail, sizeof(detail), "it has %lld chunks and should have %lld", (long long)count,
@@ -296,7 +298,8 @@ static bool is_known(const struct run *run, const bson_t *filter, const char *pa
     CLEANUP(bson_destroyp) bson_t *found = NULL;
     struct op step = step_of(run);
     if (*r == 0)
-        *r = bucket_find_one(run->mongo, run->region, part, filter, NULL, &found, &step, run->f);
+        *r = bucket_find_one(run->mongo, run->region, part, filter, NULL, &found, "cannot look into GridFS",
+                             &step, run->f);
     bool known = found != NULL;
     if (document)
         *document = STEAL(found);
@@ -320,7 +323,8 @@ static int is_empty_chunk(const struct run *run, const struct media_revision *fi
     const uint8_t *data;
     struct op step = step_of(run);
     BSON_APPEND_INT64(filter, "n", n);
-    int r = bucket_find_one(run->mongo, run->region, "chunks", filter, NULL, &chunk, &step, run->f);
+    int r = bucket_find_one(run->mongo, run->region, "chunks", filter, NULL, &chunk,
+                            "cannot look into GridFS", &step, run->f);
     bool binary = media_field(chunk, "data", &at) && BSON_ITER_HOLDS_BINARY(&at);
     if (binary)
         bson_iter_binary(&at, NULL, &len, &data);

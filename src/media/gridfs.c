@@ -172,7 +172,8 @@ static int promised_chunks(struct mongo *mongo, const char *region, const bson_t
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     CLEANUP(media_revision_unrefp) struct media_revision *revision = NULL;
     *n = 0;
-    int r = bucket_find_one(mongo, region, "files", filter, NULL, &document, op, f);
+    int r =
+        bucket_find_one(mongo, region, "files", filter, NULL, &document, "cannot look into GridFS", op, f);
     if (r == 0 && document)
         r = media_revision_parse(document, &revision);
     if (revision && !revision->broken)

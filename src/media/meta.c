@@ -112,8 +112,8 @@ int media_meta_document(struct media *media, unsigned region, const struct media
     CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revision, "_id");
     CLEANUP(bson_destroyp) bson_t *opts = bson_new();
     media_meta_projection(opts);
-    return bucket_find_one(media_mongo(media), media_region(media, region), "files", filter, opts, out, op,
-                           f);
+    return bucket_find_one(media_mongo(media), media_region(media, region), "files", filter, opts, out,
+                           "cannot look into GridFS", op, f);
 }
 
 char *media_meta_find_type(struct media *media, unsigned region, struct media_revision *revision,

@@ -300,7 +300,7 @@ static int find_newest(const struct saving *s, const char *filename, struct medi
     bson_t *opts = BCON_NEW("sort", "{", "uploadDate", BCON_INT32(-1), "_id", BCON_INT32(-1), "}");
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     int r = bucket_find_one(media_mongo(s->media), media_region(s->media, s->region), "files", filter, opts,
-                            &document, s->op, s->f);
+                            &document, "cannot look into GridFS", s->op, s->f);
     return r == 0 && document ? media_revision_parse(document, out) : r;
 }
 

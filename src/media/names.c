@@ -38,22 +38,12 @@ int names_begin(struct names *n, struct media *media, unsigned region, const str
 static int has_any(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
                    const struct op *op, bool *has, struct fail *f)
 {
-    CLEANUP(mongo_collection_close) struct mongo_collection in = {0};
-    int r = mongo_part_open(mongo, region, part, &in, f);
-    if (r < 0)
-        return r;
-    bson_error_t error;
-    const bson_t *doc;
-    do {
-        CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, 1);
-        BCON_APPEND(opts, "projection", "{", "_id", BCON_INT32(1), "}");
-        CLEANUP(mongoc_cursor_destroyp)
-        mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(in.handle, filter, opts, NULL);
-        *has = mongoc_cursor_next(cursor, &doc);
-        if (!mongoc_cursor_error(cursor, &error))
-            return 0;
-    } while (mongo_try_again(&error, op));
-    return media_error_set(f, &error, "cannot look for files");
+    CLEANUP(bson_destroyp) bson_t *only = BCON_NEW("projection", "{", "_id", BCON_INT32(1), "}");
+    CLEANUP(bson_destroyp) bson_t *found = NULL;
+    int r = bucket_find_one(mongo, region, part, filter, only, &found, "cannot look for files", op, f);
+    if (r == 0)
+        *has = found != NULL;
+    return r;
 }
 
 /* The document of a folder, as it is from now on; the whole of it. */
@@ -378,23 +368,13 @@ static int set_filename(struct names *n, const struct media_revision *revision, 
 /* The revision as the database has it now. */
 static int read_again(struct names *n, const struct media_revision *revision, struct media_revision **out)
 {
-    CLEANUP(mongo_collection_close) struct mongo_collection files = {0};
     CLEANUP(bson_destroyp) bson_t *filter = media_id_filter(revision, "_id");
-    int r = mongo_part_open(n->mongo, n->region, "files", &files, n->f);
+    CLEANUP(bson_destroyp) bson_t *document = NULL;
+    int r = bucket_find_one(n->mongo, n->region, "files", filter, NULL, &document,
+                            "cannot read a file's document", n->op, n->f);
     if (r < 0)
         return r;
-    bson_error_t error;
-    const bson_t *doc;
-    do {
-        CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(n->op, 1);
-        CLEANUP(mongoc_cursor_destroyp)
-        mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(files.handle, filter, opts, NULL);
-        if (mongoc_cursor_next(cursor, &doc))
-            return media_revision_parse(doc, out);
-        if (!mongoc_cursor_error(cursor, &error))
-            return -ENOENT;
-    } while (mongo_try_again(&error, n->op));
-    return media_error_set(n->f, &error, "cannot read a file's document");
+    return document ? media_revision_parse(document, out) : -ENOENT;
 }
 
 int media_follow_folder(struct media *media, unsigned region, const struct media_revision *revision,

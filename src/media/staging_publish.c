@@ -262,8 +262,8 @@ static int read_previous(struct publication *p)
     bson_t *newest = BCON_NEW("sort", "{", "uploadDate", BCON_INT32(-1), "_id", BCON_INT32(-1), "}");
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     struct op step = step_of(p);
-    int r =
-        bucket_find_one(p->s->staging->mongo, p->s->region, "files", filter, newest, &document, &step, p->f);
+    int r = bucket_find_one(p->s->staging->mongo, p->s->region, "files", filter, newest, &document,
+                            "cannot look into GridFS", &step, p->f);
     if (r < 0 || !document)
         return r;
     p->inherited = metadata_of(document);
@@ -336,7 +336,8 @@ static void catch_up(struct publication *p, const bson_t *id)
     CLEANUP(bson_destroyp) bson_t *of_previous = media_id_filter(p->previous, "_id");
     CLEANUP(bson_destroyp) bson_t *document = NULL;
     struct op step = step_of(p);
-    bucket_find_one(p->s->staging->mongo, p->s->region, "files", of_previous, NULL, &document, &step, NULL);
+    bucket_find_one(p->s->staging->mongo, p->s->region, "files", of_previous, NULL, &document,
+                    "cannot look into GridFS", &step, NULL);
     CLEANUP(bson_destroyp) bson_t *now = metadata_of(document);
     bson_iter_t was_at, at;
     bool had = media_field(p->inherited, "updatedAt", &was_at);
@@ -402,7 +403,9 @@ static bool was_swept(struct publication *p, const bson_t *id)
     if (bucket_published(mongo, p->s->region, id, &held, &step, NULL) < 0 || held)
         return false;
     step = step_of(p);
-    if (bucket_find_one(mongo, p->s->region, "uploads", id, NULL, &entry, &step, NULL) < 0 || entry)
+    if (bucket_find_one(mongo, p->s->region, "uploads", id, NULL, &entry, "cannot look into GridFS", &step,
+                        NULL) < 0 ||
+        entry)
         return entry;
     return bucket_count_chunks(mongo, p->s->region, id, 0, p->chunks, p->s->staging->options.step_ms, p->op,
                                &count, NULL) == 0 &&

@@ -64,7 +64,8 @@ static int find_file(const struct sweep_round *round, const bson_t *id, bson_t *
 {
     CLEANUP(bson_destroyp) bson_t *filter = filter_of(id);
     struct op step = step_of(round);
-    return bucket_find_one(round->mongo, round->region, "files", filter, NULL, out, &step, round->f);
+    return bucket_find_one(round->mongo, round->region, "files", filter, NULL, out, "cannot look into GridFS",
+                           &step, round->f);
 }
 
 static int drop_chunks(const struct sweep_round *round, const bson_t *id)
