@@ -51,7 +51,8 @@ struct fuse_entry_param entry_param(const struct entry *entry)
     };
 }
 
-void reply_entry(fuse_req_t req, const struct entry *entry)
+/* Replies with an entry, and takes back its lookup when nobody waits for it any more. */
+static void reply_entry(fuse_req_t req, const struct entry *entry)
 {
     struct tree *tree = tree_of(req);
     struct fuse_entry_param param = entry_param(entry);

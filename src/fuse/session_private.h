@@ -29,8 +29,6 @@ static inline struct handle *handle_of(const struct fuse_file_info *fi)
 {
     return fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
 }
-/* Replies with an entry, and takes back its lookup when nobody waits for it any more. */
-void reply_entry(fuse_req_t req, const struct entry *entry);
 struct fuse_entry_param entry_param(const struct entry *entry);
 /* Replies with an error (-errno) or 0, and counts the request. */
 void reply_result(fuse_req_t req, enum tree_request kind, int r);

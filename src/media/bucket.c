@@ -224,7 +224,8 @@ int bucket_delete(struct mongo *mongo, const char *region, const char *part, con
     }
 }
 
-bson_t *bucket_chunks_filter(const bson_t *id, int64_t from, int64_t to)
+/* {files_id: the id, n: {$gte: from, $lt: to}}; `id` has one element, _id. The caller's to destroy. */
+static bson_t *chunks_filter(const bson_t *id, int64_t from, int64_t to)
 {
     bson_t *filter = bson_new();
     bson_iter_t at;
@@ -242,7 +243,7 @@ int bucket_delete_chunks(struct mongo *mongo, const char *region, const bson_t *
         if (op_interrupted(op))
             return -EINTR;
         int64_t end = to - from < BUCKET_SLICE ? to : from + BUCKET_SLICE;
-        CLEANUP(bson_destroyp) bson_t *slice = bucket_chunks_filter(id, from, end);
+        CLEANUP(bson_destroyp) bson_t *slice = chunks_filter(id, from, end);
         struct op step = op_within(step_ms);
         r = bucket_delete(mongo, region, "chunks", slice, NULL, &step, f);
     }
@@ -304,7 +305,7 @@ int bucket_delete_all_chunks(struct mongo *mongo, const char *region, const bson
     while (r == 0 && from >= 0) {
         if (op_interrupted(op))
             return -EINTR;
-        CLEANUP(bson_destroyp) bson_t *slice = bucket_chunks_filter(id, from, from + BUCKET_SLICE);
+        CLEANUP(bson_destroyp) bson_t *slice = chunks_filter(id, from, from + BUCKET_SLICE);
         struct op step = op_within(step_ms);
         r = bucket_delete(mongo, region, "chunks", slice, &gone, &step, f);
         *deleted += gone;
@@ -347,7 +348,7 @@ int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *i
         if (op_interrupted(op))
             return -EINTR;
         CLEANUP(bson_destroyp)
-        bson_t *slice = bucket_chunks_filter(id, from, to - from < BUCKET_SLICE ? to : from + BUCKET_SLICE);
+        bson_t *slice = chunks_filter(id, from, to - from < BUCKET_SLICE ? to : from + BUCKET_SLICE);
         struct op step = op_within(step_ms);
         r = count_slice(&chunks, slice, &step, count, f);
     }

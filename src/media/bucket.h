@@ -49,8 +49,6 @@ int bucket_update(struct mongo *mongo, const char *region, const char *part, con
 int bucket_delete(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
                   int64_t *deleted, const struct op *op, struct fail *f);
 
-/* {files_id: the id, n: {$gte: from, $lt: to}}; `id` has one element, _id. The caller's to destroy. */
-bson_t *bucket_chunks_filter(const bson_t *id, int64_t from, int64_t to);
 /*
  * Deletes chunks from..to-1 of an id, slice by slice, each with `step_ms` of its own; -EINTR when the op is
  * interrupted between two.

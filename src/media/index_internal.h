@@ -113,8 +113,6 @@ void index_touch(struct media_index *index, uint64_t hash);
 void index_lock(struct media_index *index);
 /* Unlocks, and tells the kernel what has become outdated. */
 void index_unlock(struct media_index *index);
-/* Locks, once the index is known to be fresh; not locked when it fails. */
-int index_lock_fresh(struct media_index *index, const struct op *op, struct fail *f);
 
 /* index_feed.c: the thread. */
 void *index_feed(void *arg);

@@ -92,7 +92,8 @@ static int wait_change(struct media_index *index, const struct op *op, struct fa
     return r;
 }
 
-int index_lock_fresh(struct media_index *index, const struct op *op, struct fail *f)
+/* Locks, once the index is known to be fresh; not locked when it fails. */
+static int lock_fresh(struct media_index *index, const struct op *op, struct fail *f)
 {
     int r = 0;
     index_lock(index);
@@ -193,7 +194,7 @@ static void describe(const struct entry *entry, struct media_info *info)
 int media_index_lookup(struct media_index *index, uint64_t folder, const char *name, const struct op *op,
                        struct media_info *info, struct fail *f)
 {
-    int r = index_lock_fresh(index, op, f);
+    int r = lock_fresh(index, op, f);
     if (r < 0)
         return r;
     struct entry *parent = index_find_ino(index, folder);
@@ -207,7 +208,7 @@ int media_index_lookup(struct media_index *index, uint64_t folder, const char *n
 int media_index_folder(struct media_index *index, uint64_t ino, const struct op *op, struct media_info *info,
                        struct fail *f)
 {
-    int r = index_lock_fresh(index, op, f);
+    int r = lock_fresh(index, op, f);
     if (r < 0)
         return r;
     struct entry *entry = index_find_ino(index, ino);
@@ -222,7 +223,7 @@ int media_index_folder(struct media_index *index, uint64_t ino, const struct op 
 int media_index_file(struct media_index *index, uint64_t node, const struct op *op, struct media_info *info,
                      struct fail *f)
 {
-    int r = index_lock_fresh(index, op, f);
+    int r = lock_fresh(index, op, f);
     if (r < 0)
         return r;
     struct entry *entry = index_find_node(index, node);
@@ -237,7 +238,7 @@ int media_index_file(struct media_index *index, uint64_t node, const struct op *
 int media_index_file_of(struct media_index *index, uint64_t ino, const struct op *op, struct media_info *info,
                         uint64_t *folder, char name[MEDIA_NAME_MAX + 1], struct fail *f)
 {
-    int r = index_lock_fresh(index, op, f);
+    int r = lock_fresh(index, op, f);
     if (r < 0)
         return r;
     struct entry *entry = index_find_ino(index, ino);
@@ -265,7 +266,7 @@ static int64_t bytes_in(const struct entry *entry)
 int media_index_usage(struct media_index *index, int64_t course, const struct op *op, int64_t *course_bytes,
                       int64_t *region_bytes, struct fail *f)
 {
-    int r = index_lock_fresh(index, op, f);
+    int r = lock_fresh(index, op, f);
     if (r < 0)
         return r;
     struct entry *entry = index_find_ino(index, (uint64_t)course);
@@ -304,7 +305,7 @@ int media_index_list(struct media_index *index, uint64_t folder, const struct op
                      struct media_names **out, struct fail *f)
 {
     static const struct entry nothing;
-    int r = index_lock_fresh(index, op, f);
+    int r = lock_fresh(index, op, f);
     if (r < 0)
         return r;
     const struct entry *entry = index_find_ino(index, folder);
@@ -377,7 +378,7 @@ int64_t media_index_left_out(struct media_index *index, const struct op *op,
                              void *arg, struct fail *f)
 {
     int64_t n = 0;
-    int r = index_lock_fresh(index, op, f);
+    int r = lock_fresh(index, op, f);
     if (r < 0)
         return r;
     for (struct map_entry *e = map_next(&index->by_id, NULL); e; e = map_next(&index->by_id, e)) {
@@ -465,7 +466,7 @@ unsigned media_index_courses(struct media_index *index, const struct op *op)
     bool read = index->scans > 0 || index->state == INDEX_AWAY;
     unsigned n = (unsigned)index->root->nfolders;
     index_unlock(index);
-    if (read || index_lock_fresh(index, op, NULL) < 0)
+    if (read || lock_fresh(index, op, NULL) < 0)
         return n;
     n = (unsigned)index->root->nfolders;
     index_unlock(index);

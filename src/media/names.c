@@ -24,7 +24,7 @@ int names_path(struct names *n, const struct media_place *place, char path[MEDIA
     return r == -ESTALE ? -ENOENT : r;
 }
 
-int names_begin(struct names *n, struct media *media, unsigned region, const struct op *op, struct fail *f)
+static int begin(struct names *n, struct media *media, unsigned region, const struct op *op, struct fail *f)
 {
     *n = (struct names){.mongo = media_mongo(media),
                         .index = media_index(media, region),
@@ -60,7 +60,8 @@ static bson_t *marker_document(const char *path, const struct media_marker *mark
     return doc;
 }
 
-struct media_marker names_marker_now(void)
+/* A folder's document of this moment, without mode and owner. */
+static struct media_marker marker_now(void)
 {
     struct media_marker marker;
     memset(&marker, 0, sizeof(marker)); /* compared by its bytes */
@@ -114,7 +115,7 @@ int names_keep_folder(struct names *n, uint64_t folder)
     char path[MEDIA_FILENAME_MAX + 1];
     if (!media_index_lonely(n->index, folder))
         return 0;
-    struct media_marker marker = names_marker_now();
+    struct media_marker marker = marker_now();
     int r = media_index_path(n->index, folder, NULL, path);
     r = r < 0 ? r : names_insert_marker(n, path, &marker);
     if (r == 0)
@@ -154,7 +155,7 @@ int media_make_folder(struct media *media, const struct media_place *place, mode
     struct names n;
     struct media_info info;
     char path[MEDIA_FILENAME_MAX + 1];
-    int r = names_begin(&n, media, place->region, op, f);
+    int r = begin(&n, media, place->region, op, f);
     if (r == 0 && place->folder == MEDIA_ROOT)
         return -ENOENT; /* a course that exists has its folder */
     r = r < 0 ? r : names_path(&n, place, path);
@@ -165,7 +166,7 @@ int media_make_folder(struct media *media, const struct media_place *place, mode
         media_info_clear(&info);
     if (r != -ENOENT)
         return r == 0 ? -EEXIST : r;
-    struct media_marker marker = names_marker_now();
+    struct media_marker marker = marker_now();
     marker.mode = (int32_t)(mode & 07777);
     marker.uid = uid;
     marker.gid = gid;
@@ -210,7 +211,7 @@ int media_remove_folder(struct media *media, const struct media_place *place, co
     struct names n;
     struct media_info info = {0};
     char path[MEDIA_FILENAME_MAX + 1];
-    int r = names_begin(&n, media, place->region, op, f);
+    int r = begin(&n, media, place->region, op, f);
     r = r < 0 ? r : folder_path(&n, place, path);
     if (r < 0)
         return r;
@@ -236,9 +237,9 @@ int media_set_folder(struct media *media, unsigned region, uint64_t ino,
 {
     struct names n;
     char path[MEDIA_FILENAME_MAX + 1];
-    struct media_marker marker = names_marker_now();
+    struct media_marker marker = marker_now();
     struct media_info info;
-    int r = names_begin(&n, media, region, op, f);
+    int r = begin(&n, media, region, op, f);
     r = r < 0 ? r : media_index_path(n.index, ino, NULL, path);
     if (r < 0)
         return r;
@@ -324,7 +325,7 @@ int media_remove_file(struct media *media, const struct media_place *place, int6
     struct names n;
     struct media_info info = {0};
     CLEANUP(media_revisions_clear) struct media_revisions all = {0};
-    int r = names_begin(&n, media, place->region, op, f);
+    int r = begin(&n, media, place->region, op, f);
     r = r < 0 ? r : media_index_lookup(n.index, place->folder, place->name, op, &info, f);
     if (r == 0 && info.folder)
         r = -EISDIR;
@@ -382,7 +383,7 @@ int media_follow_folder(struct media *media, unsigned region, const struct media
                         struct fail *f)
 {
     struct names n;
-    int r = names_begin(&n, media, region, op, f);
+    int r = begin(&n, media, region, op, f);
     r = r < 0 ? r : set_filename(&n, revision, path, NULL);
     r = r < 0 ? r : read_again(&n, revision, renamed);
     if (r == 0)
@@ -445,7 +446,7 @@ int media_rename(struct media *media, const struct media_place *from, const stru
 {
     struct names n;
     struct media_info source = {0}, target = {0};
-    int r = names_begin(&n, media, from->region, op, f);
+    int r = begin(&n, media, from->region, op, f);
     if (r == 0 && (from->folder == MEDIA_ROOT || to->folder == MEDIA_ROOT))
         return fail_set(f, EPERM, "a course's folder cannot be renamed, only what is in it");
     r = r < 0 ? r : find(&n, from, &source);

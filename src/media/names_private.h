@@ -15,11 +15,8 @@ struct names {
     struct fail *f;
 };
 
-int names_begin(struct names *n, struct media *media, unsigned region, const struct op *op, struct fail *f);
 /* The path of a name that is to be; says what is wrong with it. */
 int names_path(struct names *n, const struct media_place *place, char path[MEDIA_FILENAME_MAX + 1]);
-/* A folder's document of this moment, without mode and owner. */
-struct media_marker names_marker_now(void);
 int names_insert_marker(struct names *n, const char *path, const struct media_marker *marker);
 int names_delete_marker(struct names *n, const char *path);
 /* Before an entry is taken from a folder: one that has nothing else gets a document. */

@@ -367,7 +367,6 @@ int media_details_parse(const struct _bson_t *document, struct media_details *ou
         return r;
     }
     memcpy(out->metadata, bson_get_data(&metadata), metadata.len);
-    out->metadata_len = metadata.len;
     return 0;
 }
 

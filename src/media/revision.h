@@ -91,7 +91,6 @@ struct media_details {
     int64_t duration_ms;                   /* -1 = none */
     char *title, *content_type, *language; /* owned, NULL = none */
     uint8_t *metadata;                     /* owned: the whole document, BSON; NULL = none */
-    uint32_t metadata_len;
 };
 /* The same document's; what has another type is as if it were not there. -ENOMEM. */
 int media_details_parse(const struct _bson_t *document, struct media_details *out);

@@ -127,13 +127,14 @@ int conn_copy_put(struct conn *conn, const void *data, size_t len, const struct 
 int conn_copy_end(struct conn *conn, bool abandon, const struct op *op, struct fail *f);
 
 /*
- * COPY ... TO STDOUT (FORMAT binary): `copy` is the statement; then rows of n columns, 1 each, until there are
- * no more, 0. A row's fields are the connection's, until the next call. Before that end, and after a failure,
- * the connection can only be closed; conn_copy_leave() has the server told that nobody wants the rest
- * (conn_abandoned()).
+ * COPY ... TO STDOUT (FORMAT binary): `copy` is the statement; then rows of n columns, 1 each, until there
+ * are no more, 0. A row's fields are the connection's, until the next call. Before that end, and after a
+ * failure, the connection can only be closed; conn_copy_leave() has the server told that nobody wants the
+ * rest (conn_abandoned()).
  */
 int conn_copy_out(struct conn *conn, const char *copy, const struct op *op, struct fail *f);
-int conn_copy_next(struct conn *conn, struct copy_field *fields, size_t n, const struct op *op, struct fail *f);
+int conn_copy_next(struct conn *conn, struct copy_field *fields, size_t n, const struct op *op,
+                   struct fail *f);
 void conn_copy_leave(struct conn *conn);
 
 /*

@@ -33,6 +33,13 @@ int conn_introduce(struct conn *conn, const struct op *op, struct fail *f);
 /* A connection to the server, its session pinned, and not yet in pipeline mode. Errors of conn_open(). */
 int conn_connect(const struct conn_target *target, const struct op *op, struct conn **out, struct fail *f);
 
+/*
+ * Sends a statement that copies, out of pipeline mode; the server is to answer that it is ready for `wanted`,
+ * a direction of PGRES_COPY_*. The -errno of a refusal, or of a wait that failed.
+ */
+int conn_begin_copy(struct conn *conn, const char *copy, ExecStatusType wanted, const struct op *op,
+                    struct fail *f);
+
 /* Waits until the socket is ready. 0, -EINTR when the caller was interrupted, -ETIMEDOUT at the deadline. */
 int conn_poll(struct conn *conn, short events, const struct op *op);
 

@@ -4,9 +4,8 @@
 #include <poll.h>
 #include <stdint.h>
 
-/* Sends the statement; the server is to answer that it is ready to copy in that direction. */
-static int start(struct conn *conn, const char *copy, ExecStatusType wanted, const struct op *op,
-                 struct fail *f)
+int conn_begin_copy(struct conn *conn, const char *copy, ExecStatusType wanted, const struct op *op,
+                    struct fail *f)
 {
     PGresult *result = NULL;
     if (conn->broken || !PQexitPipelineMode(conn->pg) || !PQsendQuery(conn->pg, copy))
@@ -44,7 +43,7 @@ static int finish(struct conn *conn, bool ignore, const struct op *op, struct fa
 
 int conn_copy_start(struct conn *conn, const char *copy, const struct op *op, struct fail *f)
 {
-    return start(conn, copy, PGRES_COPY_IN, op, f);
+    return conn_begin_copy(conn, copy, PGRES_COPY_IN, op, f);
 }
 
 int conn_copy_put(struct conn *conn, const void *data, size_t len, const struct op *op, struct fail *f)
@@ -79,7 +78,7 @@ int conn_copy_end(struct conn *conn, bool abandon, const struct op *op, struct f
 
 int conn_copy_out(struct conn *conn, const char *copy, const struct op *op, struct fail *f)
 {
-    return start(conn, copy, PGRES_COPY_OUT, op, f);
+    return conn_begin_copy(conn, copy, PGRES_COPY_OUT, op, f);
 }
 
 /* The next message, waited for: its length, 0 when no more comes, -errno. */

@@ -158,24 +158,11 @@ int replication_start(struct replication *replication, const char *publication, 
                       struct fail *f)
 {
     struct conn *conn = replication->conn;
-    PGresult *result = NULL;
     char command[256];
     snprintf(command, sizeof command,
              "START_REPLICATION SLOT \"%s\" LOGICAL 0/0 (proto_version '1', publication_names '\"%s\"')",
              replication->slot, publication);
-    if (conn->broken || !PQexitPipelineMode(conn->pg) || !PQsendQuery(conn->pg, command))
-        return conn_fail_wait(conn, -EIO, f);
-    int r = conn_flush(conn, op);
-    if (r == 0)
-        r = conn_next_result(conn, op, &result);
-    if (r < 0)
-        return conn_fail_wait(conn, r, f);
-    if (PQresultStatus(result) != PGRES_COPY_BOTH) {
-        conn->broken = true;
-        r = conn_fail_result(conn, result, f);
-    }
-    PQclear(result);
-    return r;
+    return conn_begin_copy(conn, command, PGRES_COPY_BOTH, op, f);
 }
 
 int replication_socket(const struct replication *replication)

@@ -47,8 +47,7 @@ void cluster_close(struct cluster *cluster);
  * Follows the configuration in force (config_hold()) after a reload: nodes that are new are connected to,
  * those that are gone are used no more, pools get their new sizes and times. What is under way goes on; only
  * where a node's address or way of connecting has changed it is tried again. One thread at a time. The first
- * failure
- * (-ENOMEM, -EAGAIN, -ENOSPC) is returned, the rest is done nevertheless.
+ * failure (-ENOMEM, -EAGAIN, -ENOSPC) is returned, the rest is done nevertheless.
  */
 int cluster_reload(struct cluster *cluster, struct fail *f);
 

@@ -26,12 +26,7 @@ struct shard_live shard_live(struct shard *shard)
     return live;
 }
 
-size_t shard_nodes(const struct shard *shard)
-{
-    return shard->nnodes;
-}
-
-struct node_live shard_node_live(struct shard *shard, size_t index)
+static struct node_live node_live(struct shard *shard, size_t index)
 {
     struct node *node = &shard->nodes[index];
     int64_t now = clock_now_ms();
@@ -57,7 +52,7 @@ struct node_live shard_node_live(struct shard *shard, size_t index)
 bool shard_node_named(struct shard *shard, const char *name, struct node_live *out)
 {
     for (size_t i = 0; i < shard->nnodes; i++) {
-        *out = shard_node_live(shard, i);
+        *out = node_live(shard, i);
         if (strcmp(out->name, name) == 0 && !atomic_load(&shard->nodes[i].retired))
             return true;
     }
@@ -123,10 +118,10 @@ static int node_metrics(struct cluster *cluster, const struct node_family *famil
     int r = buf_printf(out, "# TYPE campusfs_%s %s\n", family->name, family->type);
     for (size_t s = 0; s < cluster_shards(cluster); s++) {
         struct shard *shard = cluster_shard(cluster, s);
-        for (size_t i = 0; r == 0 && i < shard_nodes(shard); i++) {
+        for (size_t i = 0; r == 0 && i < shard->nnodes; i++) {
             if (atomic_load(&shard->nodes[i].retired))
                 continue;
-            struct node_live node = shard_node_live(shard, i);
+            struct node_live node = node_live(shard, i);
             int64_t value = family->value(&node);
             if (value >= 0)
                 r = buf_printf(out, "campusfs_%s{shard=\"%s\",node=\"%s\"} %.10g\n", family->name,
@@ -141,10 +136,10 @@ static int state_metrics(struct cluster *cluster, struct buf *out)
     int r = buf_add_text(out, "# TYPE campusfs_node_state gauge\n");
     for (size_t s = 0; s < cluster_shards(cluster); s++) {
         struct shard *shard = cluster_shard(cluster, s);
-        for (size_t i = 0; r == 0 && i < shard_nodes(shard); i++) {
+        for (size_t i = 0; r == 0 && i < shard->nnodes; i++) {
             if (atomic_load(&shard->nodes[i].retired))
                 continue;
-            struct node_live node = shard_node_live(shard, i);
+            struct node_live node = node_live(shard, i);
             for (enum node_state state = 0; r == 0 && state < NODE_STATES; state++)
                 r = buf_printf(out, "campusfs_node_state{shard=\"%s\",node=\"%s\",state=\"%s\"} %d\n",
                                shard_name(shard), node.name, node_state_name(state), node.state == state);

@@ -30,8 +30,6 @@ struct shard_live {
 };
 
 struct shard_live shard_live(struct shard *shard);
-size_t shard_nodes(const struct shard *shard);
-struct node_live shard_node_live(struct shard *shard, size_t index);
 /* The one of that name; false when there is none. */
 bool shard_node_named(struct shard *shard, const char *name, struct node_live *out);
 

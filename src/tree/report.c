@@ -35,7 +35,8 @@ void report_free(struct report *report)
     free(report);
 }
 
-const char *report_errno_name(int err)
+/* "EINVAL" for 22; "E?" for what the contract does not name. */
+static const char *errno_name(int err)
 {
     const char *name = strerrorname_np(err);
     return name ? name : "E?";
@@ -62,7 +63,7 @@ static int format_line(struct buf *line, const char *path, const struct fail *f)
     int r = buf_printf(line, "{\"time\": \"%s\"", now);
     const char *fields[][2] = {
         {"path", path},
-        {"errno", report_errno_name(f->err)},
+        {"errno", errno_name(f->err)},
         {"sqlstate", f->sqlstate},
         {"constraint", f->constraint},
         {"column", f->column},
@@ -101,9 +102,9 @@ void report_add(struct report *report, const char *path, const struct fail *f)
         return;
     scrub_secrets(line.data, line.len);
     if (is_failure(f->err))
-        log_warning("%s: %s: %s", path, report_errno_name(f->err), f->message);
+        log_warning("%s: %s: %s", path, errno_name(f->err), f->message);
     else
-        log_info("%s: refused, %s: %s", path, report_errno_name(f->err), f->message);
+        log_info("%s: refused, %s: %s", path, errno_name(f->err), f->message);
     pthread_mutex_lock(&report->lock);
     if (line.len <= report->limit) {
         make_room(report, line.len);
@@ -124,8 +125,7 @@ int report_words(const char *path, const struct fail *f, struct buf *out)
 {
     char now[CLOCK_TEXT];
     clock_text(now);
-    int r =
-        buf_printf(out, "%s: %s (%s)\n%s\n", path, error_text(f->err), report_errno_name(f->err), f->message);
+    int r = buf_printf(out, "%s: %s (%s)\n%s\n", path, error_text(f->err), errno_name(f->err), f->message);
     if (r == 0 && f->column[0])
         r = buf_printf(out, "field: %s\n", f->column);
     if (r == 0 && f->constraint[0])

@@ -21,7 +21,5 @@ void report_add(struct report *report, const char *path, const struct fail *f);
 /* The journal as it is now. */
 int report_text(struct report *report, struct buf *out);
 
-/* "EINVAL" for 22; "E?" for what the contract does not name. */
-const char *report_errno_name(int err);
 /* The same line in words for people, for a .error file. */
 int report_words(const char *path, const struct fail *f, struct buf *out);

@@ -354,7 +354,7 @@ void entry_place(struct tree *tree, const struct caller *caller, enum place_kind
     }
 }
 
-const struct config_region *region_named(const struct tree *tree, const char *name)
+static const struct config_region *region_named(const struct tree *tree, const char *name)
 {
     for (size_t i = 0; i < tree->config->nregions; i++)
         if (strcmp(tree->config->regions[i].name, name) == 0)
@@ -362,7 +362,7 @@ const struct config_region *region_named(const struct tree *tree, const char *na
     return NULL;
 }
 
-const struct config_region *region_numbered(const struct tree *tree, unsigned number)
+static const struct config_region *region_numbered(const struct tree *tree, unsigned number)
 {
     for (size_t i = 0; i < tree->config->nregions; i++)
         if (tree->config->regions[i].number == number)

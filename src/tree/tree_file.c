@@ -74,9 +74,8 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
     return 0;
 }
 
-/* Changes of content, under the node's lock. */
-
-void content_changed(struct node *node, const struct process *writer)
+/* A change of content is noted, under the node's lock. */
+static void content_changed(struct node *node, const struct process *writer)
 {
     clock_gettime(CLOCK_REALTIME, &node->mtime);
     node->ctime = node->mtime;

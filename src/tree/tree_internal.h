@@ -126,8 +126,6 @@ void entry_node(struct tree *tree, struct node *node, struct entry *entry);
 /* A fixed place; never fails: what a shard that is away would say is left out. */
 void entry_place(struct tree *tree, const struct caller *caller, enum place_kind kind, unsigned collection,
                  unsigned region, struct entry *entry);
-const struct config_region *region_named(const struct tree *tree, const char *name);
-const struct config_region *region_numbered(const struct tree *tree, unsigned number);
 /* Whether a nodeid is a folder in which scratch files may lie; its place in *place. */
 bool is_scratch_folder(struct tree *tree, uint64_t nodeid, struct place *place);
 /* The entry of a scratch name; -ENOENT. */
@@ -232,9 +230,9 @@ bool refused_is(struct tree *tree, uint64_t folder, const char *name);
 /* Whether a name can only be a refused text's or its .error's. */
 bool refused_reserves(uint64_t folder, const char *name);
 /*
- * Scratch names of any folder, as users make, move and remove them (tree/scratch.h); and what lies in .refused
- * is a refusal no more, with its .error, when it leaves. -EPERM for a name that is the mount's own (in words,
- * reported), -EACCES for who has no refused text in the folder.
+ * Scratch names of any folder, as users make, move and remove them (tree/scratch.h); and what lies in
+ * .refused is a refusal no more, with its .error, when it leaves. -EPERM for a name that is the mount's own
+ * (in words, reported), -EACCES for who has no refused text in the folder.
  */
 int name_add(struct tree *tree, const struct caller *caller, uint64_t folder, const char *name,
              struct node *node);
@@ -254,8 +252,7 @@ void listings_close(struct tree *tree);
 const struct document *handle_document(const struct handle *handle);
 /* What is written through a handle, a scratch file or a text; NULL for none, and for a handle of NULL. */
 struct node *handle_node(const struct handle *handle);
-/* Changes of a node's content, under its lock: noted; and the change of its length. */
-void content_changed(struct node *node, const struct process *writer);
+/* Changes the length of a node's content, under its lock. */
 int truncate_node(struct tree *tree, struct node *node, size_t size, const struct process *writer);
 
 /*

@@ -77,7 +77,7 @@ static void attr_common(const struct tree *tree, int32_t mode, mode_t usual, int
     attr->st_blocks = (attr->st_size + 511) / 512;
 }
 
-struct timespec timespec_of_ns(int64_t ns)
+static struct timespec timespec_of_ns(int64_t ns)
 {
     int64_t fraction = ns % 1000000000;
     return (struct timespec){.tv_sec = (time_t)(ns / 1000000000 - (fraction < 0)),
@@ -95,8 +95,8 @@ void attr_media_file(const struct tree *tree, unsigned region, uint64_t ino,
                 timespec_of_ns(revision->mtime_ns), attr);
 }
 
-void attr_media_folder(const struct tree *tree, unsigned region, const struct media_info *info,
-                       struct stat *attr)
+static void attr_media_folder(const struct tree *tree, unsigned region, const struct media_info *info,
+                              struct stat *attr)
 {
     *attr = (struct stat){.st_ino = address_media(region, info->ino),
                           .st_mode = S_IFDIR,
@@ -117,7 +117,8 @@ void media_attr(struct tree *tree, const struct caller *caller, unsigned region,
     attr->st_nlink = 2 + (index ? media_index_courses(index, &op) : 0);
 }
 
-void entry_media(struct tree *tree, unsigned region, const struct media_info *info, struct entry *entry)
+static void entry_media(struct tree *tree, unsigned region, const struct media_info *info,
+                        struct entry *entry)
 {
     *entry = (struct entry){.name_ms = tree->kernel_ms, .attr_ms = tree->kernel_ms};
     if (info->folder) {
@@ -195,7 +196,7 @@ static bool node_equal(const struct map_entry *entry, const void *nodeid)
     return MAP_ELEMENT(entry, struct media_opened, entry)->nodeid == *(const uint64_t *)nodeid;
 }
 
-struct media_opened *media_opened_find(struct tree *tree, uint64_t nodeid)
+static struct media_opened *opened_find(struct tree *tree, uint64_t nodeid)
 {
     struct map_entry *entry = map_find(&tree->media_opened, map_hash_number(nodeid), node_equal, &nodeid);
     return entry ? MAP_ELEMENT(entry, struct media_opened, entry) : NULL;
@@ -206,7 +207,7 @@ static bool getattr_outdated(struct tree *tree, const struct caller *caller, uns
                              struct stat *attr)
 {
     pthread_mutex_lock(&tree->lock);
-    struct media_opened *opened = media_opened_find(tree, nodeid);
+    struct media_opened *opened = opened_find(tree, nodeid);
     if (opened)
         attr_media_file(tree, region, opened->ino, opened->revision, attr);
     pthread_mutex_unlock(&tree->lock);
@@ -322,7 +323,7 @@ static int opened_add(struct tree *tree, uint64_t nodeid, uint64_t ino, struct m
 {
     int r = 0;
     pthread_mutex_lock(&tree->lock);
-    struct media_opened *opened = media_opened_find(tree, nodeid);
+    struct media_opened *opened = opened_find(tree, nodeid);
     if (!opened) {
         opened = calloc(1, sizeof *opened);
         r = opened ? map_add(&tree->media_opened, &opened->entry, map_hash_number(nodeid)) : -ENOMEM;
@@ -344,7 +345,7 @@ static int opened_add(struct tree *tree, uint64_t nodeid, uint64_t ino, struct m
 static void opened_drop(struct tree *tree, uint64_t nodeid)
 {
     pthread_mutex_lock(&tree->lock);
-    struct media_opened *opened = media_opened_find(tree, nodeid);
+    struct media_opened *opened = opened_find(tree, nodeid);
     bool last = opened && --opened->handles == 0;
     if (last)
         map_remove(&tree->media_opened, &opened->entry);
@@ -390,7 +391,7 @@ static struct media_revision *find_outdated(struct tree *tree, const struct call
         *ino = note.ino;
     } else if ((note.purpose != NOTE_NONE && !note.looked) || caller->tid == 0) {
         pthread_mutex_lock(&tree->lock);
-        struct media_opened *opened = media_opened_find(tree, nodeid);
+        struct media_opened *opened = opened_find(tree, nodeid);
         revision = opened ? media_revision_ref(opened->revision) : NULL;
         *ino = opened ? opened->ino : 0;
         pthread_mutex_unlock(&tree->lock);

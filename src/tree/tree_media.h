@@ -33,14 +33,10 @@ void media_path(const struct tree *tree, unsigned region, uint64_t folder, const
 int report_media(struct tree *tree, unsigned region, uint64_t folder, const char *name, int r,
                  const struct fail *f);
 
-struct timespec timespec_of_ns(int64_t ns);
 void attr_media_file(const struct tree *tree, unsigned region, uint64_t ino,
                      const struct media_revision *revision, struct stat *attr);
-void attr_media_folder(const struct tree *tree, unsigned region, const struct media_info *info,
-                       struct stat *attr);
 /* What a region's media/ itself has besides what all places have. Waits not long, and never fails. */
 void media_attr(struct tree *tree, const struct caller *caller, unsigned region, struct stat *attr);
-void entry_media(struct tree *tree, unsigned region, const struct media_info *info, struct entry *entry);
 
 /* Revisions that are open, so that fstat() of an outdated one is answered. Under tree->lock. */
 struct media_opened {
@@ -49,7 +45,6 @@ struct media_opened {
     struct media_revision *revision; /* a reference */
     unsigned handles;
 };
-struct media_opened *media_opened_find(struct tree *tree, uint64_t nodeid);
 
 int media_lookup(struct tree *tree, const struct caller *caller, const struct place *folder, const char *name,
                  struct entry *entry);
