@@ -38,9 +38,10 @@ def test_read_only(mnt, new_user, sql):
     fd = os.open(row.path, os.O_RDONLY)
     assert os.pread(fd, 10, 5) == text[5:15] and os.pread(fd, 10, len(text)) == b'' == os.pread(fd, 1, 1 << 40)
     assert os.lseek(fd, -2, os.SEEK_END) == len(text) - 2 and os.read(fd, 100) == b'}\n'
-    for change in (lambda: os.write(fd, b'x'), lambda: os.ftruncate(fd, 0)):
-        with pytest.raises(OSError):
-            change()
+    with fails(errno.EBADF):
+        os.write(fd, b'x')
+    with fails(errno.EINVAL):
+        os.ftruncate(fd, 0)
     os.fsync(fd)
     os.close(fd)
     assert trace(sql, row) == before
@@ -51,7 +52,7 @@ def test_write_only_replaces_bytes_in_place(mnt, new_user, sql):
     before, text = trace(sql, row), row.read()
     fd = os.open(row.path, os.O_WRONLY)
     os.pwrite(fd, b'Eve', text.index(b'Ada'))
-    with pytest.raises(OSError):
+    with fails(errno.EBADF):
         os.read(fd, 1)
     os.close(fd)
     after = trace(sql, row)

@@ -308,7 +308,9 @@ def test_secrets_are_blanked_wherever_a_refusal_is_told(mnt, new_user, new_payme
         method.path.write_text(edited(method, token=CARD))
     texts = [(mnt / '.campusfs/errors.jsonl').read_text()]
     texts += [path.read_text() for row in (user, method) for path in refused(row).parent.glob(f'{row.id}.json*')]
-    texts += [path.read_text() for path in cluster.log_directory.glob('mount-*.log')]
+    logs = [path.read_text() for path in cluster.log_directory.glob('mount-*.log')]
+    texts += logs
+    assert any('emperor' in text or 'refused' in text for text in logs), 'the refusals have been logged'
     assert refused(user).exists() and refused(method).exists()
     for secret in ('open sesame', CARD, CARD.replace(' ', ''), '$2a$0', '$2a$1'):
         assert not any(secret in text for text in texts)
