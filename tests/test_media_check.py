@@ -122,6 +122,7 @@ def test_chunks_that_are_missing_or_too_many(own):
     surplus = 'it has more than its 1 chunks'
     for said, length, chunks in (('it has 0 chunks and should have 2', 8, []),
                                  ('it has 2 chunks and should have 3', 10, [(0, b'abcd'), (2, b'ij')]),
+                                 ('it has 2 chunks and should have 2147483647', 4 * (2 ** 31 - 1), [(0, b'abcd'), (10 ** 9, b'efgh')]),
                                  (surplus, 4, [(0, b'abcd'), (1, b'efgh')]), (surplus, 4, [(0, b'abcd'), (5, b'efgh')]),
                                  (surplus, 4, [(0, b'abcd'), (-1, b'efgh')]), (surplus, 4, [(0, b'abcd'), ('1', b'efgh')]),
                                  (surplus, 4, [(0, b'abcd'), (None, b'efgh')]), (surplus, 4, [(0, b'abcd'), (1, 'text')]),

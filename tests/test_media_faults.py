@@ -582,7 +582,8 @@ def test_replaced_revisions_go_after_their_time(new_mount, bucket, course):
 def test_the_specification_of_deleting(new_mount, bucket, course):
     """Its cases, by rm and the sweep that follows: each chunk goes with its file, and no other."""
     files = {'empty': (0, []), 'empty of an old driver': (0, [(0, b'')]), 'two chunks': (8, [(0, b'1234'), (1, b'5678')]),
-             'more than it should have': (4, [(0, b'1234'), (1, b'5678'), (700, b'x')])}
+             'more than it should have': (4, [(0, b'1234'), (1, b'5678'), (700, b'x')]),
+             'numbers that are none': (4, [(0, b'1234'), ('x', b'5'), (-1, b'6'), (2.5, b'7'), (float('nan'), b'8'), (2 ** 63 - 1, b'9')])}
     ids = {name: bucket.insert(f'{course.id}/{name}', length, 4, chunks) for name, (length, chunks) in files.items()}
     kept, orphan = bucket.put(f'{course.id}/kept', b'12345678', chunk=4, mode=0o644), bson.ObjectId()
     bucket.chunks.insert_one({'files_id': orphan, 'n': 0, 'data': b'1234'})

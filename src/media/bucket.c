@@ -276,59 +276,91 @@ int bucket_find_one(struct mongo *mongo, const char *region, const char *part, c
     return r;
 }
 
-/* A chunk of the id that is left, -1 when there is none. */
-static int some_chunk(struct mongo *mongo, const char *region, const bson_t *id, int64_t step_ms, int64_t *n,
-                      struct fail *f)
+/* The first chunk of the id, by its number, from a number on; with -1 any, also one that has none. NULL when
+ * there is none. */
+static int find_chunk(struct mongo *mongo, const char *region, const bson_t *id, int64_t from,
+                      const struct op *op, bson_t **out, struct fail *f)
 {
     bson_iter_t at;
     CLEANUP(bson_destroyp) bson_t *filter = bson_new();
     CLEANUP(bson_destroyp)
-    bson_t *opts = BCON_NEW("projection", "{", "_id", BCON_INT32(0), "n", BCON_INT32(1), "}");
-    CLEANUP(bson_destroyp) bson_t *chunk = NULL;
-    struct op step = op_within(step_ms);
+    bson_t *opts = BCON_NEW("projection", "{", "n", BCON_INT32(1), "}", "sort", "{", "n", BCON_INT32(1), "}");
     if (media_field(id, "_id", &at))
         media_where(filter, "files_id", &at);
-    int r =
-        bucket_find_one(mongo, region, "chunks", filter, opts, &chunk, "cannot look into GridFS", &step, f);
-    *n = -1;
-    if (r == 0 && chunk && (!media_field(chunk, "n", &at) || !media_number(&at, n) || *n < 0))
-        return fail_set(f, EIO, "a chunk has no whole number");
-    return r;
+    if (from >= 0)
+        BCON_APPEND(filter, "n", "{", "$gte", BCON_INT64(from), "}");
+    return bucket_find_one(mongo, region, "chunks", filter, opts, out, "cannot look into GridFS", op, f);
+}
+
+/* The slice in which a chunk lies; false when its number is none: another program may write anything. */
+static bool slice_of(const bson_t *chunk, int64_t *from)
+{
+    bson_iter_t at;
+    int64_t n;
+    if (!media_field(chunk, "n", &at) || !media_number(&at, &n) || n < 0 || n > INT64_MAX / 2)
+        return false;
+    *from = n - n % BUCKET_SLICE;
+    return true;
+}
+
+/* Deletes a chunk that lies in no slice. */
+static int delete_chunk(struct mongo *mongo, const char *region, const bson_t *chunk, const struct op *op,
+                        int64_t *gone, struct fail *f)
+{
+    bson_iter_t at;
+    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
+    *gone = 0;
+    if (!media_field(chunk, "_id", &at))
+        return 0;
+    media_where(filter, "_id", &at);
+    return bucket_delete(mongo, region, "chunks", filter, gone, op, f);
 }
 
 int bucket_delete_all_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t step_ms,
                              const struct op *op, int64_t *deleted, struct fail *f)
 {
-    int64_t from = 0, last = -1, gone = 0;
-    int r = 0;
+    int64_t from = 0, gone = 0;
     *deleted = 0;
-    while (r == 0 && from >= 0) {
+    for (;;) {
         if (op_interrupted(op))
             return -EINTR;
         CLEANUP(bson_destroyp) bson_t *slice = chunks_filter(id, from, from + BUCKET_SLICE);
+        CLEANUP(bson_destroyp) bson_t *left = NULL;
         struct op step = op_within(step_ms);
-        r = bucket_delete(mongo, region, "chunks", slice, &gone, &step, f);
+        int r = bucket_delete(mongo, region, "chunks", slice, &gone, &step, f);
+        if (r < 0)
+            return r;
         *deleted += gone;
-        last = from;
+        int64_t last = from;
         from += BUCKET_SLICE;
-        if (r == 0 && gone < BUCKET_SLICE) { /* the end, or a gap */
-            r = some_chunk(mongo, region, id, step_ms, &from, f);
-            from -= from > 0 ? from % BUCKET_SLICE : 0;
-            if (r == 0 && from >= 0 && from == last)
-                r = fail_set(f, EIO, "MongoDB does not delete chunks");
+        if (gone == BUCKET_SLICE)
+            continue;
+        step = op_within(step_ms);
+        r = find_chunk(mongo, region, id, -1, &step, &left, f); /* the end, or a gap */
+        if (r < 0 || !left)
+            return r;
+        if (slice_of(left, &from)) {
+            gone = from != last;
+        } else {
+            step = op_within(step_ms);
+            r = delete_chunk(mongo, region, left, &step, &gone, f);
+            *deleted += gone;
         }
+        if (r < 0 || gone == 0)
+            return r < 0 ? r : fail_set(f, EIO, "MongoDB does not delete chunks");
     }
-    return r;
 }
 
-static int count_slice(struct mongo_collection *chunks, const bson_t *filter, const struct op *op,
+static int count_slice(struct mongo *mongo, const char *region, const bson_t *filter, const struct op *op,
                        int64_t *count, struct fail *f)
 {
+    CLEANUP(mongo_collection_close) struct mongo_collection chunks = {0};
+    int r = mongo_part_open(mongo, region, "chunks", &chunks, f);
     bson_error_t error;
-    for (;;) {
+    while (r == 0) {
         int64_t left = op_left_ms(op);
         CLEANUP(bson_destroyp) bson_t *opts = BCON_NEW("maxTimeMS", BCON_INT64(left > 0 ? left : 1));
-        int64_t n = mongoc_collection_count_documents(chunks->handle, filter, opts, NULL, NULL, &error);
+        int64_t n = mongoc_collection_count_documents(chunks.handle, filter, opts, NULL, NULL, &error);
         if (n >= 0) {
             *count += n;
             return 0;
@@ -336,21 +368,30 @@ static int count_slice(struct mongo_collection *chunks, const bson_t *filter, co
         if (!mongo_try_again(&error, op))
             return media_error_set(f, &error, "cannot count chunks");
     }
+    return r;
 }
 
 int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t from, int64_t to,
                         int64_t step_ms, const struct op *op, int64_t *count, struct fail *f)
 {
-    CLEANUP(mongo_collection_close) struct mongo_collection chunks = {0};
-    int r = mongo_part_open(mongo, region, "chunks", &chunks, f);
+    int r = 0;
     *count = 0;
-    for (; r == 0 && from < to; from += BUCKET_SLICE) {
+    while (r == 0 && from < to) {
         if (op_interrupted(op))
             return -EINTR;
-        CLEANUP(bson_destroyp)
-        bson_t *slice = chunks_filter(id, from, to - from < BUCKET_SLICE ? to : from + BUCKET_SLICE);
+        int64_t before = *count, next = to - from < BUCKET_SLICE ? to : from + BUCKET_SLICE;
+        CLEANUP(bson_destroyp) bson_t *slice = chunks_filter(id, from, next);
+        CLEANUP(bson_destroyp) bson_t *behind = NULL;
         struct op step = op_within(step_ms);
-        r = count_slice(&chunks, slice, &step, count, f);
+        r = count_slice(mongo, region, slice, &step, count, f);
+        from = next;
+        if (r == 0 && *count == before && from < to) { /* a gap: a document may promise 2^31 chunks */
+            step = op_within(step_ms);
+            r = find_chunk(mongo, region, id, from, &step, &behind, f);
+            if (r < 0 || !behind || !slice_of(behind, &next))
+                return r;
+            from = next > from ? next : from;
+        }
     }
     return r;
 }

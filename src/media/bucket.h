@@ -55,14 +55,17 @@ int bucket_delete(struct mongo *mongo, const char *region, const char *part, con
  */
 int bucket_delete_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t from, int64_t to,
                          int64_t step_ms, const struct op *op, struct fail *f);
-/* The same for all chunks that an id has, however many; *deleted how many. */
+/* The same for all chunks that an id has, however many, and whatever their numbers are; *deleted how many. */
 int bucket_delete_all_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t step_ms,
                              const struct op *op, int64_t *deleted, struct fail *f);
 /* The first document of a collection that matches; NULL when there is none. `opts` (may be NULL) is added to
  * the options of the find. The caller's to destroy. */
 int bucket_find_one(struct mongo *mongo, const char *region, const char *part, const bson_t *filter,
                     const bson_t *opts, bson_t **out, const char *what, const struct op *op, struct fail *f);
-/* The number of chunks from..to-1 that there are, counted slice by slice in the same way. */
+/*
+ * The number of chunks from..to-1 that there are, counted slice by slice in the same way; what is not there
+ * costs nothing.
+ */
 int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *id, int64_t from, int64_t to,
                         int64_t step_ms, const struct op *op, int64_t *count, struct fail *f);
 
