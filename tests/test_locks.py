@@ -344,11 +344,15 @@ def test_locks_are_bounded(new_mount, new_user, mnt):
     """65,536 of all files of a mount; one more is ENOLCK, and one that goes makes room."""
     folder = (new_mount().directory / new_user().path.relative_to(mnt)).parent
     fds = [os.open(folder / f'locked {n}', os.O_RDWR | os.O_CREAT) for n in range(64)]
+    fcntl.lockf(fds[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 3, 5_000)
     for n in range(1024):
-        for fd in fds:
+        for fd in fds[n == 0:]:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 2 * n)
     assert locked(fds[0], 'fcntl', fcntl.LOCK_EX, 1, 10_000) == 'ENOLCK' == locked(fds[0], 'flock')
+    assert errno_of(fcntl.lockf, fds[0], fcntl.LOCK_UN, 1, 5_001) == 'ENOLCK', 'of one lock two would be left'
     fcntl.lockf(fds[1], fcntl.LOCK_UN, 1, 0)
+    fcntl.lockf(fds[0], fcntl.LOCK_UN, 1, 5_001)
+    fcntl.lockf(fds[1], fcntl.LOCK_UN, 1, 2)
     assert locked(fds[0], 'fcntl', fcntl.LOCK_EX, 1, 10_000) is None
     for fd in fds[1:]:
         os.close(fd)

@@ -274,6 +274,9 @@ def test_bounded_in_bytes(mnt, new_mount, new_user, sql):
     second.write_bytes(bytes((1 << 20) - int(metric(root, 'campusfs_scratch_bytes')) + second.stat().st_size - 100))
     with fails(errno.ENOSPC):  # what is to be written has to be copied first
         os.open(path, os.O_WRONLY)
+    with fails(errno.ENOSPC):
+        os.rename(path, second)
+    assert second.exists() and path.read_bytes() == row.read(), 'neither has gone'
     scratch.unlink()
     second.unlink(missing_ok=True)
     eventually(lambda: metric(root, 'campusfs_scratch_bytes') < 1000)

@@ -142,7 +142,8 @@ static int hold(struct locks *locks, struct locked_file *file, const struct lock
     return 0;
 }
 
-/* Under the lock: cuts a range out of what an owner holds; what sticks out on either side stays. */
+/* Under the lock: cuts a range out of what an owner holds; what sticks out on either side stays. Where one
+ * lock would become two it may fail, and then nothing has changed: nothing else of the owner's overlaps. */
 static int cut(struct locks *locks, struct locked_file *file, const struct lock *range)
 {
     for (struct held **at = &file->held; *at;) {
@@ -154,8 +155,10 @@ static int cut(struct locks *locks, struct locked_file *file, const struct lock 
         }
         bool before = former.start<range->start, after = former.end> range->end;
         if (before && after) {
-            held->lock.end = range->start - 1;
-            return hold(locks, file, &former, range->end + 1, former.end); /* nothing else overlaps */
+            int r =
+                locks->count < locks->max ? hold(locks, file, &former, range->end + 1, former.end) : -ENOLCK;
+            held->lock.end = r == 0 ? range->start - 1 : former.end;
+            return r;
         }
         if (before || after) {
             held->lock.start = after ? range->end + 1 : former.start;

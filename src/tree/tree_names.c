@@ -425,16 +425,12 @@ static int rename_row_away(struct tree *tree, const struct caller *caller, const
         : old->kind == NODE_FOLDER               ? -EISDIR
         : refused_reserves(to->folder, to->name) ? -EPERM
                                                  : 0;
-    if (r == 0 && old)
-        r = scratch_remove(tree->scratch, to->folder, to->name, old);
-    node_unref(tree->nodes, old);
     if (r == 0)
-        r = name_add(tree, caller, to->folder, to->name, copy);
-    if (r == 0) {
-        r = charge(tree, copy);
-        if (r < 0)
-            scratch_remove(tree->scratch, to->folder, to->name, copy);
-    }
+        r = charge(tree, copy); /* first: where there is no room, what lies there stays */
+    if (r == 0)
+        r = old ? scratch_replace(tree->scratch, to->folder, to->name, old, copy)
+                : name_add(tree, caller, to->folder, to->name, copy);
+    node_unref(tree->nodes, old);
     if (r == 0 && !from->meta) /* a document of .meta is never away */
         memory_set_away(tree->memory, &from->key, caller_process(caller), true);
     node_unref(tree->nodes, copy);
