@@ -69,12 +69,12 @@ def test_a_listing_has_no_cap(folder, sql):
     assert ids_in(folder) == all_ids(sql)
 
 
-@pytest.mark.parametrize('page_rows', [1, 2, 127, 128, 129, 10000])
-def test_page_borders_lose_and_repeat_nothing(new_mount, many, sql, page_rows):
+def test_page_borders_lose_and_repeat_nothing(new_mount, many, sql):
     delete(sql, many[300:])
     try:
-        path = folder_of(new_mount(page_rows=page_rows).directory, 'users', REGION)
-        assert ids_in(path) == all_ids(sql)
+        for page_rows in (1, 2, 127, 128, 129, 10000):
+            path = folder_of(new_mount(page_rows=page_rows).directory, 'users', REGION)
+            assert ids_in(path) == all_ids(sql), page_rows
     finally:
         insert(sql, many[300:])
 
