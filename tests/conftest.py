@@ -36,7 +36,8 @@ during which it was written, unless the test said so (a system call that ended i
     expect_log(regex)           a fixture, may be called several times; or @pytest.mark.expect_log(regex)
 
 Tests that take longer than ten seconds carry @pytest.mark.long and run with `tests/run -m long` (or -m '').
-Environment: CAMPUSFS_PROGRAM, CAMPUSFS_TEST_DIR (where clusters lie, default /tmp), CAMPUSFS_TEST_KEEP=1 (keep them),
+Environment: CAMPUSFS_PROGRAM, CAMPUSFS_TEST_DIR (where clusters lie; default: in memory, mounted below /tmp, where we may
+mount and there is room, as not for long tests; else /tmp itself), CAMPUSFS_TEST_KEEP=1 (keep them, on the disk),
 CAMPUSFS_TEST_SHARE (a folder: only files of tests are run that no other run with that folder has begun; what failed is
 noted beside it),
 CAMPUSFS_MONGODB_URI (a server to test against, without credentials: each run has a database of its own there, dropped at
@@ -49,6 +50,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import uuid
@@ -70,6 +72,11 @@ SUSPICIOUS = re.compile(r'^\S+ error |Sanitizer|runtime error:|[Aa]ssertion|stac
 # Failures that tests/run gives no second chance: what no noise explains, and proofs whose every run is another
 FINAL = re.compile(r'Sanitizer|runtime error:|the daemon died|ended with exit code|ended in ESTALE')
 FINAL_FILES = ('test_concurrency.py', 'test_kill.py', 'test_ledger.py', 'test_model.py')
+# Files that take longest, and their time with them
+LONGEST = tuple(f'test_{name}.py' for name in (
+    'restore', 'demo', 'media_faults', 'listing', 'servers_down', 'feed_stream', 'feed', 'failover', 'commands',
+    'preferences_bad', 'mongodb_security', 'ledger', 'bad_documents', 'nodes', 'media_write', 'pools', 'check', 'tools',
+    'media_read', 'media_check', 'moves', 'concurrency', 'tls', 'routing', 'bad_saves', 'media_meta', 'tools_more', 'model'))
 RUN_PREFIX = 'campusfs-test-'
 TRACING = 'tracing'  # of the run's directory: estale.StaleCalls
 
@@ -85,7 +92,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves the long tests out unless the command line selects them, by -m or by name."""
+    """Runs that share the files begin with those that take longest, so as to end at about the same time. Leaves the long
+    tests out unless the command line selects them, by -m or by name."""
+    if os.environ.get('CAMPUSFS_TEST_SHARE'):
+        items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     if '-m' in config.invocation_params.args or config.getoption('-m') or config.getoption('-k') \
             or any('::' in argument for argument in config.args):
         return
@@ -147,12 +157,27 @@ def pytest_runtest_logreport(report):
 
 # ---- the run's directory, and what earlier runs that were killed have left
 
+def memory_for(config):
+    """Bytes of memory that the run's clusters may take, 0 for none. They need two GiB, and files of long tests more."""
+    wanted = {'CAMPUSFS_TEST_DIR', 'CAMPUSFS_TEST_KEEP'} & os.environ.keys()
+    if wanted or config.getoption('-m'):
+        return 0
+    available = re.search(r'^MemAvailable: +(\d+) kB', Path('/proc/meminfo').read_text(), re.MULTILINE)
+    share = int(available[1]) * 1024 // 4  # there are three runs
+    return share if share >= 3 << 30 else 0
+
+
 @pytest.fixture(scope='session')
-def run_directory():
-    """A directory that the servers' account can enter, removed at the end of the run."""
+def run_directory(request):
+    """A directory that the servers' account can enter, removed at the end of the run. Servers on a disk, even though they
+    wait for no write, cost about twice as much."""
     base = Path(os.environ.get('CAMPUSFS_TEST_DIR', tempfile.gettempdir()))
     sweep(base)
     directory = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=base))
+    memory = memory_for(request.config)
+    if memory:  # who may not mount has it on the disk
+        subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={memory}', 'tmpfs', directory], capture_output=True,
+                       check=False)
     directory.chmod(0o755)
     (directory / 'owner').write_text(f'{os.getpid()} {process.start_time(os.getpid())}\n')
     yield directory
@@ -180,6 +205,9 @@ def remove(directory):
     estale.clean_up(directory / TRACING)
     if not os.path.ismount(directory / TRACING):
         shutil.rmtree(directory, ignore_errors=True)
+        if os.path.ismount(directory):
+            subprocess.run(['umount', '-l', directory], capture_output=True, check=False)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope='session')
@@ -525,7 +553,14 @@ def fragile_cluster(directory, program, seed=False, replicas=True, **settings):
         yield cluster
     finally:
         cluster.thaw()
-        cluster.kill()
+        discard(cluster)
+
+
+def discard(cluster):
+    """Ends it, and gives back the room that its data took; its logs are still to be read."""
+    cluster.kill()
+    if not os.environ.get('CAMPUSFS_TEST_KEEP'):
+        shutil.rmtree(cluster.directory / 'nodes', ignore_errors=True)
 
 
 @pytest.fixture(scope='session')
@@ -547,7 +582,7 @@ def new_cluster(run_directory, campusfs):
         return cluster
     yield make
     for cluster in made:
-        cluster.kill()
+        discard(cluster)
 
 
 # Deadlines that are short, and no cache that answers instead of a server.
