@@ -340,6 +340,27 @@ def test_a_walk_beside_a_local_file(course, tmp_path, seed):
 
 # ---- what is kept beside the bytes
 
+LAST_NS, FIRST_NS = 2 ** 63 - 1, -2 ** 63  # in the years 2262 and 1677
+
+
+@pytest.mark.parametrize('what', ['open', 'closed', 'a folder'])
+@pytest.mark.parametrize('seconds, kept', [(10 ** 10, LAST_NS), (-2 ** 62, FIRST_NS)])
+def test_times_that_64_bits_of_nanoseconds_cannot_hold(course, what, seconds, kept):
+    """The last and the first that they can, as disks have theirs."""
+    path = course.folder / 'a'
+    if what == 'a folder':
+        path.mkdir()
+        os.utime(path, (0, seconds))
+    else:
+        with open(path, 'wb', buffering=0) as file:
+            file.write(b'x')
+            if what == 'open':
+                os.utime(file.fileno(), (0, seconds))
+        if what == 'closed':
+            os.utime(path, (0, seconds))
+    assert path.stat().st_mtime_ns == kept
+
+
 def test_times_modes_and_owners(course, tmp_path):
     local, path = tmp_path / 'a', course.folder / 'a'
     local.write_bytes(b'x' * 1000)

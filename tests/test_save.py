@@ -502,6 +502,15 @@ def test_each_commit_is_one_call(mnt, calls, new_user):
     assert calls() == 1
 
 
+@pytest.mark.parametrize('seconds', [2 ** 62, -2 ** 62, 10 ** 13])
+def test_a_time_that_no_row_can_have(mnt, new_user, sql, seconds):
+    row = new_user()
+    before = trace(sql, row)
+    with fails(errno.EINVAL):
+        os.utime(row.path, (0, seconds))
+    assert trace(sql, row) == before
+
+
 def test_a_refused_save_is_tried_once(mnt, calls, new_user):
     row = new_user()
     path = through(calls, mnt, row)

@@ -437,11 +437,6 @@ struct commit {
     struct fail *f;
 };
 
-static int64_t ns_of(struct timespec time)
-{
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
 /* Under the node's lock: what is to be published, as it is now. */
 static void commit_prepare(struct commit *commit, struct node *node)
 {
@@ -449,7 +444,7 @@ static void commit_prepare(struct commit *commit, struct node *node)
     commit->content = node->draft.dirty || draft->creates;
     commit->creates = draft->creates;
     commit->meta = (struct staged_meta){.course_id = draft->course,
-                                        .mtime_ns = ns_of(node->mtime),
+                                        .mtime_ns = ns_of_timespec(node->mtime),
                                         .mode = node->mode,
                                         .uid = node->uid,
                                         .gid = node->gid};

@@ -178,7 +178,7 @@ static int set_published(struct tree *tree, const struct caller *caller, const s
                                           .mode = change->to.st_mode,
                                           .uid = change->to.st_uid,
                                           .gid = change->to.st_gid};
-    attributes.mtime_ns = (int64_t)change->to.st_mtim.tv_sec * 1000000000 + change->to.st_mtim.tv_nsec;
+    attributes.mtime_ns = ns_of_timespec(change->to.st_mtim);
     int r = media_index_file(index, place->number, &caller->op, &info, &f);
     if (r < 0)
         return report_media(tree, region, MEDIA_ROOT, NULL, r, &f);

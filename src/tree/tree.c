@@ -203,7 +203,12 @@ struct timespec timespec_of_us(int64_t us)
 
 int64_t us_of_timespec(struct timespec time)
 {
-    return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+    int64_t us;
+    if (__builtin_mul_overflow((int64_t)time.tv_sec, INT64_C(1000000), &us) ||
+        __builtin_add_overflow(us, (int64_t)time.tv_nsec / 1000, &us))
+        return time.tv_sec < 0 ? INT64_MIN / 2
+                               : INT64_MAX / 2; /* its ends mean something else (STORE_TIME_*) */
+    return us;
 }
 
 static void attr_time(struct stat *attr, struct timespec time)

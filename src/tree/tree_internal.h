@@ -142,6 +142,7 @@ bool revision_is_open(struct tree *tree, uint64_t nodeid);
 /* Who has it open, and who looks at its name meanwhile, is shown the time that was set. */
 void revision_show_time(struct tree *tree, uint64_t nodeid, const struct stat *attr);
 struct timespec timespec_of_us(int64_t us);
+/* What 64 bits cannot hold is as far from any time that a row can have. */
 int64_t us_of_timespec(struct timespec time);
 /* "regions/europe/users/1001.json"; a row of id 0 is new.json; of a file of media its document in .meta. */
 void path_of_row(const struct tree *tree, const struct row_key *key, char *out, size_t size);

@@ -95,6 +95,15 @@ void attr_media_file(const struct tree *tree, unsigned region, uint64_t ino,
                 timespec_of_ns(revision->mtime_ns), attr);
 }
 
+int64_t ns_of_timespec(struct timespec time)
+{
+    int64_t ns;
+    if (__builtin_mul_overflow((int64_t)time.tv_sec, INT64_C(1000000000), &ns) ||
+        __builtin_add_overflow(ns, (int64_t)time.tv_nsec, &ns))
+        return time.tv_sec < 0 ? INT64_MIN : INT64_MAX;
+    return ns;
+}
+
 static void attr_media_folder(const struct tree *tree, unsigned region, const struct media_info *info,
                               struct stat *attr)
 {

@@ -33,6 +33,8 @@ void media_path(const struct tree *tree, unsigned region, uint64_t folder, const
 int report_media(struct tree *tree, unsigned region, uint64_t folder, const char *name, int r,
                  const struct fail *f);
 
+/* A time as media keep it; what 64 bits cannot hold is the first or last that they can: year 1677 or 2262. */
+int64_t ns_of_timespec(struct timespec time);
 void attr_media_file(const struct tree *tree, unsigned region, uint64_t ino,
                      const struct media_revision *revision, struct stat *attr);
 /* What a region's media/ itself has besides what all places have. Waits not long, and never fails. */

@@ -116,8 +116,7 @@ int media_set_folder_attributes(struct tree *tree, const struct caller *caller, 
                                      .set_mode = change->mode,
                                      .set_uid = change->set_uid,
                                      .set_gid = change->set_gid,
-                                     .mtime_ns = (int64_t)change->to.st_mtim.tv_sec * 1000000000 +
-                                                 change->to.st_mtim.tv_nsec,
+                                     .mtime_ns = ns_of_timespec(change->to.st_mtim),
                                      .mode = change->to.st_mode,
                                      .uid = change->to.st_uid,
                                      .gid = change->to.st_gid};
