@@ -188,6 +188,17 @@ def test_init_again_changes_nothing(cluster):
     assert report['mongodb'] == {'changes': [], 'error': None}
 
 
+def test_init_does_not_choose_between_two_primaries(cluster, tmp_path):
+    """A line of [nodes] leads to another shard's."""
+    nodes, config = cluster.nodes, tmp_path / 'campusfs.conf'
+    lines = [line.replace(str(nodes['emea-b'].port), str(nodes['apac-a'].port)) if line.startswith('emea-b = ') else line
+             for line in cluster.config.read_text().splitlines()]
+    config.write_text('\n'.join(lines) + '\n')
+    done = cluster.run('init', config=config, check=False)
+    assert done.returncode == REFUSED
+    assert 'shard emea: node emea-a: nodes emea-a and emea-b are both primaries, of different clusters' in done.stderr
+
+
 def test_roles_and_regions_are_as_configured(sql, cluster):
     for shard, (number, local) in SHARDS.items():
         rows = sql(shard, 'SELECT name, number, is_local FROM regions ORDER BY number')

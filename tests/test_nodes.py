@@ -595,6 +595,8 @@ def test_two_primaries_on_one_timeline_are_not_written_to(shard, mount):
     report = wait_for_state(mount, rival, 'rival')
     assert re.search(r'one of 2 primaries on timeline \d+: all but one must go', report['error'])
     assert wait_for_state(mount, primary, 'rival')
+    done = shard.run('init', check=False)
+    assert done.returncode == 1 and 'are both primaries, on the same timeline' in done.stderr
     admin(shard, rival, "UPDATE users SET first_name = 'Rival' WHERE id = %s", (row_id,))
     assert first_name(path) == 'Grace'
     saving = Saving(path, 'Lost')

@@ -85,9 +85,24 @@ static bool is_fenced(const struct config *config, size_t shard, size_t node, co
     fence_free(fence);
     if (known.system != role->system || known.timeline <= role->timeline)
         return false;
-    buf_printf(reasons, "%snode %s is a primary on timeline %u, while %u has been seen", reasons->len ? "; " : "",
-               config->nodes[node].name, (unsigned)role->timeline, (unsigned)known.timeline);
+    buf_printf(reasons, "%snode %s is a primary on timeline %u, while %u has been seen",
+               reasons->len ? "; " : "", config->nodes[node].name, (unsigned)role->timeline,
+               (unsigned)known.timeline);
     return true;
+}
+
+/* Of two primaries it is known which is the right one only where the one was promoted behind the other. */
+static int check_rivals(struct run *run, const char *name, const struct conn_role *role)
+{
+    struct fail *f = &run->init->fail;
+    const struct conn_role *other = conn_role(run->conn);
+    bool foreign = role->system != other->system;
+    if (!foreign && role->timeline != other->timeline)
+        return 0;
+    *f = (struct fail){.err = 0};
+    return fail_set(f, EEXIST,
+                    "nodes %s and %s are both primaries, %s: stop all but the right one, or correct [nodes]",
+                    run->init->node, name, foreign ? "of different clusters" : "on the same timeline");
 }
 
 /*
@@ -99,7 +114,7 @@ static int find_primary(struct run *run, bool *missing)
 {
     struct init_shard *init = run->init;
     const struct config *config = init->config;
-    struct buf reasons = {.max = 400};
+    CLEANUP(buf_clear) struct buf reasons = {.max = 400};
     for (size_t i = 0; i < config->nnodes; i++) {
         CLEANUP(conn_closep) struct conn *conn = NULL;
         struct fail why = {.err = 0};
@@ -120,6 +135,8 @@ static int find_primary(struct run *run, bool *missing)
             buf_printf(&reasons, "%snode %s is a standby", reasons.len ? "; " : "", config->nodes[i].name);
         } else if (is_fenced(config, init->shard, i, conn_role(conn), &reasons)) {
             continue;
+        } else if (run->conn && check_rivals(run, config->nodes[i].name, conn_role(conn)) < 0) {
+            return -init->fail.err;
         } else if (!run->conn || conn_role(conn)->timeline > conn_role(run->conn)->timeline) {
             conn_close(run->conn);
             run->conn = STEAL(conn);
@@ -137,7 +154,6 @@ static int find_primary(struct run *run, bool *missing)
         init->fail.err = 0;
     else if (init->fail.err == 0)
         init->fail.err = EROFS;
-    buf_clear(&reasons);
     return -init->fail.err;
 }
 
