@@ -93,6 +93,15 @@ def test_documents_that_contradict_themselves(course, mnt, words, fields):
     assert words in last_error(mnt)['message']
 
 
+def test_lengths_beyond_all_bounds(course):
+    """Of documents that cannot be true: they are shown, and no sum is made of them."""
+    before = os.statvfs(course.folder)
+    for n, length in enumerate((2 ** 63 - 1, 2 ** 62)):
+        assert course.insert(f'{n}', length, 1).stat().st_size == length
+    after = os.statvfs(course.folder)
+    assert (after.f_blocks, after.f_bfree) == (before.f_blocks, before.f_bfree)
+
+
 def test_numbers_of_any_type(course):
     forms = [int, float, bson.Int64, lambda n: bson.Decimal128(str(n))]
     for i, form in enumerate(forms):

@@ -9,6 +9,7 @@
 #include "media/path.h"
 
 enum { RETRIED_MS = 2000 };
+#define BYTES_MAX (INT64_C(1) << 61)
 
 int media_index_open(struct mongo *mongo, const struct media_index_options *options, struct media_index **out)
 {
@@ -253,13 +254,16 @@ int media_index_file_of(struct media_index *index, uint64_t ino, const struct op
     return r;
 }
 
+/* The bytes of files, but of those whose documents cannot be true; at most BYTES_MAX, so that sums of these
+ * fit. */
 static int64_t bytes_in(const struct entry *entry)
 {
-    if (!entry->folder)
-        return entry->newest->revision->length;
-    int64_t bytes = 0;
-    for (struct list_entry *l = entry->children; l; l = l->next)
+    const struct media_revision *revision = entry->folder ? NULL : entry->newest->revision;
+    int64_t bytes = revision && !revision->broken ? revision->length : 0;
+    for (struct list_entry *l = revision ? NULL : entry->children; l; l = l->next) {
         bytes += bytes_in(MAP_ELEMENT(l, struct entry, sibling));
+        bytes = bytes < BYTES_MAX ? bytes : BYTES_MAX;
+    }
     return bytes;
 }
 

@@ -74,7 +74,7 @@ static void attr_common(const struct tree *tree, int32_t mode, mode_t usual, int
     attr->st_gid = gid >= 0 ? (gid_t)gid : access->gid;
     attr->st_mtim = attr->st_ctim = attr->st_atim = time;
     attr->st_blksize = 4096;
-    attr->st_blocks = (attr->st_size + 511) / 512;
+    attr->st_blocks = attr->st_size / 512 + (attr->st_size % 512 != 0); /* a document may say any length */
 }
 
 static struct timespec timespec_of_ns(int64_t ns)
