@@ -39,9 +39,9 @@ def mounted(own):
     own.start()
     made = []
 
-    def make():
+    def make(timeout=f'{TIMEOUT}s'):
         name = f'mnt-{uuid.uuid4().hex[:8]}'
-        config = own.write_config(own.directory / f'{name}.conf', timeout=f'{TIMEOUT}s', credentials='on')
+        config = own.write_config(own.directory / f'{name}.conf', timeout=timeout, credentials='on')
         made.append(own.mount(own.directory / name, config=config))
         return made[-1]
     yield make
@@ -452,6 +452,29 @@ def test_a_mount_finishes_what_it_could_not(own, mounted):
     own.thaw()
     assert arrived(own, person, login) and nothing_left(own)
     assert wait_for(person.path(mount.directory, 'asia').exists, 30)
+
+
+@pytest.mark.long
+def test_a_search_that_is_asked_for_during_another_is_made_behind_it(own, mounted):
+    """What a move leaves over on a shard that has been searched already does not wait for the next minute's search."""
+    teacher = Person(own, 'europe')
+    new_course(teacher, 'europe')
+    gid = f'campusfs:2:1:{uuid.uuid4()}'  # of a transfer that never was
+    with contextlib.closing(own.connect('apac')) as holder:
+        holder.autocommit = False
+        holder.cursor().execute('LOCK TABLE campusfs.transfers IN ACCESS EXCLUSIVE MODE')
+        root = mounted(timeout='5s').directory
+        assert wait_for(lambda: ask(own, 'apac', "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = "
+                                    "'campusfs.transfers'::regclass"), 60), 'the search has come to the last shard'
+        with contextlib.closing(own.connect('americas', 'rw')) as left:
+            left.cursor().execute(f"BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION '{gid}'")
+        assert errno_of(teacher.move, root, 'europe', 'asia') == 'EBUSY'
+        holder.rollback()
+    try:
+        assert wait_for(lambda: gid not in prepared(own, 'americas'), 40)
+    finally:
+        if gid in prepared(own, 'americas'):
+            ask(own, 'americas', f"ROLLBACK PREPARED '{gid}'")
 
 
 def test_a_server_lost_the_prepared_part(own, mounted):

@@ -7,15 +7,19 @@ import os
 import random
 import re
 import signal
+import struct
 import subprocess
+import threading
+import time
 import uuid
 
 import process
 import pytest
 
 from library_notice import without_notice
-from mount_tools import errno_of, errors_of, metrics, wait_for
+from mount_tools import errno_of, errors_of, metrics, run, wait_for
 from people import Person
+from relay import Relay
 from shards import (PATIENCE, Saving, admin, first_name, first_name_at, health_of, new_user, node_of, path_of, paused,
                     reset_options, save, set_options, shard_of, wait_for_state, wait_until_ok)
 from tcp_proxy import TcpProxy
@@ -296,6 +300,56 @@ class TestThreeNodes:
                 path.read_bytes()
             assert [now > then for now, then in zip(reads(), before)] == favoured
 
+    def test_the_least_loaded_is_read_and_one_with_room_before_one_that_is_preferred(self, shard, third, extra_mount):
+        """Reads of some rows do not get to one of the two: they are its load for as long as the test wants."""
+        row_id = new_user(shard)
+        slow = {region: new_user(shard, region) for region in ('europe', 'africa')}  # names of one folder are looked up in turn
+        other, through, withheld, cats = self.other_than(third, shard), threading.Event(), [], []
+        # As a parameter of a statement that reads the row, or a page that begins with it
+        words = [struct.pack('!I', len(str(n))) + str(n).encode() for number in slow.values() for n in (number, number - 1)]
+
+        def withhold(data):
+            if any(word in data for word in words):
+                withheld.append(data)
+                through.wait()
+            return data
+        relay = Relay(third.port, edit=withhold)
+        reader = extra_mount(lambda text: re.sub(rf'^({third.name} = .*)host=\S+ port=\d+', rf'\1host={relay.host} port={relay.port}',
+                                                 text, flags=re.MULTILINE), pool_size='2', timeout='10min')
+        path = path_of(reader.directory, row_id)
+
+        def burden(region):
+            """One more read that stays there; the other may get it first."""
+            def stays():
+                before = len(withheld)
+                cats.append(subprocess.Popen(['cat', path_of(reader.directory, slow[region], region)], stdout=subprocess.DEVNULL))
+                return wait_for(lambda: len(withheld) > before or cats[-1].poll() is not None, PATIENCE) and len(withheld) > before
+            assert wait_for(stays, PATIENCE)
+
+        def readers():
+            """Who answers some reads: (the other, third)."""
+            def reads():
+                samples = metrics(reader.directory)
+                return [samples[f'campusfs_node_reads_total{{shard="emea",node="{node.name}"}}'] for node in (other, third)]
+            start = reads()
+            for _ in range(10):
+                assert run('cat', path).returncode == 0
+            return [now > then for now, then in zip(reads(), start)]
+        try:
+            assert wait_for(lambda: readers() == [True, True], PATIENCE), 'they take turns'
+            burden('europe')
+            assert wait_for(lambda: readers() == [True, False], PATIENCE), 'a loaded machine may make a replica late, not all the time'
+            reader.config.write_text(reader.config.read_text().replace(f'{third.name} = shard=emea ', f'{third.name} = shard=emea priority=7 '))
+            shard.run('reload', reader.directory)
+            assert wait_for(lambda: readers() == [False, True], PATIENCE), 'the preferred one, whatever its load'
+            burden('africa')
+            assert wait_for(lambda: readers() == [True, False], PATIENCE), 'but for when it has no room'
+        finally:
+            through.set()
+            codes = [cat.wait(PATIENCE) for cat in cats]
+            relay.close()
+        assert set(codes) == {0}
+
     def test_no_read_shows_less_than_the_one_before(self, shard, third, extra_mount):
         """Two replicas, one of which stands still. What is deleted elsewhere is listed, and must not go again; nothing of
         these folders is cached, and no question about changes is asked meanwhile."""
@@ -468,6 +522,66 @@ def test_an_interrupted_read_ends_on_its_server_too(shard, extra_mount):
         assert reader.wait(PATIENCE) == -signal.SIGINT
         assert wait_for(lambda: count() == 0, 30)
         holder.rollback()
+
+
+@pytest.mark.long
+def test_what_a_replica_does_not_know_is_not_taken_for_unchanged(shard, extra_mount):
+    """The primary is in use, and does not come to answer what has changed: then nothing may be believed, whatever its replica
+    says of that."""
+    primary, row_id, through = shard.primary('emea'), new_user(shard), threading.Event()
+    through.set()
+
+    def withhold(data):
+        if b'changes\0' in data:
+            through.wait()
+        return data
+    relay = Relay(primary.port, edit=withhold)
+    try:
+        reader = extra_mount(lambda text: re.sub(rf'^({primary.name} = .*)host=\S+ port=\d+', rf'\1host={relay.host} port={relay.port}',
+                                                 text, flags=re.MULTILINE), feed='poll', timeout='3s', cache_ttl='1s')
+        path = path_of(reader.directory, row_id)
+        assert wait_for(lambda: errno_of(path.read_bytes) is None, PATIENCE)
+        with paused(shard, shard.replica('emea')):
+            through.clear()
+            admin(shard, 'emea', "UPDATE users SET first_name = 'Grace' WHERE id = %s", (row_id,))
+            believed = time.monotonic() + 1  # cache_ttl: what was answered before may be believed until then
+            assert wait_for(lambda: time.monotonic() > believed, PATIENCE)
+            assert errno_of(path.read_bytes) == 'EIO'
+            assert node_of(health_of(reader), primary.name)['state'] == 'primary'
+            through.set()
+            assert wait_for(lambda: errno_of(path.read_bytes) is None, PATIENCE) and first_name(path) == 'Grace'
+    finally:
+        through.set()
+        relay.close()
+
+
+def test_who_is_interrupted_while_an_id_is_drawn_gets_none(shard, extra_mount):
+    """Long before any deadline, be it that the server is at it or that there is no primary; it is no error that is told."""
+    mount, primary = extra_mount(timeout='10min', failover_wait='10min'), shard.primary('emea')
+    path = mount.directory / 'regions/europe/users/.next-id'
+    assert int(path.read_text()) > 0
+
+    def interrupt(when):
+        reader = subprocess.Popen(['cat', path], stdout=subprocess.DEVNULL)
+        assert wait_for(when, PATIENCE)
+        reader.send_signal(signal.SIGINT)
+        assert reader.wait(PATIENCE) == -signal.SIGINT
+    frozen = f'campusfs_node_state{{shard="emea",node="{primary.name}",state="frozen"}}'
+    held = 'campusfs_held_writes{shard="emea"}'
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE usename = 'campusfs_rw' AND wait_event_type = 'Lock'"
+    with contextlib.closing(shard.connect('emea', options='-c search_path=campusfs,pg_catalog')) as holder:
+        holder.autocommit = False
+        holder.cursor().execute('LOCK TABLE users IN ACCESS EXCLUSIVE MODE')
+        interrupt(lambda: admin(shard, primary, waiting, database='postgres'))
+    primary.freeze()
+    try:
+        assert wait_for(lambda: metrics(mount.directory)[frozen] == 1, PATIENCE)
+        interrupt(lambda: metrics(mount.directory)[held] == 1)
+        assert metrics(mount.directory)[held] == 0
+    finally:
+        shard.thaw()
+    wait_until_ok(mount)
+    assert int(path.read_text()) > 0 and errors_of(mount.directory) == []
 
 
 # ---- who does not belong there

@@ -431,7 +431,7 @@ int store_next_id(struct store *store, unsigned collection, unsigned region, con
     snprintf(collection_text, sizeof collection_text, "%u", collection);
     const char *params[] = {collection_text};
     struct pg_rows *rows CLEANUP(pg_rows_freep) = NULL;
-    int r = shard_write(shard, &next, params, NULL, op, &rows, f);
+    int r = shard_draw(shard, &next, params, op, &rows, f);
     if (r < 0)
         return r;
     if (!rows || pg_rows_count(rows) != 1)

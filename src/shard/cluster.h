@@ -84,3 +84,8 @@ int shard_sync_read(struct shard *shard, const struct pg_statement *statement, c
  */
 int shard_write(struct shard *shard, const struct pg_statement *statement, const char *const *params,
                 const char *request, const struct op *op, struct pg_rows **rows, struct fail *f);
+
+/* The same for what leaves nothing that would have to be looked up, as the next number of a sequence: it is
+ * given up when the caller is interrupted (-EINTR), also while there is no primary. */
+int shard_draw(struct shard *shard, const struct pg_statement *statement, const char *const *params,
+               const struct op *op, struct pg_rows **rows, struct fail *f);

@@ -61,6 +61,11 @@ static int wait_for_primary(struct shard *shard, const struct claim *claim, cons
                 break;
         }
         int64_t left = op_left_ms(op);
+        if (r < 0 && op_interrupted(op)) {
+            *why = (struct fail){.err = 0};
+            r = fail_set(why, EINTR, "shard %s: interrupted while waiting for a primary", shard->self->name);
+            break;
+        }
         if (r < 0 && left == 0)
             break;
         if (r < 0)
@@ -79,7 +84,7 @@ int primary_take(struct shard *shard, struct claim claim, const struct op *op, s
     int r = wait_for_primary(shard, &claim, op, node, out, &why);
     if (r == 0)
         return 0;
-    if (why.err == 0 || (why.err != EROFS && node_find_primary(shard) < 0)) {
+    if (r != -EINTR && (why.err == 0 || (why.err != EROFS && node_find_primary(shard) < 0))) {
         why = (struct fail){.err = 0};
         node_why_not(shard, &why);
         return fail_set(f, EROFS, "no primary can be reached: %.1000s", why.message);

@@ -194,31 +194,43 @@ static int write_prepare(struct write *w, const char *const *params, const char 
     return 0;
 }
 
-int shard_write(struct shard *shard, const struct pg_statement *statement, const char *const *params,
-                const char *request, const struct op *op, struct pg_rows **rows, struct fail *f)
+static int write_whole(struct shard *shard, const struct pg_statement *statement, const char *const *params,
+                       const char *request, const struct op *op, struct pg_rows **rows, struct fail *f)
 {
     struct write w = {.shard = shard, .statement = statement};
-    /* A write is not given up half-way because its caller was interrupted: it would not know what became of
-     * it. */
-    struct op whole = {.deadline = op->deadline};
     if (write_prepare(&w, params, request) < 0)
         return fail_set(f, EINVAL, "%s takes more than %d parameters", statement->name, PG_MAX_PARAMS);
     enum ending ending = WRITE_FAILED;
     for (int attempt = 0; attempt < RETRY_MAX; attempt++) {
-        ending = write_once(&w, &whole);
+        ending = write_once(&w, op);
         if (ending != WRITE_AGAIN)
             break;
-        shard_pause(&whole, RETRY_PAUSE_MS << attempt);
-        if (op_left_ms(&whole) == 0)
+        shard_pause(op, RETRY_PAUSE_MS << attempt);
+        if (op_left_ms(op) == 0)
             break;
     }
     if (ending == WRITE_DONE) {
         *rows = w.rows;
         return 0;
     }
-    if (ending == WRITE_UNKNOWN)
+    if (ending == WRITE_UNKNOWN && w.why.err != EINTR)
         say_unknown(&w);
     if (f && f->err == 0)
         *f = w.why;
     return -w.why.err;
+}
+
+int shard_write(struct shard *shard, const struct pg_statement *statement, const char *const *params,
+                const char *request, const struct op *op, struct pg_rows **rows, struct fail *f)
+{
+    /* A write is not given up half-way because its caller was interrupted: it would not know what became of
+     * it. */
+    struct op whole = {.deadline = op->deadline};
+    return write_whole(shard, statement, params, request, &whole, rows, f);
+}
+
+int shard_draw(struct shard *shard, const struct pg_statement *statement, const char *const *params,
+               const struct op *op, struct pg_rows **rows, struct fail *f)
+{
+    return write_whole(shard, statement, params, NULL, op, rows, f);
 }
