@@ -522,6 +522,16 @@ def test_quota_counts_what_is_being_written(course, new_mount):
         file.close()
 
 
+def test_a_hole_behind_the_end_is_none(course):
+    path, data = course.folder / 'a', noise(3 * CHUNK + 5)
+    path.write_bytes(data)
+    with open(path, 'r+b', buffering=0) as file:
+        for offset in (4 * CHUNK, 1 << 60, (1 << 63) - 1000):
+            fallocate(file.fileno(), PUNCH_HOLE | KEEP_SIZE, offset, 500)
+        assert file.read() == data
+    assert path.read_bytes() == data
+
+
 def space_of(path):
     space = os.statvfs(path)
     return space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize

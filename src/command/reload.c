@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,7 +161,7 @@ static int reload_pid(const char *text)
 {
     char *end;
     long pid = strtol(text, &end, 10);
-    if (*end || pid <= 0)
+    if (*end || pid <= 0 || pid > INT_MAX)
         return command_usage("reload", "--pid %s: must be a process id", text);
     int r = hang_up((pid_t)pid, 0);
     return r < 0 ? refused(text, why_not(r)) : COMMAND_OK;

@@ -410,12 +410,13 @@ int staged_zero(struct staged *s, int64_t offset, int64_t len, const struct op *
         return r;
     r = failed(s, f);
     int64_t end = len < s->length - offset ? offset + len : s->length;
-    int64_t first = (offset + GRIDFS_CHUNK - 1) / GRIDFS_CHUNK, last = end / GRIDFS_CHUNK;
-    if (r == 0 && first < last) {
+    bool within = offset < end; /* else there is nothing to be zeroed, and `offset` may be any number */
+    int64_t first = within ? (offset + GRIDFS_CHUNK - 1) / GRIDFS_CHUNK : 0, last = end / GRIDFS_CHUNK;
+    if (r == 0 && within && first < last) {
         r = write_range(s, NULL, offset, first * GRIDFS_CHUNK - offset, op, f);
         r = r < 0 ? r : drop_chunks(s, first, last, op, f);
         r = r < 0 ? r : write_range(s, NULL, last * GRIDFS_CHUNK, end - last * GRIDFS_CHUNK, op, f);
-    } else if (r == 0 && offset < end) {
+    } else if (r == 0 && within) {
         r = write_range(s, NULL, offset, end - offset, op, f);
     }
     staged_leave(s);

@@ -211,16 +211,13 @@ static uint64_t parent_of(const struct listing *listing)
 }
 
 /* "." and "..": their numbers are all that is shown. */
-static int dot_at(struct tree *tree, const struct caller *caller, struct listing *listing, off_t offset,
-                  struct listed *listed)
+static int dot_at(struct listing *listing, off_t offset, struct listed *listed)
 {
     *listed = (struct listed){.name = offset == 0 ? "." : "..", .next = offset + 1};
     listed->entry.attr.st_mode = S_IFDIR;
     listed->entry.attr.st_ino = offset != 0   ? parent_of(listing)
                                 : listing->by ? by_listing_ino(listing->by)
                                               : listing->nodeid;
-    (void)tree;
-    (void)caller;
     return 1;
 }
 
@@ -460,7 +457,7 @@ int tree_listing_at(struct tree *tree, const struct caller *caller, struct listi
     if (offset < DOTS) {
         if (offset == 0)
             rewind_listing(tree, listing);
-        return dot_at(tree, caller, listing, offset, listed);
+        return dot_at(listing, offset, listed);
     }
     switch (listing->place.kind) {
     case PLACE_COLLECTION:

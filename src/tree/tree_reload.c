@@ -7,7 +7,7 @@
 #include "tree/tree_media.h"
 
 /* The collections' own rules over those of the mount, over the secret ones'. */
-static struct access_table *access_new(const struct tree *tree, const struct config *config)
+static struct access_table *access_new(const struct config *config)
 {
     struct access_table *table = calloc(1, sizeof *table);
     if (!table)
@@ -30,7 +30,7 @@ static struct access_table *access_new(const struct tree *tree, const struct con
 
 int tree_access_renew(struct tree *tree, const struct config *config)
 {
-    struct access_table *table = access_new(tree, config);
+    struct access_table *table = access_new(config);
     if (!table)
         return -ENOMEM;
     if (tree->accesses && memcmp(tree->accesses->of, table->of, sizeof table->of) == 0) {
