@@ -20,7 +20,6 @@ import sys
 import time
 from pathlib import Path
 
-import process
 import program
 from cluster import MARKER, Cluster, write_private
 from fuse_mount import Mount, is_mounted

@@ -21,7 +21,6 @@ import time
 import pytest
 
 from conftest import BREAKABLE, fragile_cluster
-from ledger import Broken
 from ledger_faults import FAULTS, LeftOut, run_fault, schedule
 from ledger_world import World
 from mongodb import MongoServer

@@ -1,10 +1,8 @@
 """MongoDB by TLS and with passwords: what is right works, what is wrong says so, and no password is shown."""
 
 import json
-import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
