@@ -563,10 +563,20 @@ def test_df_tells_what_the_quotas_leave(course, new_mount, new_course, bucket):
     assert space_of(mount.directory / f'regions/europe/media/{course.id}') == (900 * KIB, 0), 'the less of the two'
 
 
-def test_no_file_is_longer_than_its_chunks_can_be_counted(course):
-    with open(course.folder / 'a', 'wb') as file:
-        assert errno_of(os.ftruncate, file.fileno(), 1 << 60) == 'EFBIG'
-        assert errno_of(os.pwrite, file.fileno(), b'x', (2 ** 31 - 1) * CHUNK) == 'EFBIG'
+def test_no_file_is_longer_than_it_may_be_or_its_chunks_can_be_counted(course, new_mount):
+    def check(folder, most):
+        fd = os.open(folder / 'a', os.O_WRONLY | os.O_CREAT)
+        try:
+            assert errno_of(os.ftruncate, fd, most) is None
+            said = {errno_of(os.ftruncate, fd, size) for size in (most + 1, 1 << 60)}
+            assert said | {errno_of(os.pwrite, fd, b'x', most), errno_of(os.posix_fallocate, fd, most, 1)} == {'EFBIG'}
+            assert os.fstat(fd).st_size == most
+        finally:
+            os.ftruncate(fd, 0)
+            os.close(fd)
+    check(course.folder, 1 << 40)
+    mount = new_mount(media_file_max='522240GB')
+    check(mount.directory / f'regions/europe/media/{course.id}', (2 ** 31 - 1) * CHUNK)
 
 
 def test_little_memory_and_many_writers(course, new_mount):

@@ -108,9 +108,10 @@ struct config {
     size_t media_cache_size;    /* bytes of chunks kept, those on their way included, 64 MiB */
     size_t media_write_size;    /* bytes of chunks on their way to MongoDB, all uploads together, 32 MiB */
     size_t media_course_quota, media_region_quota; /* bytes, 0 = none */
-    int64_t media_keep_ms;      /* 24 h: how long a replaced or deleted revision stays */
-    int64_t media_sweep_ms;     /* 60000: between two sweeps, 0 = none */
-    int64_t media_poll_ms;      /* 10000: between two looks at a region's names, without change streams */
+    _Atomic size_t media_file_max;                 /* bytes, 1 TiB */
+    int64_t media_keep_ms;                         /* 24 h: how long a replaced or deleted revision stays */
+    int64_t media_sweep_ms;                        /* 60000: between two sweeps, 0 = none */
+    int64_t media_poll_ms; /* 10000: between two looks at a region's names, without change streams */
 
     /* [campusfs]: the mount */
     bool read_only;

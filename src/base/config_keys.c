@@ -80,6 +80,8 @@ const struct config_key config_keys[] = {
      .help = "bytes of media that a course may have; 0: no limit"},
     {"media_region_quota", CONFIG_SIZE, FIELD(media_region_quota), "0", 0, 1000000 * GIB,
      .help = "bytes of media that a region may have; 0: no limit"},
+    {"media_file_max", CONFIG_SIZE, FIELD(media_file_max), "1024GB", MIB, 522240 * GIB, .reload = true,
+     .help = "largest media file"},
     {"media_keep", CONFIG_DURATION, FIELD(media_keep_ms), "24h", 0, INT64_C(3650) * 24 * 3600 * 1000,
      .help = "how long the bytes of a replaced or deleted media file stay"},
     {"media_sweep", CONFIG_DURATION, FIELD(media_sweep_ms), "1min", 0, 86400000,

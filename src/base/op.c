@@ -24,6 +24,13 @@ struct op op_within(int64_t ms)
     return (struct op){.deadline = clock_now_ms() + ms};
 }
 
+struct op op_step(const struct op *op, int64_t ms)
+{
+    struct op step = *op;
+    step.deadline = clock_now_ms() + ms;
+    return step;
+}
+
 int64_t op_left_ms(const struct op *op)
 {
     int64_t left = op->deadline - clock_now_ms();
@@ -33,6 +40,11 @@ int64_t op_left_ms(const struct op *op)
 bool op_interrupted(const struct op *op)
 {
     return op->interrupted && op->interrupted(op->arg);
+}
+
+bool op_abandoned(const struct op *op)
+{
+    return op->abandoned && op->abandoned(op->arg);
 }
 
 bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until)

@@ -11,7 +11,10 @@
 struct op {
     int64_t deadline;            /* clock_now_ms() when to give up with -EIO; 0 = never allowed */
     bool (*interrupted)(void *); /* NULL = cannot be; true makes reads give up with -EINTR */
-    void *arg;
+    void *arg;                   /* of both */
+    /* NULL = cannot be; true: whoever waits is being killed, or the mount has ended. What goes on beyond the
+     * deadline, as a publication of media does, gives up then with -EINTR, while nothing is done yet. */
+    bool (*abandoned)(void *);
 };
 
 /* CLOCK_MONOTONIC in milliseconds, in microseconds. */
@@ -25,10 +28,15 @@ void clock_text(char out[CLOCK_TEXT]);
 /* An operation without an interrupt that may take `ms` from now. */
 struct op op_within(int64_t ms);
 
+/* One step of an operation that takes as many as it needs: it may take `ms` from now, and ends as the whole
+ * does. */
+struct op op_step(const struct op *op, int64_t ms);
+
 /* Milliseconds left, 0 when the deadline has passed. */
 int64_t op_left_ms(const struct op *op);
 
 bool op_interrupted(const struct op *op);
+bool op_abandoned(const struct op *op);
 
 /*
  * Waits under the lock for the condition variable (of default attributes: the clock is this call's) until
@@ -38,7 +46,8 @@ bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until);
 
 /*
  * As wait_until() by the operation's deadline, and for no longer than OP_SLICE_MS, so that who waits in a
- * loop hears of an interrupt: 0, -EINTR, -EIO once the deadline has passed. Asks `interrupted` under the lock.
+ * loop hears of an interrupt: 0, -EINTR, -EIO once the deadline has passed. Asks `interrupted` under the
+ * lock.
  */
 enum { OP_SLICE_MS = 50 };
 int op_wait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct op *op);

@@ -31,11 +31,31 @@ struct caller caller_of(fuse_req_t req)
     return (struct caller){.uid = ctx->uid, .gid = ctx->gid, .tid = ctx->pid, .op = op};
 }
 
-/* One who writes is not interrupted: what became of the save would not be known. */
-static struct caller writer_of(fuse_req_t req)
+/* When the session ends, what goes on has as long as an operation may take. */
+static bool is_over(struct session *session)
+{
+    int64_t now = clock_now_ms(), never = 0;
+    if (!fuse_session_exited(session->fuse))
+        return false;
+    if (__atomic_compare_exchange_n(&session->over_at, &never, now, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED))
+        return false;
+    return now - never >= session->config->timeout_ms;
+}
+
+/* The kernel tells of any signal, also of those that a program handles. */
+static bool abandoned(void *arg)
+{
+    fuse_req_t req = arg;
+    return is_over(fuse_req_userdata(req)) ||
+           (fuse_req_interrupted(req) && thread_is_dying(fuse_req_ctx(req)->pid));
+}
+
+struct caller writer_of(fuse_req_t req)
 {
     struct caller caller = caller_of(req);
     caller.op.interrupted = NULL;
+    caller.op.abandoned = abandoned;
     caller.process = process_of_thread(caller.tid);
     return caller;
 }

@@ -97,18 +97,9 @@ void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t
     reply_result(req, TREE_OTHER, tree_allocate(tree_of(req), &caller, handle_of(fi), mode, offset, length));
 }
 
-/* Saves are not interrupted: what became of one would not be known. */
-static struct caller committer_of(fuse_req_t req)
-{
-    struct caller caller = caller_of(req);
-    caller.op.interrupted = NULL;
-    caller.process = process_of_thread(caller.tid);
-    return caller;
-}
-
 void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    struct caller caller = committer_of(req);
+    struct caller caller = writer_of(req);
     int r = tree_flush(tree_of(req), &caller, handle_of(fi));
     tree_lock_drop(tree_of(req), handle_of(fi), fi->lock_owner);
     reply_result(req, TREE_FLUSH, r);
@@ -116,14 +107,13 @@ void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-    struct caller caller = committer_of(req);
+    struct caller caller = writer_of(req);
     reply_result(req, TREE_FSYNC, tree_fsync(tree_of(req), &caller, handle_of(fi)));
 }
 
 void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    struct caller caller = caller_of(req); /* whose it is the kernel does not say */
-    caller.op.interrupted = NULL;
+    struct caller caller = writer_of(req); /* whose it is the kernel does not say */
     tree_release(tree_of(req), &caller, handle_of(fi));
     reply_result(req, TREE_RELEASE, 0);
 }

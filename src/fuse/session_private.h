@@ -14,6 +14,7 @@ struct session {
     const char *mountpoint; /* borrowed */
     bool mounted;
     bool read_ahead_raised; /* atomic */
+    int64_t over_at;        /* atomic: clock_now_ms() when the end was noticed; 0 = not yet */
 };
 
 /* The kernel may read further ahead than the protocol can ask for, where we may tell it so (root): once,
@@ -23,6 +24,9 @@ void session_raise_read_ahead(struct session *session);
 /* ops.c: the operations, whose user data is a struct session. */
 extern const struct fuse_lowlevel_ops session_ops;
 struct caller caller_of(fuse_req_t req);
+/* The caller of what changes something: it is not interrupted, for what became of a save would not be known.
+ * But what takes longer than its deadline is abandoned, when who waits is killed, and when the session ends. */
+struct caller writer_of(fuse_req_t req);
 struct tree *tree_of(fuse_req_t req);
 /* The open file of a request; NULL when it is about none. */
 static inline struct handle *handle_of(const struct fuse_file_info *fi)

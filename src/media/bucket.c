@@ -244,7 +244,7 @@ int bucket_delete_chunks(struct mongo *mongo, const char *region, const bson_t *
             return -EINTR;
         int64_t end = to - from < BUCKET_SLICE ? to : from + BUCKET_SLICE;
         CLEANUP(bson_destroyp) bson_t *slice = chunks_filter(id, from, end);
-        struct op step = op_within(step_ms);
+        struct op step = op_step(op, step_ms);
         r = bucket_delete(mongo, region, "chunks", slice, NULL, &step, f);
     }
     return r;
@@ -326,7 +326,7 @@ int bucket_delete_all_chunks(struct mongo *mongo, const char *region, const bson
             return -EINTR;
         CLEANUP(bson_destroyp) bson_t *slice = chunks_filter(id, from, from + BUCKET_SLICE);
         CLEANUP(bson_destroyp) bson_t *left = NULL;
-        struct op step = op_within(step_ms);
+        struct op step = op_step(op, step_ms);
         int r = bucket_delete(mongo, region, "chunks", slice, &gone, &step, f);
         if (r < 0)
             return r;
@@ -335,14 +335,14 @@ int bucket_delete_all_chunks(struct mongo *mongo, const char *region, const bson
         from += BUCKET_SLICE;
         if (gone == BUCKET_SLICE)
             continue;
-        step = op_within(step_ms);
+        step = op_step(op, step_ms);
         r = find_chunk(mongo, region, id, -1, &step, &left, f); /* the end, or a gap */
         if (r < 0 || !left)
             return r;
         if (slice_of(left, &from)) {
             gone = from != last;
         } else {
-            step = op_within(step_ms);
+            step = op_step(op, step_ms);
             r = delete_chunk(mongo, region, left, &step, &gone, f);
             *deleted += gone;
         }
@@ -382,11 +382,11 @@ int bucket_count_chunks(struct mongo *mongo, const char *region, const bson_t *i
         int64_t before = *count, next = to - from < BUCKET_SLICE ? to : from + BUCKET_SLICE;
         CLEANUP(bson_destroyp) bson_t *slice = chunks_filter(id, from, next);
         CLEANUP(bson_destroyp) bson_t *behind = NULL;
-        struct op step = op_within(step_ms);
+        struct op step = op_step(op, step_ms);
         r = count_slice(mongo, region, slice, &step, count, f);
         from = next;
         if (r == 0 && *count == before && from < to) { /* a gap: a document may promise 2^31 chunks */
-            step = op_within(step_ms);
+            step = op_step(op, step_ms);
             r = find_chunk(mongo, region, id, from, &step, &behind, f);
             if (r < 0 || !behind || !slice_of(behind, &next))
                 return r;

@@ -66,11 +66,12 @@ void staged_leave(struct staged *s)
 
 int staged_wait_sending(struct staged *s, unsigned most, const struct op *op, struct fail *f)
 {
-    bool in_time = true;
+    const struct op wait = {.deadline = op->deadline, .interrupted = op->abandoned, .arg = op->arg};
+    int r = 0;
     pthread_mutex_lock(&s->lock);
-    while (s->sending > most && in_time)
-        in_time = wait_until(&s->settled, &s->lock, op->deadline);
-    int r = s->sending > most ? fail_set(f, EIO, "MongoDB did not take the bytes in time") : told(s, f);
+    while (r == 0 && s->sending > most)
+        r = op_wait(&s->settled, &s->lock, &wait);
+    r = r == 0 ? told(s, f) : r == -EIO ? fail_set(f, EIO, "MongoDB did not take the bytes in time") : r;
     pthread_mutex_unlock(&s->lock);
     return r;
 }

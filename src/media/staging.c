@@ -269,24 +269,59 @@ static void leftover_free(struct leftover *leftover)
     free(leftover);
 }
 
-/* What cannot be deleted now is left to the sweep; at the end all together may take a step. */
-static void delete_leftovers(struct staging *staging, bool stop)
+static struct leftover *take_leftover(struct staging *staging)
 {
-    struct op all = op_within(staging->options.step_ms);
-    while (!stop || op_left_ms(&all) > 0) {
-        pthread_mutex_lock(&staging->lock);
-        struct leftover *leftover = staging->leftovers;
-        if (leftover)
-            staging->leftovers = leftover->next;
-        pthread_mutex_unlock(&staging->lock);
-        if (!leftover)
-            return;
-        CLEANUP(bson_destroyp) bson_t *id = BCON_NEW("_id", BCON_OID(&leftover->id));
-        struct op op = op_within(staging->options.step_ms);
-        if (bucket_delete_chunks(staging->mongo, leftover->region, id, 0, leftover->end,
-                                 staging->options.step_ms, &op, NULL) == 0)
-            bucket_forget(staging->mongo, leftover->region, id, &op, NULL);
-        leftover_free(leftover);
+    pthread_mutex_lock(&staging->lock);
+    struct leftover *leftover = staging->leftovers;
+    if (leftover)
+        staging->leftovers = leftover->next;
+    pthread_mutex_unlock(&staging->lock);
+    return leftover;
+}
+
+/* In its place in the list: at its head. */
+static void put_leftover(struct staging *staging, struct leftover *leftover)
+{
+    pthread_mutex_lock(&staging->lock);
+    leftover->next = staging->leftovers;
+    staging->leftovers = leftover;
+    pthread_mutex_unlock(&staging->lock);
+}
+
+/* Slice by slice while there is time; false when some of it is left to be deleted. */
+static bool delete_leftover(struct staging *staging, struct leftover *leftover, const struct op *turn)
+{
+    CLEANUP(bson_destroyp) bson_t *id = BCON_NEW("_id", BCON_OID(&leftover->id));
+    int64_t step_ms = staging->options.step_ms;
+    int r = 0;
+    for (; r == 0 && leftover->from < leftover->end; leftover->from += BUCKET_SLICE) {
+        int64_t left = leftover->end - leftover->from;
+        if (op_left_ms(turn) == 0)
+            return false;
+        r = bucket_delete_chunks(staging->mongo, leftover->region, id, leftover->from,
+                                 leftover->from + (left < BUCKET_SLICE ? left : BUCKET_SLICE), step_ms, turn,
+                                 NULL);
+    }
+    struct op op = op_within(step_ms);
+    if (r == 0)
+        bucket_forget(staging->mongo, leftover->region, id, &op, NULL);
+    return true;
+}
+
+/*
+ * What fits into a turn: the next renews leases first, and a mount that ends waits for one turn. What cannot
+ * be deleted is left to the sweep.
+ */
+static void delete_leftovers(struct staging *staging)
+{
+    int64_t ms = staging->options.step_ms < RENEW_EVERY_MS ? staging->options.step_ms : RENEW_EVERY_MS;
+    struct op turn = op_within(ms);
+    struct leftover *leftover;
+    while (op_left_ms(&turn) > 0 && (leftover = take_leftover(staging))) {
+        if (delete_leftover(staging, leftover, &turn))
+            leftover_free(leftover);
+        else
+            put_leftover(staging, leftover);
     }
 }
 
@@ -301,7 +336,7 @@ static void *keeper_main(void *arg)
         stop = staging->stop;
         pthread_mutex_unlock(&staging->lock);
         renew_leases(staging);
-        delete_leftovers(staging, stop);
+        delete_leftovers(staging);
     }
     return NULL;
 }

@@ -86,10 +86,11 @@ struct staged_meta {
  * kept, but for what follows from the content, and it is retired. The content type follows from the first
  * bytes, unless somebody chose one (contentTypeGiven).
  *
- * Takes as long as it makes progress, each message within a step, and is not interrupted. A failure leaves
- * everything as it was, to be published once more or given up. But when no server has said within a step
- * whether it did the very switch, the staged file has failed for good: it may become visible all the same,
- * and the sweep deletes its chunks only when it has not. The same when its lease was lost just then.
+ * Takes as long as it makes progress, each message within a step, and is not interrupted; abandoned (struct
+ * op), it ends with -EINTR before the switch, never after it. A failure leaves everything as it was, to be
+ * published once more or given up. But when no server has said within a step whether it did the very switch,
+ * the staged file has failed for good: it may become visible all the same, and the sweep deletes its chunks
+ * only when it has not. The same when its lease was lost just then.
  */
 int staged_publish(struct staged *staged, const struct staged_meta *meta, const struct op *op,
                    struct media_revision **published, struct fail *f);

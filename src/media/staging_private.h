@@ -33,7 +33,8 @@ struct leftover {
     struct leftover *next;
     char *region; /* owned */
     bson_oid_t id;
-    int64_t end; /* behind the last chunk that was sent */
+    int64_t from; /* the first chunk that has not been deleted */
+    int64_t end;  /* behind the last chunk that was sent */
 };
 
 struct staging {

@@ -20,7 +20,7 @@ enum {
 struct publication {
     struct staged *s;
     const struct staged_meta *meta;
-    const struct op *op; /* the caller's */
+    struct op op; /* interrupted when the caller is abandoned, and not any more after the switch */
     struct fail *f;
     int64_t chunks;
     size_t tail; /* bytes of the last chunk, 0 = it is whole */
@@ -31,11 +31,9 @@ struct publication {
     bson_t *inherited;
 };
 
-/* Who publishes is not interrupted: a writer that is killed has closed its file, and what it wrote is there.
- */
 static struct op step_of(const struct publication *p)
 {
-    return op_within(p->s->staging->options.step_ms);
+    return op_step(&p->op, p->s->staging->options.step_ms);
 }
 
 static bool is_somewhere(struct staged *s, int64_t n)
@@ -72,7 +70,9 @@ static int complete(struct publication *p)
     int r = 0;
     for (int64_t n = 0; r == 0 && n < p->chunks; n++) {
         struct op step = step_of(p);
-        if (!is_somewhere(s, n))
+        if (op_interrupted(&step))
+            r = -EINTR;
+        else if (!is_somewhere(s, n))
             r = staged_open_slot(s, n, staged_chunk_len(s, n), &step, &buffer, p->f);
     }
     if (r == 0)
@@ -158,7 +158,7 @@ static int delete_behind(struct publication *p, const bson_t *id)
     int64_t end = s->touched.n ? s->touched.list[s->touched.n - 1].to : 0;
     s->counted = s->counted < p->chunks ? s->counted : p->chunks;
     int r = bucket_delete_chunks(s->staging->mongo, s->region, id, p->chunks, end,
-                                 s->staging->options.step_ms, p->op, p->f);
+                                 s->staging->options.step_ms, &p->op, p->f);
     return r < 0 ? r : spans_remove(&s->touched, p->chunks, end);
 }
 
@@ -188,7 +188,7 @@ static int verify(struct publication *p, const bson_t *id)
     struct staged *s = p->s;
     int64_t count, known = s->counted;
     int r = bucket_count_chunks(s->staging->mongo, s->region, id, known, p->chunks,
-                                s->staging->options.step_ms, p->op, &count, p->f);
+                                s->staging->options.step_ms, &p->op, &count, p->f);
     if (r == 0 && known + count != p->chunks)
         return fail_set(p->f, EIO, "of %lld chunks that MongoDB acknowledged it has %lld",
                         (long long)p->chunks, (long long)(known + count));
@@ -407,7 +407,7 @@ static bool was_swept(struct publication *p, const bson_t *id)
                         NULL) < 0 ||
         entry)
         return entry;
-    return bucket_count_chunks(mongo, p->s->region, id, 0, p->chunks, p->s->staging->options.step_ms, p->op,
+    return bucket_count_chunks(mongo, p->s->region, id, 0, p->chunks, p->s->staging->options.step_ms, &p->op,
                                &count, NULL) == 0 &&
            count != p->chunks;
 }
@@ -508,6 +508,9 @@ static int switch_over(struct publication *p, struct media_revision **published)
         r = bucket_retire(mongo, s->region, p->previous, &step, p->f);
     if (r == 0)
         r = hold_lease(p);
+    if (r == 0 && op_interrupted(&p->op))
+        r = -EINTR;
+    p->op.interrupted = p->op.abandoned = NULL; /* from here on nobody would know what became of it */
     step = step_of(p);
     if (r == 0)
         r = bucket_insert_file(mongo, s->region, document, &unsure, &step, p->f);
@@ -555,11 +558,15 @@ int staged_publish(struct staged *s, const struct staged_meta *meta, const struc
         return r;
     struct publication p = {.s = s,
                             .meta = meta,
-                            .op = op,
+                            .op = {.interrupted = op->abandoned, .abandoned = op->abandoned, .arg = op->arg},
                             .f = f,
                             .chunks = (s->length + GRIDFS_CHUNK - 1) / GRIDFS_CHUNK,
                             .tail = (size_t)(s->length % GRIDFS_CHUNK)};
     r = publish(&p, published);
+    if (r < 0 && op_interrupted(&p.op)) { /* whichever wait it was that ended so */
+        *f = (struct fail){0};
+        r = fail_set(f, EINTR, "given up: whoever closed the file was killed, or the mount has ended");
+    }
     bson_destroy(p.inherited);
     media_revision_unref(p.previous);
     staged_leave(s);

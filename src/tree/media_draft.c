@@ -151,6 +151,9 @@ static int grant(struct tree *tree, const struct caller *caller, struct media_dr
 {
     const struct config *config = tree->config;
     int64_t course, region;
+    size_t most = config->media_file_max;
+    if (length > (int64_t)most)
+        return fail_set(f, EFBIG, "a media file may have %zu bytes (media_file_max)", most);
     if (config->media_course_quota == 0 && config->media_region_quota == 0)
         return 0;
     pthread_mutex_lock(&tree->lock);
@@ -604,8 +607,11 @@ int media_draft_commit(struct tree *tree, const struct caller *caller, struct no
     pthread_mutex_unlock(&tree->lock);
     bool needed = node->draft.dirty || draft->attributes || draft->creates;
     if (r == 0 && needed && !nameless && !node->draft.spent) {
-        if (node->draft.refused && node->draft.refused == node->draft.version)
-            r = trigger == DRAFT_RELEASE ? 0 : -node->draft.refused_err;
+        bool refused = node->draft.refused && node->draft.refused == node->draft.version;
+        if (refused && trigger == DRAFT_RELEASE)
+            r = 0;
+        else if (refused && node->draft.refused_err != EINTR) /* who was killed may not have been the last */
+            r = -node->draft.refused_err;
         else if (!may_come_later(node, trigger))
             r = commit_now(tree, caller, node);
     }

@@ -1,6 +1,7 @@
 #include "tree/process.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +93,17 @@ bool process_equal(struct process a, struct process b)
 bool process_is_same(struct process a, struct process b)
 {
     return a.tgid != 0 && process_equal(a, b);
+}
+
+/* A signal that ends a process is turned into a SIGKILL for each of its threads. */
+bool thread_is_dying(pid_t tid)
+{
+    char path[64], text[8192];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
+    if (tid <= 0 || read_small(path, text, sizeof text) <= 0)
+        return false;
+    const char *line = strstr(text, "\nSigPnd:");
+    return line && strtoull(line + 8, NULL, 16) & 1ull << (SIGKILL - 1);
 }
 
 enum asks thread_asks(pid_t tid)

@@ -21,6 +21,10 @@ bool process_equal(struct process a, struct process b);
 /* True only when both are known and the same. */
 bool process_is_same(struct process a, struct process b);
 
+/* Whether a thread that waits for us is about to end, by a signal that ends its process. Not known, as false,
+ * where the thread cannot be seen, and of signals that leave a core. */
+bool thread_is_dying(pid_t tid);
+
 /*
  * How the thread, which waits for our answer, asks for attributes: by a descriptor (fstat() and its kin), so
  * that the kernel has no name to look up again, or by a name. Unknown where that cannot be seen: another pid

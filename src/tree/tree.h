@@ -29,7 +29,7 @@ struct caller {
     uid_t uid;
     gid_t gid;
     pid_t tid;              /* of the calling thread; 0 when it is in another pid namespace */
-    struct op op;           /* its deadline; interruptible for reads */
+    struct op op;           /* its deadline; interruptible for reads, may be abandoned for writes */
     struct process process; /* the thread's, where it has been asked already; else tgid 0 */
 };
 

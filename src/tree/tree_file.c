@@ -735,9 +735,18 @@ void tree_release(struct tree *tree, const struct caller *caller, struct handle 
     free(handle);
 }
 
+static bool time_is_over(void *op)
+{
+    return op_left_ms(op) == 0;
+}
+
+/* All together within one operation's time, whatever they publish. */
 void handles_close(struct tree *tree)
 {
-    struct caller caller = {.op = op_within(tree->config->timeout_ms)};
+    struct op all = op_within(tree->config->timeout_ms);
+    struct caller caller = {.op = all};
+    caller.op.abandoned = time_is_over;
+    caller.op.arg = &all;
     while (tree->handles)
         tree_release(tree, &caller, MAP_ELEMENT(tree->handles, struct handle, open));
 }

@@ -56,7 +56,7 @@ int report_media(struct tree *tree, unsigned region, uint64_t folder, const char
                  const struct fail *f)
 {
     char path[MEDIA_FILENAME_MAX + 320];
-    if (r < 0 && f->err && r != -EINTR) {
+    if (r < 0 && f->err && (r != -EINTR || f->err == EINTR)) {
         media_path(tree, region, folder, name, path, sizeof path);
         report_add(tree->report, path, f);
     }
