@@ -9,7 +9,9 @@ import uuid
 import bson
 import pytest
 from library_notice import without_notice
+from media_proxy import MediaProxy, parse
 from media_tools import Bucket
+from mongo_wire import reply
 from postgres import free_port
 
 MINUTE, HOUR = datetime.timedelta(minutes=1), datetime.timedelta(hours=1)
@@ -112,6 +114,45 @@ def test_a_server_that_is_away_is_no_clean_bucket(cluster, tmp_path):
     done = cluster.run('check', '--json', 'media', config=config, check=False)
     document = json.loads(done.stdout)
     assert done.returncode == 2 and document['status'] == 'unknown' and document['parts'][0]['error'], document
+
+
+class Forgetful(MediaProxy):
+    """A server that ends a cursor which is left waiting while other work is done."""
+
+    def __init__(self, uri):
+        self.last, self.more = None, set()
+        super().__init__(uri)
+
+    def handle(self, request, client, server):
+        command, part, body, _ = parse(request) or (None, None, {}, None)
+        if command == 'getMore':
+            part = body['collection'].rpartition('.')[2]
+            self.more.add(part)
+            if self.last != part:
+                client.sendall(reply(request, {'ok': 0.0, 'code': 43, 'codeName': 'CursorNotFound', 'errmsg': 'cursor not found'}))
+                return True
+        elif command in ('find', 'aggregate', 'delete', 'update', 'insert'):
+            self.last = part
+        return super().handle(request, client, server)
+
+
+def test_no_cursor_waits_while_files_are_read_and_orphans_removed(own, cluster, tmp_path):
+    """A server ends it after ten minutes, and its session after thirty, which films take; messages of a listing hold 1000
+    files, or 101 ids of chunks."""
+    ids = [bson.ObjectId() for _ in range(1001)]
+    own.europe.files.insert_many([{'_id': id, 'filename': f'{COURSE}/{n}', 'length': bson.Int64(n < 2), 'chunkSize': 4,
+                                   'uploadDate': ago(HOUR)} for n, id in enumerate(ids)])
+    own.europe.chunks.insert_many([{'files_id': id, 'n': 0, 'data': b'x'} for id in ids[:2]])
+    orphans = [oid(datetime.timedelta(hours=25)) for _ in range(150)]
+    own.europe.chunks.insert_many([{'_id': oid(datetime.timedelta(hours=25)), 'files_id': id, 'n': 0, 'data': b'x'} for id in orphans])
+    proxy = Forgetful(own.uri)
+    config = cluster.write_config(tmp_path / 'forgetful.conf', mongodb_uri=proxy.uri)
+    done = cluster.run('check', '--json', '--repair', 'media', config=config, check=False)
+    proxy.close()
+    part, = json.loads(done.stdout)['parts']
+    assert (part['error'], part['repaired'], part['found']) == (None, 150, 150), part
+    assert own.europe.chunks.count_documents({}) == 2
+    assert {'files', 'chunks'} <= proxy.more
 
 
 # ---- files

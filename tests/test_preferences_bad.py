@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import random
+import re
 import subprocess
 import threading
 import time
@@ -79,6 +80,47 @@ def test_a_document_that_is_too_large(new_preferences):
     assert errno_of(write_in_place, prefs.path, text.encode()) == 'EFBIG'
     assert errno_of(write_in_place, prefs.path, json.dumps({'timezone': 'x' * 2 ** 19}).encode()) == 'EINVAL'
     assert prefs.stored() is None
+
+
+def put_large(people, users, size):
+    """What another program has made of their preferences."""
+    people.with_options(write_concern=pymongo.WriteConcern('majority')).insert_many(
+        [{'user_id': bson.Int64(prefs.id), 'updated_at': datetime.datetime(2026, 2, 3), 'note': 'x' * size} for prefs in users],
+        bypass_document_validation=True)
+
+
+def sizes_in(folder, users):
+    wanted = {prefs.path.name for prefs in users}
+    return {entry.name: entry.stat().st_size for entry in os.scandir(folder) if entry.name in wanted}
+
+
+def test_a_listing_of_documents_that_are_large_together(new_preferences, people):
+    """The texts of a page need not fit into memory; sizes are exact, and each is read whole."""
+    users = [new_preferences('oceania') for _ in range(4)]
+    try:
+        put_large(people, users, 6 << 20)
+        sizes = sizes_in(users[0].path.parent, users)
+        for prefs in users:
+            text = prefs.text()
+            assert len(text) == sizes[prefs.path.name] and json.loads(text)['note'] == 'x' * (6 << 20)
+    finally:
+        people.delete_many({'user_id': {'$in': [prefs.id for prefs in users]}})
+
+
+@pytest.mark.long
+def test_a_listing_of_large_documents_takes_little_memory(new_preferences, people, new_mount, sanitized):
+    users = [new_preferences('oceania') for _ in range(40)]
+    mount = new_mount(timeout='60s')
+    peak = lambda: int(re.search(r'VmHWM:\s+(\d+)', open(f'/proc/{mount.pid()}/status').read())[1]) // 1024  # noqa: E731
+    folder = mount.directory / 'regions/oceania/preferences'
+    os.listdir(folder)
+    before = peak()
+    try:
+        put_large(people, users, 8 << 20)
+        assert min(sizes_in(folder, users).values()) > 8 << 20
+        assert sanitized or peak() - before < 160
+    finally:
+        people.delete_many({'user_id': {'$in': [prefs.id for prefs in users]}})
 
 
 @pytest.mark.parametrize('text, shown', [('2026-11-22T15:48:30Z', '15:48:30.000000Z'),

@@ -155,6 +155,12 @@ static struct document *known_since(struct known_preferences *known, int64_t id,
 
 /* Reading */
 
+static struct revision revision_of(const struct preferences_doc *doc, size_t size)
+{
+    return (struct revision){
+        .rev = doc->rev, .mtime_us = doc->updated_us, .content_us = doc->updated_us, .size = size};
+}
+
 static int document_of(const struct preferences_doc *doc, struct document **out, struct fail *f)
 {
     struct buf text CLEANUP(buf_clear) = {0};
@@ -162,8 +168,7 @@ static int document_of(const struct preferences_doc *doc, struct document **out,
     struct document *document = r == 0 ? document_new(text.len) : NULL;
     if (!document)
         return fail_set(f, r == -EPROTO ? EIO : ENOMEM, "cannot lay out preferences");
-    document->revision = (struct revision){
-        .rev = doc->rev, .mtime_us = doc->updated_us, .content_us = doc->updated_us, .size = text.len};
+    document->revision = revision_of(doc, text.len);
     memcpy(document->text, text.data, text.len);
     *out = document;
     return 0;
@@ -232,8 +237,11 @@ int preferences_page(struct store *store, unsigned region, int64_t after, size_t
         r = read_page(store, page, op, &reading, &list, f);
     for (size_t i = 0; r == 0 && i < list.n; i++) {
         struct document *document CLEANUP(document_unrefp) = NULL;
-        r = list.broken[i] ? 0 : take_one(&reading, i, &document, f);
-        page->rows[i].revision = document ? document->revision : (struct revision){.rev = 1};
+        const struct preferences_doc *doc = &list.docs[i];
+        r = list.broken[i] || !doc->text ? 0 : take_one(&reading, i, &document, f);
+        page->rows[i].revision = document          ? document->revision
+                                 : !list.broken[i] ? revision_of(doc, doc->laid_out)
+                                                   : (struct revision){.rev = 1};
     }
     if (r < 0)
         return r;
@@ -267,7 +275,7 @@ static int fetch(struct store *store, const struct row_key *key, size_t rows, co
     *last_id = r == 0 ? page->rows[page->count - 1].id : 0;
     for (size_t i = 1; r == 0 && i < list.n; i++) {
         struct document *document CLEANUP(document_unrefp) = NULL;
-        if (!list.broken[i])
+        if (!list.broken[i] && list.docs[i].text)
             take_one(&reading, i, &document, NULL);
     }
     return r;

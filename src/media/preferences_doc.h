@@ -25,8 +25,9 @@ struct preferences_doc {
     int64_t updated_us; /* as shown */
     bool stored;        /* false: the user has none, these are the defaults */
     bool deleted;       /* the user was deleted when this was written */
-    char *text;         /* compact JSON, owned */
+    char *text;         /* compact JSON, owned; NULL for one of a list that had no room for it */
     size_t len;
+    size_t laid_out; /* bytes as json_layout() writes it; set where there is no text */
 };
 
 /* Reads what MongoDB has of a user, NULL for nothing. -EIO when it cannot be shown, -ENOMEM. */

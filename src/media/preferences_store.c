@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/json.h"
 #include "base/uuid.h"
 #include "media/media_error.h"
 #include "media/mongo_client.h"
@@ -14,7 +15,8 @@ enum {
     TRIES = 20,      /* of a save that others are faster than */
     NOTE_MS = 10000, /* for what nobody waits for */
     REV_BITS = 62,
-    MESSAGE_DOCS = 256, /* a message of a listing: preferences are small, but other writers' may not be */
+    MESSAGE_DOCS = 256, /* a message of a listing, of 16 MiB at most whatever they are */
+    LIST_BYTES = 16 << 20,
 };
 
 /* The years 1 to 9999. */
@@ -49,6 +51,7 @@ static bson_t *of_user(int64_t user_id)
 struct read_job {
     struct mongo_job job;
     size_t n;
+    size_t bytes; /* of texts in the list, but for the first user's */
     struct preferences_list list;
     int64_t ids[];
 };
@@ -73,6 +76,22 @@ static int64_t user_of(const bson_t *stored)
     return bson_iter_init_find(&at, stored, "user_id") ? bson_iter_as_int64(&at) : 0;
 }
 
+static int bound_text(struct read_job *self, struct preferences_doc *doc)
+{
+    CLEANUP(buf_clear) struct buf text = {0};
+    self->bytes += doc->len;
+    if (self->bytes <= LIST_BYTES)
+        return 0;
+    self->bytes -= doc->len;
+    int r = json_layout(doc->text, doc->len, &text);
+    if (r < 0)
+        return r;
+    doc->laid_out = text.len;
+    free(doc->text);
+    doc->text = NULL;
+    return 0;
+}
+
 /* Takes one document of the answer; of two of one user, which no index forbids yet, the first. */
 static int take_doc(struct read_job *self, const bson_t *stored, int64_t user_id)
 {
@@ -84,8 +103,10 @@ static int take_doc(struct read_job *self, const bson_t *stored, int64_t user_id
     if (r == -ENOMEM)
         return r;
     doc->user_id = user_id;
+    if (r == 0 && found != self->ids)
+        r = bound_text(self, doc);
     self->list.broken[found - self->ids] = r < 0;
-    return 0;
+    return r == -ENOMEM ? r : 0;
 }
 
 static bson_t *of_users(const int64_t *ids, size_t n)
@@ -144,6 +165,7 @@ static int read_run(struct mongo_job *job, struct mongo *mongo, const struct op 
     struct read_job *self = (struct read_job *)(void *)job;
     bson_error_t error;
     for (;;) {
+        self->bytes = 0;
         self->list = (struct preferences_list){.docs = calloc(self->n, sizeof *self->list.docs),
                                                .broken = calloc(self->n, sizeof *self->list.broken),
                                                .n = self->n};

@@ -20,7 +20,11 @@ struct preferences_list {
 };
 void preferences_list_clear(struct preferences_list *list);
 
-/* Those of n users, 1 <= n <= 10000, ascending; with defaults for who has none. */
+/*
+ * Those of n users, 1 <= n <= 10000, ascending; with defaults for who has none. The first has its text; beyond
+ * that one a list holds 16 MiB of texts, and of further documents what a listing tells of them: other programs'
+ * may have 16 MB each.
+ */
 int preferences_read(struct mongo *mongo, const int64_t *user_ids, size_t n, const struct op *op,
                      struct preferences_list *out, struct fail *f);
 
