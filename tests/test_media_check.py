@@ -136,6 +136,7 @@ class Forgetful(MediaProxy):
         return super().handle(request, client, server)
 
 
+@pytest.mark.long
 def test_no_cursor_waits_while_files_are_read_and_orphans_removed(own, cluster, tmp_path):
     """A server ends it after ten minutes, and its session after thirty, which films take; messages of a listing hold 1000
     files, or 101 ids of chunks."""
@@ -143,14 +144,14 @@ def test_no_cursor_waits_while_files_are_read_and_orphans_removed(own, cluster, 
     own.europe.files.insert_many([{'_id': id, 'filename': f'{COURSE}/{n}', 'length': bson.Int64(n < 2), 'chunkSize': 4,
                                    'uploadDate': ago(HOUR)} for n, id in enumerate(ids)])
     own.europe.chunks.insert_many([{'files_id': id, 'n': 0, 'data': b'x'} for id in ids[:2]])
-    orphans = [oid(datetime.timedelta(hours=25)) for _ in range(150)]
+    orphans = [oid(datetime.timedelta(hours=25)) for _ in range(102)]
     own.europe.chunks.insert_many([{'_id': oid(datetime.timedelta(hours=25)), 'files_id': id, 'n': 0, 'data': b'x'} for id in orphans])
     proxy = Forgetful(own.uri)
     config = cluster.write_config(tmp_path / 'forgetful.conf', mongodb_uri=proxy.uri)
     done = cluster.run('check', '--json', '--repair', 'media', config=config, check=False)
     proxy.close()
     part, = json.loads(done.stdout)['parts']
-    assert (part['error'], part['repaired'], part['found']) == (None, 150, 150), part
+    assert (part['error'], part['repaired'], part['found']) == (None, 102, 102), part
     assert own.europe.chunks.count_documents({}) == 2
     assert {'files', 'chunks'} <= proxy.more
 
@@ -303,6 +304,20 @@ def test_old_orphans_are_removed_and_nothing_else(own):
     assert sorted(line[:4] for line in found) == expected and all(line[4] for line in found)
     assert chunks_of(own.europe, old) == chunks_of(own.africa, other_region) == 0
     assert chunks_of(own.europe, whole) == 3 and own.check('media', '--repair') == (0, [])
+
+
+def test_what_is_old_is_so_by_the_servers_clock(own, cluster, tmp_path):
+    """The clock of who checks may be a day ahead: here three hours."""
+    id = oid(datetime.timedelta(hours=26))
+    add_chunks(own.europe, id, oid(datetime.timedelta(hours=26)))
+    proxy = MediaProxy(own.uri)
+    proxy.rule('isMaster', '1', action='ahead', by=datetime.timedelta(hours=-3))
+    config = cluster.write_config(tmp_path / 'ahead.conf', mongodb_uri=proxy.uri)
+    done = cluster.run('check', '--json', '--repair', 'media', config=config, check=False)
+    proxy.close()
+    part, = json.loads(done.stdout)['parts']
+    assert (part['error'], part['found'], part['repaired']) == (None, 1, 0), part
+    assert own.europe.chunks.count_documents({'files_id': id}) == 1
 
 
 def test_what_another_program_may_be_writing_stays(own):

@@ -571,13 +571,16 @@ def test_a_lease_is_renewed_right_before_the_switch(mount, folder, proxy, bucket
     assert proxy.count('insert', 'files') == before
 
 
-def test_leases_go_by_the_servers_clock(cluster, new_mount, bucket, course):
-    """Those of uploads, what the sweep takes as ended, and its own: the clocks of two machines differ, here by an hour."""
+def test_leases_go_by_the_servers_clock(cluster, new_mount, bucket, course, new_user):
+    """Those of uploads and renames, what counts as ended, the sweeps' own, and when preferences are to go: the clocks of two
+    machines differ, here by an hour."""
     hour = datetime.timedelta(hours=1)
     now = lambda: datetime.datetime.now(datetime.timezone.utc)  # noqa: E731
     ahead = lambda time: time > now() + hour / 2  # noqa: E731
     proxy = MediaProxy(cluster.mongodb.uri)
     proxy.rule('isMaster', '1', action='ahead', by=hour)
+    leases, people, renames = bucket.db['leases'], bucket.db['preferences'], bucket.db[f'{bucket.name}.renames']
+    leases.delete_many({})
     mount = sweeping(new_mount, bucket, mongodb_uri=proxy.uri)
     path, other = mount.directory / f'regions/europe/media/{course.id}/film', bson.ObjectId()
     with open(path, 'wb', buffering=0) as file:
@@ -593,8 +596,31 @@ def test_leases_go_by_the_servers_clock(cluster, new_mount, bucket, course):
     assert content(bucket, course, 'film') == NEW
     write(path, OLD)
     assert ahead(bucket.uploads.find_one({'path': f'{course.id}/film', 'retired': {'$exists': True}})['retired'])
+    assert process.wait_until(lambda: leases.find_one({'_id': 'preferences'}), 60, 0.05)
+    assert ahead(leases.find_one({'_id': 'preferences'})['until'])
+    left, beats = bucket.put(f'{course.id}/from/file', OLD), []
+    renames.insert_one({'from': f'{course.id}/from', 'to': f'{course.id}/to', 'began': now(), 'heartbeat': now(), 'owner': 'elsewhere:1'})
+    proxy.rule('delete', 'renames', action='pass', call=lambda: beats.extend(entry['heartbeat'] for entry in renames.find()))
+    (path.parent / 'a').mkdir()
+    os.rename(path.parent / 'a', path.parent / 'b')
+    assert len(beats) >= 2 and ahead(beats[-1])
+    assert bucket.files.find_one({'_id': left})['filename'] == f'{course.id}/to/file', 'by their clock it is over'
+    user = new_user()
+    people.insert_one({'user_id': bson.Int64(user.id), 'updated_at': now()})
+    os.unlink(mount.directory / f'regions/europe/users/{user.id}.json')
+    assert process.wait_until(lambda: '_deleted_at' in people.find_one({'user_id': user.id}), 60, 0.05)
+    assert ahead(people.find_one({'user_id': user.id})['_deleted_at'])
+    people.delete_one({'user_id': user.id})
     assert mount.stop() == 0
     proxy.close()
+
+
+def test_the_servers_time_is_not_asked_for_each_file(mount, folder, proxy):
+    write(folder / 'film', OLD)
+    before = proxy.count('isMaster', '1')
+    for _ in range(12):
+        write(folder / 'film', b'small')
+    assert proxy.count('isMaster', '1') - before < 12
 
 
 @pytest.mark.parametrize('over', [False, True])

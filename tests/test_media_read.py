@@ -122,6 +122,17 @@ def test_ids_of_any_type(course, bucket, file_id):
     disappears(course.folder / 'any')
 
 
+def test_files_of_ids_of_any_type_are_renamed_and_removed(course, bucket):
+    ids = [{'a': 1, 'b': {'c': 2}}, 7, 'name', bson.ObjectId()]
+    for n, file_id in enumerate(ids):
+        bucket.grid.upload_from_stream_with_id(file_id, f'{course.id}/{n}', b'%d' % n)
+    for n, file_id in enumerate(ids):
+        os.rename(appears(course.folder / f'{n}'), course.folder / f'new{n}')
+        assert (course.folder / f'new{n}').read_bytes() == b'%d' % n
+        os.unlink(course.folder / f'new{n}')
+        assert bucket.files.find_one({'_id': {'$eq': file_id}}) is None
+
+
 @pytest.mark.parametrize('metadata', [None, 'text', 5, [], {'mtime': 'x', 'mode': 'y', 'owner': 7, 'sha256': 0},
                                       {'mode': -1, 'owner': {'uid': 'root', 'gid': -5}}, {'mtime': 2 ** 62},
                                       {'owner': {'uid': 2 ** 32 + 5, 'gid': 2 ** 40 + 5}}])

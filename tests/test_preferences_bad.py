@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -82,6 +83,30 @@ def test_a_document_that_is_too_large(new_preferences):
     assert prefs.stored() is None
 
 
+def test_who_waits_for_mongodb_hears_of_his_deadline_and_of_an_interrupt(cluster, new_mount, new_preferences):
+    """Whatever the driver does: its own waits last a minute here."""
+    proxy = MongoProxy(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='60s', media_sweep='0')
+    path = new_preferences(root=mount.directory).path
+    os.stat(path.parent)
+    proxy.mute.add('find')
+    try:
+        reader = subprocess.Popen(['cat', path], stdout=subprocess.DEVNULL)
+        assert eventually(lambda: 'find' in proxy.seen)
+        reader.kill()
+        assert reader.wait(40) == -signal.SIGKILL
+        cluster.write_config(mount.config, state_dir=None, mongodb_uri=proxy.uri, timeout='1s', media_sweep='0')
+        cluster.run('reload', mount.directory)
+        reader = subprocess.Popen(['cat', path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert 'Input/output error' in reader.communicate(timeout=40)[1]
+    finally:
+        proxy.mute.clear()
+        reader.kill()
+    assert eventually(lambda: errno_of(path.read_text) is None)
+    assert mount.stop() == 0
+    proxy.stop()
+
+
 def put_large(people, users, size):
     """What another program has made of their preferences."""
     people.with_options(write_concern=pymongo.WriteConcern('majority')).insert_many(
@@ -94,6 +119,7 @@ def sizes_in(folder, users):
     return {entry.name: entry.stat().st_size for entry in os.scandir(folder) if entry.name in wanted}
 
 
+@pytest.mark.long
 def test_a_listing_of_documents_that_are_large_together(new_preferences, people):
     """The texts of a page need not fit into memory; sizes are exact, and each is read whole."""
     users = [new_preferences('oceania') for _ in range(4)]

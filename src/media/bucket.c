@@ -8,7 +8,7 @@
 #include "media/document.h"
 #include "media/media_error.h"
 
-enum { DUPLICATE = 11000 };
+enum { DUPLICATE = 11000, CLOCK_KNOWN_MS = 1000 };
 
 int64_t bucket_now_ms(void)
 {
@@ -17,10 +17,38 @@ int64_t bucket_now_ms(void)
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static int64_t boot_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* By what the server said last, if that was just now. */
+static bool is_known(struct mongo_clock *clock, int64_t *now)
+{
+    pthread_mutex_lock(&clock->lock);
+    int64_t since = boot_ms() - clock->told_at;
+    bool known = clock->told_at > 0 && since < CLOCK_KNOWN_MS;
+    *now = clock->server_ms + since;
+    pthread_mutex_unlock(&clock->lock);
+    return known;
+}
+
+static void was_told(struct mongo_clock *clock, int64_t now)
+{
+    pthread_mutex_lock(&clock->lock);
+    clock->server_ms = now;
+    clock->told_at = boot_ms();
+    pthread_mutex_unlock(&clock->lock);
+}
+
 int bucket_server_ms(struct mongo *mongo, const struct op *op, int64_t *now, struct fail *f)
 {
     CLEANUP(bson_destroyp) bson_t *hello = BCON_NEW("isMaster", BCON_INT32(1));
     mongoc_client_t *client;
+    if (is_known(mongo_clock_of(mongo), now))
+        return 0;
     int r = mongo_pop(mongo, &client, f);
     while (r == 0) {
         bson_error_t error;
@@ -32,8 +60,10 @@ int bucket_server_ms(struct mongo *mongo, const struct op *op, int64_t *now, str
                        ? bson_iter_date_time(&at)
                        : bucket_now_ms();
         bson_destroy(&reply);
-        if (done)
+        if (done) {
+            was_told(mongo_clock_of(mongo), *now);
             break;
+        }
         if (!mongo_try_again(&error, op))
             r = media_error_set(f, &error, "cannot ask for the time");
     }
@@ -93,21 +123,12 @@ struct found {
 static bool look_for(mongoc_collection_t *collection, const bson_t **documents, size_t n, bool file,
                      const struct op *op, struct found *found)
 {
-    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
     CLEANUP(bson_destroyp) bson_t *opts = mongo_find_options(op, (int64_t)n);
-    bson_t in, ids;
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
-    BSON_APPEND_ARRAY_BEGIN(&in, "$in", &ids);
-    for (size_t i = 0; i < n; i++) {
-        bson_iter_t at;
-        char buffer[16];
-        const char *key;
-        bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof(buffer));
-        if (media_field(documents[i], "_id", &at))
-            bson_append_iter(&ids, key, -1, &at);
-    }
-    bson_append_array_end(&in, &ids);
-    bson_append_document_end(filter, &in);
+    struct media_in in;
+    media_in_begin(&in, "_id");
+    for (size_t i = 0; i < n; i++)
+        media_in_add_id(&in, documents[i]);
+    CLEANUP(bson_destroyp) bson_t *filter = media_in_end(&in);
     if (!file)
         BCON_APPEND(opts, "projection", "{", "_id", BCON_INT32(1), "}");
     CLEANUP(mongoc_cursor_destroyp)
@@ -428,19 +449,12 @@ int bucket_renew(struct mongo *mongo, const char *region, const bson_oid_t *ids,
     int r = bucket_server_ms(mongo, op, &now, f);
     if (r < 0)
         return r;
-    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
+    struct media_in in;
+    media_in_begin(&in, "_id");
+    for (size_t i = 0; i < n; i++)
+        media_in_add(&in, &(bson_value_t){.value_type = BSON_TYPE_OID, .value.v_oid = ids[i]});
+    CLEANUP(bson_destroyp) bson_t *filter = media_in_end(&in);
     CLEANUP(bson_destroyp) bson_t *beat = BCON_NEW("$set", "{", "heartbeat", BCON_DATE_TIME(now), "}");
-    bson_t in, list;
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
-    BSON_APPEND_ARRAY_BEGIN(&in, "$in", &list);
-    for (size_t i = 0; i < n; i++) {
-        char buffer[16];
-        const char *key;
-        bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof(buffer));
-        BSON_APPEND_OID(&list, key, &ids[i]);
-    }
-    bson_append_array_end(&in, &list);
-    bson_append_document_end(filter, &in);
     BCON_APPEND(filter, "heartbeat", "{", "$exists", BCON_BOOL(true), "}"); /* a sweep takes it away first */
     return bucket_update(mongo, region, "uploads", filter, beat, false, held,
                          "cannot renew an upload's lease", op, f);

@@ -24,8 +24,8 @@ enum {
 
 /* CLOCK_REALTIME in milliseconds: what the documents hold. */
 int64_t bucket_now_ms(void);
-/* The same of the server, asked here and now: what the journal holds, for leases are of several machines,
- * whose clocks differ. This machine's where a server does not tell. */
+/* The same of the server: what the journal holds, for leases are of several machines, whose clocks differ.
+ * Asked once a second at most. This machine's where a server does not tell. */
 int bucket_server_ms(struct mongo *mongo, const struct op *op, int64_t *now, struct fail *f);
 
 /*

@@ -22,6 +22,7 @@ struct run {
     const struct media_check *check;
     struct media_checked *checked;
     struct fail *f;
+    int64_t now_ms; /* the server's, when the check began: this machine's may be a day ahead */
 };
 
 static struct op step_of(const struct run *run)
@@ -254,13 +255,13 @@ static int count_journal(const struct run *run, const bson_t *filter, const char
 }
 
 /* What the sweep of a mount would have done long ago: that none runs is the problem. */
-static int check_journal(const struct run *run)
+static int check_journal(struct run *run)
 {
     struct op first = op_within(FIRST_MS);
-    int64_t now;
-    int r = bucket_server_ms(run->mongo, &first, &now, run->f);
+    int r = bucket_server_ms(run->mongo, &first, &run->now_ms, run->f);
     if (r < 0)
         return r;
+    int64_t now = run->now_ms;
     CLEANUP(bson_destroyp)
     bson_t *expired =
         BCON_NEW("$or", "[", "{", "heartbeat", "{", "$lt", BCON_DATE_TIME(now - 2 * BUCKET_LEASE_MS), "}",
@@ -369,7 +370,7 @@ static int check_chunks_of(const struct run *run, const bson_t *group)
         return check_surplus(run, file, group);
     if (is_known(run, id, "uploads", NULL, &r) || r < 0 || is_known(run, id, "files", NULL, &r) || r < 0)
         return r; /* the last: published between the two looks */
-    int64_t now = bucket_now_ms(), file_ms = now, chunk_ms = now;
+    int64_t now = run->now_ms, file_ms = now, chunk_ms = now;
     bool known = made_at(group, "_id", &file_ms) && made_at(group, "chunk", &chunk_ms);
     bool old = known && now - file_ms > FOREIGN_MS && now - chunk_ms > FOREIGN_MS;
     char text[128], detail[128];
@@ -439,7 +440,7 @@ static int check_orphans(const struct run *run)
 int media_check_region(struct mongo *mongo, const char *region, const struct media_check *check,
                        struct media_checked *checked, struct fail *f)
 {
-    struct run run = {mongo, region, check, checked, f};
+    struct run run = {.mongo = mongo, .region = region, .check = check, .checked = checked, .f = f};
     int r = check->checksums ? 0 : check_journal(&run);
     if (r == 0)
         r = check_files(&run);

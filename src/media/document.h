@@ -21,6 +21,21 @@ static inline bool media_field(const bson_t *document, const char *name, bson_it
  * {$eq: ...} where it would be read as a query.
  */
 void media_where(bson_t *filter, const char *field, const bson_iter_t *value);
+/*
+ * {field: {$in: [values]}} in the making: begun, added to, ended, which gives the filter, the caller's to
+ * destroy and to add to. Values are taken as they are, documents too; a regular expression would be a
+ * pattern. Stays where it is meanwhile.
+ */
+struct media_in {
+    bson_t *filter, in, list;
+    uint32_t n; /* values so far */
+};
+void media_in_begin(struct media_in *in, const char *field);
+void media_in_add(struct media_in *in, const bson_value_t *value);
+bson_t *media_in_end(struct media_in *in);
+/* Adds the _id of a document, where it has one. */
+void media_in_add_id(struct media_in *in, const bson_t *document);
+void media_in_add_int64(struct media_in *in, int64_t value);
 /* {field: the revision's id}. The caller's to destroy, and to add to. */
 bson_t *media_id_filter(const struct media_revision *revision, const char *field);
 /* The same by its _id, where metadata can be added to: they are a document, or there are none. */

@@ -47,42 +47,33 @@ const bson_t *media_meta_page_find(const struct media_meta_page *page, const str
     return NULL;
 }
 
-/* Adds the _id of a file's revision to an array; ids that a server would read as a condition are asked for
- * one by one. False when the file is gone, too. */
-static bool add_id(struct media_index *index, uint64_t ino, const struct op *op, bson_t *list, uint32_t at)
+/* Adds the _id of a file's revision; ids that a server would read as a condition are asked for
+ * one by one, and files that are gone not at all. */
+static void add_id(struct media_index *index, uint64_t ino, const struct op *op, struct media_in *in)
 {
-    char name[MEDIA_NAME_MAX + 1], buffer[16];
+    char name[MEDIA_NAME_MAX + 1];
     struct media_info info = {0};
     uint64_t folder;
     bson_t id;
     bson_iter_t value;
-    const char *key;
     if (media_index_file_of(index, ino, op, &info, &folder, name, NULL) < 0)
-        return false;
-    bool plain = bson_init_static(&id, info.revision->id, info.revision->id_len) &&
-                 media_field(&id, "_id", &value) && !BSON_ITER_HOLDS_DOCUMENT(&value) &&
-                 !BSON_ITER_HOLDS_REGEX(&value);
-    if (plain) {
-        size_t len = bson_uint32_to_string(at, &key, buffer, sizeof buffer);
-        plain = bson_append_iter(list, key, (int)len, &value);
-    }
+        return;
+    if (bson_init_static(&id, info.revision->id, info.revision->id_len) && media_field(&id, "_id", &value) &&
+        !BSON_ITER_HOLDS_DOCUMENT(&value) && !BSON_ITER_HOLDS_REGEX(&value))
+        media_in_add(in, bson_iter_value(&value));
     media_info_clear(&info);
-    return plain;
 }
 
 /* {_id: {$in: [...]}}; *asked how many. The caller's to destroy. */
 static bson_t *filter_of(struct media_index *index, const uint64_t *inos, size_t n, const struct op *op,
                          uint32_t *asked)
 {
-    bson_t *filter = bson_new(), in, list;
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
-    BSON_APPEND_ARRAY_BEGIN(&in, "$in", &list);
-    *asked = 0;
+    struct media_in in;
+    media_in_begin(&in, "_id");
     for (size_t i = 0; i < n && i < MEDIA_META_PAGE; i++)
-        *asked += add_id(index, inos[i], op, &list, *asked);
-    bson_append_array_end(&in, &list);
-    bson_append_document_end(filter, &in);
-    return filter;
+        add_id(index, inos[i], op, &in);
+    *asked = in.n;
+    return media_in_end(&in);
 }
 
 static int fetch(struct mongo_collection *files, const bson_t *filter, uint32_t asked, const struct op *op,

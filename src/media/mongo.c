@@ -17,6 +17,7 @@ struct mongo {
     struct mongo_jobs *jobs; /* owned */
     char *database, *uri;    /* owned; the URI holds credentials */
     unsigned clients;
+    struct mongo_clock clock;
 };
 
 static void driver_start(void)
@@ -114,6 +115,7 @@ int mongo_open(const char *text, unsigned clients, int64_t operation_ms, struct 
     if (!mongo || !(mongo->database = database_of(uri)) || !(mongo->uri = strdup(text)))
         return -ENOMEM;
     bson_error_t error;
+    pthread_mutex_init(&mongo->clock.lock, NULL);
     mongo->clients = clients;
     mongo->pool = mongoc_client_pool_new_with_error(uri, &error);
     if (!mongo->pool)
@@ -133,9 +135,15 @@ void mongo_close(struct mongo *mongo)
     mongo_jobs_free(mongo->jobs);
     if (mongo->pool)
         mongoc_client_pool_destroy(mongo->pool);
+    pthread_mutex_destroy(&mongo->clock.lock);
     free(mongo->database);
     free(mongo->uri);
     free(mongo);
+}
+
+struct mongo_clock *mongo_clock_of(struct mongo *mongo)
+{
+    return &mongo->clock;
 }
 
 struct mongo_jobs *mongo_jobs_of(struct mongo *mongo)

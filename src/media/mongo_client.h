@@ -27,6 +27,14 @@ int mongo_client(const char *uri, const struct op *op, mongoc_client_t **out, ch
  */
 int mongo_own_client(struct mongo *mongo, int64_t wait_ms, mongoc_client_t **out, struct fail *f);
 
+/* What bucket_server_ms() knows of the server's clock. */
+struct mongo_clock {
+    pthread_mutex_t lock; /* guards all below */
+    int64_t server_ms;    /* since the epoch, when it was told */
+    int64_t told_at;      /* CLOCK_BOOTTIME in milliseconds; 0 = never */
+};
+struct mongo_clock *mongo_clock_of(struct mongo *mongo);
+
 /* A collection of the pool's database and the client it was got from. Zero-initialised is none. */
 struct mongo_collection {
     struct mongo *mongo;

@@ -273,21 +273,14 @@ int media_set_folder(struct media *media, unsigned region, uint64_t ino,
 static int delete_batch(struct names *n, struct media_revision **list, size_t count, int64_t step_ms)
 {
     struct op op = op_within(step_ms);
-    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
-    bson_t in, ids;
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &in);
-    BSON_APPEND_ARRAY_BEGIN(&in, "$in", &ids);
+    struct media_in in;
+    media_in_begin(&in, "_id");
     for (size_t i = 0; i < count; i++) {
-        CLEANUP(bson_destroyp) bson_t *id = media_id_filter(list[i], "_id");
-        bson_iter_t at;
-        char buffer[16];
-        const char *key;
-        bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof(buffer));
-        if (media_field(id, "_id", &at))
-            bson_append_iter(&ids, key, -1, &at);
+        bson_t id;
+        if (bson_init_static(&id, list[i]->id, list[i]->id_len))
+            media_in_add_id(&in, &id);
     }
-    bson_append_array_end(&in, &ids);
-    bson_append_document_end(filter, &in);
+    CLEANUP(bson_destroyp) bson_t *filter = media_in_end(&in);
     int r = bucket_delete(n->mongo, n->region, "files", filter, NULL, &op, n->f);
     for (size_t i = 0; r == 0 && i < count; i++)
         media_index_removed(n->index, list[i]);

@@ -31,25 +31,33 @@ static void owner_text(char *out, size_t size)
     snprintf(out, size, "%s:%ld", host, (long)getpid());
 }
 
+/* It began by this machine's clock, as what it publishes is dated; it lives by the server's, which others
+ * share. */
 static int journal(struct move *move)
 {
     char owner[96];
-    int64_t now = bucket_now_ms();
+    int64_t began = bucket_now_ms(), now;
+    int r = bucket_server_ms(move->n->mongo, move->n->op, &now, move->n->f);
+    if (r < 0)
+        return r;
     owner_text(owner, sizeof(owner));
     bson_oid_init(&move->id, NULL);
     CLEANUP(bson_destroyp)
     bson_t *doc =
         BCON_NEW("_id", BCON_OID(&move->id), "from", BCON_UTF8(move->from), "to", BCON_UTF8(move->to),
-                 "began", BCON_DATE_TIME(now), "heartbeat", BCON_DATE_TIME(now), "owner", BCON_UTF8(owner));
+                 "began", BCON_DATE_TIME(began), "heartbeat", BCON_DATE_TIME(now), "owner", BCON_UTF8(owner));
     return bucket_insert(move->n->mongo, move->n->region, "renames", (const bson_t *[]){doc}, 1,
                          "cannot journal a rename", move->n->op, move->n->f);
 }
 
 static int heartbeat(struct move *move, const struct op *op)
 {
+    int64_t now;
+    int r = bucket_server_ms(move->n->mongo, op, &now, move->n->f);
+    if (r < 0)
+        return r;
     CLEANUP(bson_destroyp) bson_t *filter = BCON_NEW("_id", BCON_OID(&move->id));
-    CLEANUP(bson_destroyp)
-    bson_t *update = BCON_NEW("$set", "{", "heartbeat", BCON_DATE_TIME(bucket_now_ms()), "}");
+    CLEANUP(bson_destroyp) bson_t *update = BCON_NEW("$set", "{", "heartbeat", BCON_DATE_TIME(now), "}");
     return bucket_update(move->n->mongo, move->n->region, "renames", filter, update, false, NULL,
                          "cannot renew a rename's lease", op, move->n->f);
 }
@@ -279,14 +287,14 @@ static int finish(struct move *move, int64_t began)
 
 /* Whether whoever renames is dead: on this machine that is known, of others the lease has to run out. `own`:
  * this mount renames nothing now. */
-static bool is_left(const bson_t *doc, bool own)
+static bool is_left(const bson_t *doc, bool own, int64_t now)
 {
     char host[65] = "";
     bson_iter_t at;
     int64_t beat = 0;
     if (media_field(doc, "heartbeat", &at) && BSON_ITER_HOLDS_DATE_TIME(&at))
         beat = bson_iter_date_time(&at);
-    if (bucket_now_ms() - beat > RENAME_LEASE_MS)
+    if (now - beat > RENAME_LEASE_MS)
         return true;
     gethostname(host, sizeof(host) - 1);
     const char *owner =
@@ -340,11 +348,14 @@ int media_names_recover(struct mongo *mongo, const char *region, int64_t step_ms
     struct names n = {.mongo = mongo, .region = region, .op = &op, .f = f};
     bson_t *list[RECOVERED];
     size_t count = 0;
+    int64_t now = 0;
     int r = read_journal(&n, list, &count);
+    if (r == 0 && count > 0)
+        r = bucket_server_ms(mongo, &op, &now, f);
     for (size_t i = 0; i < count; i++) {
         struct move move = {.n = &n, .step_ms = step_ms};
         int64_t began;
-        if (r == 0 && is_left(list[i], own) && parse_move(list[i], &move, &began))
+        if (r == 0 && is_left(list[i], own, now) && parse_move(list[i], &move, &began))
             r = finish(&move, began);
         bson_destroy(list[i]);
     }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "media/document.h"
 #include "media/media_error.h"
 #include "media/mongo_client.h"
 
@@ -62,22 +63,15 @@ int preferences_insert(struct mongo *mongo, const struct preferences *list, size
 int preferences_remove(struct mongo *mongo, const struct preferences *list, size_t n, struct fail *f)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection from;
-    CLEANUP(bson_destroyp) bson_t *filter = bson_new();
-    bson_t of_users, ids;
     bson_error_t error;
+    struct media_in in;
     int r = mongo_collection_open(mongo, "preferences", &from, f);
     if (r < 0)
         return r;
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "user_id", &of_users);
-    BSON_APPEND_ARRAY_BEGIN(&of_users, "$in", &ids);
-    for (size_t i = 0; i < n; i++) {
-        char buffer[16];
-        const char *key;
-        size_t len = bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof(buffer));
-        bson_append_int64(&ids, key, (int)len, list[i].user_id);
-    }
-    bson_append_array_end(&of_users, &ids);
-    bson_append_document_end(filter, &of_users);
+    media_in_begin(&in, "user_id");
+    for (size_t i = 0; i < n; i++)
+        media_in_add_int64(&in, list[i].user_id);
+    CLEANUP(bson_destroyp) bson_t *filter = media_in_end(&in);
     if (!mongoc_collection_delete_many(from.handle, filter, NULL, NULL, &error))
         r = media_error_set(f, &error, "cannot delete preferences");
     return r;

@@ -7,6 +7,8 @@
 
 #include "base/json.h"
 #include "base/uuid.h"
+#include "media/bucket.h"
+#include "media/document.h"
 #include "media/media_error.h"
 #include "media/mongo_client.h"
 #include "media/mongo_job.h"
@@ -111,17 +113,11 @@ static int take_doc(struct read_job *self, const bson_t *stored, int64_t user_id
 
 static bson_t *of_users(const int64_t *ids, size_t n)
 {
-    bson_t *filter = bson_new(), condition, list;
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "user_id", &condition);
-    BSON_APPEND_ARRAY_BEGIN(&condition, "$in", &list);
-    for (size_t i = 0; i < n; i++) {
-        char key[24];
-        snprintf(key, sizeof key, "%zu", i);
-        BSON_APPEND_INT64(&list, key, ids[i]);
-    }
-    bson_append_array_end(&condition, &list);
-    bson_append_document_end(filter, &condition);
-    return filter;
+    struct media_in in;
+    media_in_begin(&in, "user_id");
+    for (size_t i = 0; i < n; i++)
+        media_in_add_int64(&in, ids[i]);
+    return media_in_end(&in);
 }
 
 static int read_answer(struct read_job *self, mongoc_cursor_t *cursor, bson_error_t *error)
@@ -400,7 +396,7 @@ static void note_release(struct mongo_job *job)
     free(job);
 }
 
-static bool write_note(const struct note_job *self, mongoc_collection_t *to, bson_error_t *error)
+static bool write_note(const struct note_job *self, mongoc_collection_t *to, int64_t now, bson_error_t *error)
 {
     CLEANUP(bson_destroyp) bson_t *filter = of_user(self->user_id);
     if (self->kind == NOTE_RESET)
@@ -408,7 +404,7 @@ static bool write_note(const struct note_job *self, mongoc_collection_t *to, bso
     CLEANUP(bson_destroyp)
     bson_t *update = self->kind == NOTE_THERE
                          ? BCON_NEW("$unset", "{", "_deleted_at", BCON_INT32(1), "}")
-                         : BCON_NEW("$set", "{", "_deleted_at", BCON_DATE_TIME(now_us() / 1000), "}");
+                         : BCON_NEW("$set", "{", "_deleted_at", BCON_DATE_TIME(now), "}");
     return mongoc_collection_update_one(to, filter, update, NULL, NULL, error);
 }
 
@@ -416,12 +412,14 @@ static int note_run(struct mongo_job *job, struct mongo *mongo, const struct op 
 {
     const struct note_job *self = (struct note_job *)(void *)job;
     for (;;) {
-        CLEANUP(mongo_collection_close) struct mongo_collection to;
+        CLEANUP(mongo_collection_close) struct mongo_collection to = {0};
         bson_error_t error;
-        int r = mongo_collection_open(mongo, collection_name, &to, f);
+        int64_t now = 0; /* the server's: it deletes by its own clock */
+        int r = self->kind == NOTE_DELETED ? bucket_server_ms(mongo, op, &now, f) : 0;
+        r = r < 0 ? r : mongo_collection_open(mongo, collection_name, &to, f);
         if (r < 0)
             return r;
-        if (write_note(self, to.handle, &error))
+        if (write_note(self, to.handle, now, &error))
             return 0;
         if (!mongo_try_again(&error, op))
             return media_error_set(f, &error, "cannot delete preferences");

@@ -10,7 +10,7 @@
 #include "media/preferences_doc.h"
 
 /* Another program's document may have 16 MB: a page ends with the one that reaches this. */
-enum { PAGE_BYTES = 16 << 20 };
+enum { PAGE_BYTES = 16 << 20, ASK_MS = 5000 };
 
 /* A page of the walk. */
 struct page {
@@ -64,7 +64,7 @@ static bool apply_one(const struct mongo_collection *in, const struct preference
         bson_destroy(&reply);
         done = mongoc_collection_delete_one(in->handle, filter, NULL, &reply, error);
     } else if (owner->fate == PREFERENCES_GOES_LATER && !owner->marked) {
-        update = BCON_NEW("$set", "{", "_deleted_at", BCON_DATE_TIME(bucket_now_ms()), "}");
+        update = BCON_NEW("$set", "{", "_deleted_at", BCON_DATE_TIME(walk->now_ms), "}");
     } else if (owner->fate == PREFERENCES_STAYS && owner->marked) {
         update = BCON_NEW("$unset", "{", "_deleted_at", BCON_INT32(1), "}");
     }
@@ -96,20 +96,13 @@ static int apply_page(const struct mongo_collection *in, struct page *page, stru
 
 static bson_t *filter_of(const int64_t *ids, size_t n)
 {
-    bson_t *filter = bson_new(), condition, list;
+    struct media_in in;
     if (n == 0)
-        return filter;
-    BSON_APPEND_DOCUMENT_BEGIN(filter, "user_id", &condition);
-    BSON_APPEND_ARRAY_BEGIN(&condition, "$in", &list);
-    for (size_t i = 0; i < n; i++) {
-        char buffer[16];
-        const char *key;
-        size_t len = bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
-        bson_append_int64(&list, key, (int)len, ids[i]);
-    }
-    bson_append_array_end(&condition, &list);
-    bson_append_document_end(filter, &condition);
-    return filter;
+        return bson_new();
+    media_in_begin(&in, "user_id");
+    for (size_t i = 0; i < n; i++)
+        media_in_add_int64(&in, ids[i]);
+    return media_in_end(&in);
 }
 
 int preferences_walk(struct mongo *mongo, const int64_t *user_ids, size_t n, struct preferences_walk *walk,
@@ -119,7 +112,9 @@ int preferences_walk(struct mongo *mongo, const int64_t *user_ids, size_t n, str
     CLEANUP(page_freep) struct page *page = calloc(1, sizeof *page);
     if (!page)
         return fail_set(f, ENOMEM, "out of memory");
-    int r = mongo_collection_open(mongo, "preferences", &in, f);
+    struct op op = op_within(walk->step_ms);
+    int r = bucket_server_ms(mongo, &op, &walk->now_ms, f);
+    r = r < 0 ? r : mongo_collection_open(mongo, "preferences", &in, f);
     if (r < 0)
         return r;
     CLEANUP(bson_destroyp) bson_t *filter = filter_of(user_ids, n);
@@ -143,9 +138,11 @@ int preferences_walk(struct mongo *mongo, const int64_t *user_ids, size_t n, str
 int preferences_lease_take(struct mongo *mongo, const char *owner, int64_t lasts_ms, struct fail *f)
 {
     CLEANUP(mongo_collection_close) struct mongo_collection leases = {0};
-    int64_t now = bucket_now_ms();
+    struct op op = op_within(ASK_MS);
+    int64_t now;
     bson_error_t error;
-    int r = mongo_collection_open(mongo, "leases", &leases, f);
+    int r = bucket_server_ms(mongo, &op, &now, f);
+    r = r < 0 ? r : mongo_collection_open(mongo, "leases", &leases, f);
     if (r < 0)
         return r;
     CLEANUP(bson_destroyp)

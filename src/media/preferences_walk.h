@@ -36,6 +36,7 @@ struct preferences_walk {
     int (*judge)(void *arg, struct preferences_owner *owners, size_t n, struct fail *f);
     void *arg;
     uint64_t seen, removed, marked; /* so far */
+    int64_t now_ms; /* the walk's: the server's time when it began, which marks get: it deletes by that */
 };
 
 /* preferences_doc_prepare() has been called. All documents, or those of n <= PREFERENCES_WALK_PAGE users.
@@ -43,7 +44,7 @@ struct preferences_walk {
 int preferences_walk(struct mongo *mongo, const int64_t *user_ids, size_t n, struct preferences_walk *walk,
                      struct fail *f);
 
-/* Takes or renews the lease of an owner for so long; -EEXIST while another has it. */
+/* Takes or renews the lease of an owner for so long, by the server's clock; -EEXIST while another has it. */
 int preferences_lease_take(struct mongo *mongo, const char *owner, int64_t lasts_ms, struct fail *f);
 /* So that another need not wait until it ends. */
 void preferences_lease_end(struct mongo *mongo, const char *owner);

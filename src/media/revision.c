@@ -54,6 +54,40 @@ void media_where(bson_t *filter, const char *field, const bson_iter_t *value)
     bson_append_document_end(filter, &equal);
 }
 
+void media_in_begin(struct media_in *in, const char *field)
+{
+    *in = (struct media_in){.filter = bson_new()};
+    BSON_APPEND_DOCUMENT_BEGIN(in->filter, field, &in->in);
+    BSON_APPEND_ARRAY_BEGIN(&in->in, "$in", &in->list);
+}
+
+void media_in_add(struct media_in *in, const bson_value_t *value)
+{
+    char buffer[16];
+    const char *key;
+    size_t len = bson_uint32_to_string(in->n++, &key, buffer, sizeof(buffer));
+    bson_append_value(&in->list, key, (int)len, value);
+}
+
+bson_t *media_in_end(struct media_in *in)
+{
+    bson_append_array_end(&in->in, &in->list);
+    bson_append_document_end(in->filter, &in->in);
+    return in->filter;
+}
+
+void media_in_add_id(struct media_in *in, const bson_t *document)
+{
+    bson_iter_t at;
+    if (media_field(document, "_id", &at))
+        media_in_add(in, bson_iter_value(&at));
+}
+
+void media_in_add_int64(struct media_in *in, int64_t value)
+{
+    media_in_add(in, &(bson_value_t){.value_type = BSON_TYPE_INT64, .value.v_int64 = value});
+}
+
 bson_t *media_id_filter(const struct media_revision *revision, const char *field)
 {
     bson_t id, *filter = bson_new();
