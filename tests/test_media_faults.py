@@ -386,9 +386,9 @@ def run_python(code, *arguments, **options):
     return process.spawn([sys.executable, '-c', f'import os, signal, sys; {code}', *arguments], os.devnull, **options)
 
 
-def zeros_are_on_their_way(bucket, course):
-    """Of a file that is being closed: more than what fills while it is written."""
-    found = lambda: (entry := next(iter(uploads(bucket, course)), None)) and bucket.chunks.find_one({'files_id': entry['_id'], 'n': 40})  # noqa: E731
+def zeros_are_on_their_way(bucket, course, n=40):
+    """Of a file that is being closed."""
+    found = lambda: (entry := next(iter(uploads(bucket, course)), None)) and bucket.chunks.find_one({'files_id': entry['_id'], 'n': n})  # noqa: E731
     return process.wait_until(found, 60, 0.02)
 
 
@@ -465,6 +465,27 @@ def test_a_mount_ends_though_somebody_publishes(cluster, new_mount, bucket, cour
     assert content(bucket, course, 'film') is None and content(bucket, course, 'other') is None
     left = {repr(entry['_id']) for entry in uploads(bucket, course)}
     assert chunk_ids(bucket) <= before | left, 'deleted, or left to the sweep'
+
+
+@pytest.mark.long
+def test_what_was_given_up_is_deleted_in_turns_and_an_end_waits_for_one(cluster, new_mount, bucket, course):
+    """Between two turns leases are renewed. A turn is as long as `timeout`; what is left then is the sweep's."""
+    proxy = MediaProxy(cluster.mongodb.uri)
+    mount = new_mount(mongodb_uri=proxy.uri, timeout='5s', media_sweep='0')
+    deletes = proxy.rule('delete', 'chunks', action='delay', seconds=3)
+    closer = run_python('os.ftruncate(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), 1 << 40); os.closerange(3, 99)',
+                        mount.directory / f'regions/europe/media/{course.id}/film')
+    assert zeros_are_on_their_way(bucket, course, 600)
+    closer.kill()
+    assert process.wait_until(lambda: deletes.seen == 1, 60)
+    pid = mount.pid()
+    os.kill(pid, signal.SIGTERM)
+    assert process.wait_until(lambda: not process.is_alive(pid), 60)
+    assert mount.stop() in (None, 0) and deletes.seen == 2
+    left, = uploads(bucket, course)
+    assert bucket.chunks.find_one({'files_id': left['_id']})
+    bucket.chunks.delete_many({'files_id': left['_id'], 'n': {'$lt': 2000}})
+    proxy.close()
 
 
 # ---- the daemon killed at each step

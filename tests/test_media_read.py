@@ -43,6 +43,7 @@ def test_lengths_around_a_chunk(course, length):
 def test_an_empty_chunk_behind_the_end_is_what_old_drivers_leave(course):
     assert course.insert('none', 0, 4, [(0, b'')]).read_bytes() == b''
     assert course.insert('whole', 8, 4, [(0, b'abcd'), (1, b'efgh'), (2, b'')]).read_bytes() == b'abcdefgh'
+    assert errno_of((course.folder / 'never was').read_bytes) == 'ENOENT'
 
 
 @pytest.mark.parametrize('words, length, chunks', [
@@ -199,13 +200,14 @@ def test_one_id_in_two_regions_is_two_files(course, cluster, bucket):
 
 # ---- reading
 
-def test_random_reads(course, mnt):
+@pytest.mark.parametrize('n', [2000, pytest.param(10000, marks=pytest.mark.long)])
+def test_random_reads(course, mnt, n):
     data = noise(3000 * KIB + 17)
     path = course.put('film.bin', data, chunk=100 * KIB)
     rng = random.Random(5)
     fd = os.open(path, os.O_RDONLY)
     try:
-        for _ in range(2000):
+        for _ in range(n):
             offset, size = rng.randrange(len(data) + 10), rng.choice((1, 100, 4096, 70000, 300000))
             assert os.pread(fd, size, offset) == data[offset:offset + size]
     finally:

@@ -203,6 +203,36 @@ def test_what_is_in_the_database_already_is_changed_before_the_close(course, tmp
     verify(course, 'a.bin', local.read_bytes())
 
 
+def test_what_moves_its_index_to_the_front(course, tmp_path):
+    """As `ffmpeg -movflags +faststart` does before it closes: it opens its own unfinished file to read, and writes what it reads
+    further back, a block ahead of what it overwrites."""
+    data, front, block = noise(20 * CHUNK + 1234, 17), noise(70000, 18), 3 * CHUNK // 2
+
+    def make(path):
+        out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        for at in range(0, len(data), 32768):
+            os.write(out, data[at:at + 32768])
+        with open(path, 'rb', buffering=0) as again:
+            held, at = again.read(block), len(front)
+            os.pwrite(out, front, 0)
+            while held:
+                following = again.read(block)
+                assert os.pwrite(out, held, at) == len(held)
+                held, at = following, at + len(held)
+        os.close(out)
+    front = front[:block]
+    for path in (tmp_path / 'local', course.folder / 'a'):
+        make(path)
+    assert verify(course, 'a', front + data) and (tmp_path / 'local').read_bytes() == front + data
+
+
+def test_other_drivers_find_revisions_by_their_order(course, bucket):
+    for data in (b'first', b'second', b'third'):
+        (course.folder / 'a').write_bytes(data)
+    by_number = {n: bucket.get(f'{course.id}/a', n) for n in (0, 1, -2, -1)}
+    assert by_number == {0: b'first', 1: b'second', -2: b'second', -1: b'third'}
+
+
 def test_a_hole_behind_what_was_read(course):
     data = noise(2 * CHUNK - 1000)
     path = course.put('a', data)

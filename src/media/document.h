@@ -24,11 +24,12 @@ void media_where(bson_t *filter, const char *field, const bson_iter_t *value);
 /*
  * {field: {$in: [values]}} in the making: begun, added to, ended, which gives the filter, the caller's to
  * destroy and to add to. Values are taken as they are, documents too; a regular expression would be a
- * pattern. Stays where it is meanwhile.
+ * pattern.
  */
 struct media_in {
-    bson_t *filter, in, list;
-    uint32_t n; /* values so far */
+    const char *field; /* borrowed */
+    bson_t *list;      /* owned until the end */
+    uint32_t n;        /* values so far */
 };
 void media_in_begin(struct media_in *in, const char *field);
 void media_in_add(struct media_in *in, const bson_value_t *value);

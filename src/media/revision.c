@@ -56,9 +56,7 @@ void media_where(bson_t *filter, const char *field, const bson_iter_t *value)
 
 void media_in_begin(struct media_in *in, const char *field)
 {
-    *in = (struct media_in){.filter = bson_new()};
-    BSON_APPEND_DOCUMENT_BEGIN(in->filter, field, &in->in);
-    BSON_APPEND_ARRAY_BEGIN(&in->in, "$in", &in->list);
+    *in = (struct media_in){.field = field, .list = bson_new()};
 }
 
 void media_in_add(struct media_in *in, const bson_value_t *value)
@@ -66,14 +64,14 @@ void media_in_add(struct media_in *in, const bson_value_t *value)
     char buffer[16];
     const char *key;
     size_t len = bson_uint32_to_string(in->n++, &key, buffer, sizeof(buffer));
-    bson_append_value(&in->list, key, (int)len, value);
+    bson_append_value(in->list, key, (int)len, value);
 }
 
 bson_t *media_in_end(struct media_in *in)
 {
-    bson_append_array_end(&in->in, &in->list);
-    bson_append_document_end(in->filter, &in->in);
-    return in->filter;
+    bson_t *filter = BCON_NEW(in->field, "{", "$in", BCON_ARRAY(in->list), "}");
+    bson_destroy(in->list);
+    return filter;
 }
 
 void media_in_add_id(struct media_in *in, const bson_t *document)
