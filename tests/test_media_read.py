@@ -354,6 +354,13 @@ def test_the_newest_revision_is_the_file(course, bucket):
     disappears(path)
 
 
+def test_other_drivers_find_revisions_by_their_order(course, bucket):
+    for data in (b'first', b'second', b'third'):
+        (course.folder / 'a').write_bytes(data)
+    by_number = {n: bucket.get(f'{course.id}/a', n) for n in (0, 1, -2, -1)}
+    assert by_number == {0: b'first', 1: b'second', -2: b'second', -1: b'third'}
+
+
 def test_a_file_deleted_under_its_reader(course, bucket, mnt):
     path = course.put('gone.bin', noise(5000 * KIB))
     fd = os.open(path, os.O_RDONLY)

@@ -226,13 +226,6 @@ def test_what_moves_its_index_to_the_front(course, tmp_path):
     assert verify(course, 'a', front + data) and (tmp_path / 'local').read_bytes() == front + data
 
 
-def test_other_drivers_find_revisions_by_their_order(course, bucket):
-    for data in (b'first', b'second', b'third'):
-        (course.folder / 'a').write_bytes(data)
-    by_number = {n: bucket.get(f'{course.id}/a', n) for n in (0, 1, -2, -1)}
-    assert by_number == {0: b'first', 1: b'second', -2: b'second', -1: b'third'}
-
-
 def test_a_hole_behind_what_was_read(course):
     data = noise(2 * CHUNK - 1000)
     path = course.put('a', data)
@@ -591,22 +584,6 @@ def test_df_tells_what_the_quotas_leave(course, new_mount, new_course, bucket):
     assert space_of(folder.parent / str(other.id)) == (MIB, MIB), 'a course that has nothing yet'
     mount = new_mount(media_course_quota='1GB', media_region_quota='900KB')
     assert space_of(mount.directory / f'regions/europe/media/{course.id}') == (900 * KIB, 0), 'the less of the two'
-
-
-def test_no_file_is_longer_than_it_may_be_or_its_chunks_can_be_counted(course, new_mount):
-    def check(folder, most):
-        fd = os.open(folder / 'a', os.O_WRONLY | os.O_CREAT)
-        try:
-            assert errno_of(os.ftruncate, fd, most) is None
-            said = {errno_of(os.ftruncate, fd, size) for size in (most + 1, 1 << 60)}
-            assert said | {errno_of(os.pwrite, fd, b'x', most), errno_of(os.posix_fallocate, fd, most, 1)} == {'EFBIG'}
-            assert os.fstat(fd).st_size == most
-        finally:
-            os.ftruncate(fd, 0)
-            os.close(fd)
-    check(course.folder, 1 << 40)
-    mount = new_mount(media_file_max='522240GB')
-    check(mount.directory / f'regions/europe/media/{course.id}', (2 ** 31 - 1) * CHUNK)
 
 
 def test_little_memory_and_many_writers(course, new_mount):

@@ -309,13 +309,13 @@ static bool delete_leftover(struct staging *staging, struct leftover *leftover, 
 }
 
 /*
- * What fits into a turn: the next renews leases first, and a mount that ends waits for one turn. What cannot
- * be deleted is left to the sweep.
+ * What fits into a turn from `now` on: the next renews leases first. What cannot be deleted, or is not when
+ * the mount's last turn is over, is left to the sweep.
  */
-static void delete_leftovers(struct staging *staging)
+static void delete_leftovers(struct staging *staging, int64_t now)
 {
     int64_t ms = staging->options.step_ms < RENEW_EVERY_MS ? staging->options.step_ms : RENEW_EVERY_MS;
-    struct op turn = op_within(ms);
+    struct op turn = {.deadline = now + ms};
     struct leftover *leftover;
     while (op_left_ms(&turn) > 0 && (leftover = take_leftover(staging))) {
         if (delete_leftover(staging, leftover, &turn))
@@ -334,9 +334,10 @@ static void *keeper_main(void *arg)
         if (!staging->stop && !staging->leftovers)
             wait_until(&staging->ended, &staging->lock, clock_now_ms() + KEEP_EVERY_MS);
         stop = staging->stop;
+        int64_t now = stop ? staging->stop_at : clock_now_ms();
         pthread_mutex_unlock(&staging->lock);
         renew_leases(staging);
-        delete_leftovers(staging);
+        delete_leftovers(staging, now);
     }
     return NULL;
 }
@@ -407,6 +408,7 @@ void staging_close(struct staging *staging)
         return;
     pthread_mutex_lock(&staging->lock);
     staging->stop = true;
+    staging->stop_at = clock_now_ms();
     pthread_cond_broadcast(&staging->work);
     pthread_cond_broadcast(&staging->ended);
     pthread_mutex_unlock(&staging->lock);

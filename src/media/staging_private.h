@@ -54,6 +54,7 @@ struct staging {
     uint64_t sent;
     bool counting; /* somebody counts chunks ahead: one at a time, since it costs the server memory */
     bool stop;
+    int64_t stop_at; /* clock_now_ms() of it */
     pthread_t senders[STAGING_SENDERS], keeper;
     unsigned nsenders;
     bool has_keeper;
