@@ -42,9 +42,15 @@ def patient(cluster):
         both[0].clear()
 
 
+def slowly(proxy):
+    """What does not end, where a test fails, fills no disk meanwhile."""
+    proxy.rule('insert', 'chunks', action='delay', seconds=0.1)
+
+
 @pytest.fixture
 def waiting(patient, course):
     """(its proxy, the course's folder)"""
+    slowly(patient[0])
     yield patient[0], patient[1].directory / f'regions/europe/media/{course.id}'
     patient[0].clear()
 
@@ -107,7 +113,10 @@ def test_who_was_killed_was_not_the_last_and_other_signals_end_no_close(waiting,
 @pytest.mark.parametrize('how', ['SIGTERM', pytest.param('a lazy unmount', marks=pytest.mark.long)])
 def test_a_mount_ends_though_somebody_publishes(cluster, new_mount, bucket, course, how):
     """Both what is being closed and what is open give it no more than the time of an operation."""
-    mount = new_mount(timeout='60s', media_sweep='0')
+    proxy = MediaProxy(cluster.mongodb.uri)
+    slowly(proxy)
+    settings = {'mongodb_uri': proxy.uri, 'media_sweep': '0'}
+    mount = new_mount(timeout='60s', **settings)
     folder, before = mount.directory / f'regions/europe/media/{course.id}', chunk_ids(bucket)
     closer = run_python('os.ftruncate(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), 1 << 40); os.closerange(3, 99)', folder / 'film')
     assert zeros_are_on_their_way(bucket, course)
@@ -115,7 +124,7 @@ def test_a_mount_ends_though_somebody_publishes(cluster, new_mount, bucket, cour
     if how == 'SIGTERM':
         fd = os.open(folder / 'other', os.O_WRONLY | os.O_CREAT)
         os.ftruncate(fd, 1 << 40)
-        cluster.write_config(mount.config, state_dir=None, timeout='200ms', media_sweep='0')
+        cluster.write_config(mount.config, state_dir=None, timeout='200ms', **settings)
         cluster.run('reload', mount.directory)
         os.kill(pid, signal.SIGTERM)
         closer.wait(60)
@@ -132,6 +141,7 @@ def test_a_mount_ends_though_somebody_publishes(cluster, new_mount, bucket, cour
     assert content(bucket, course, 'film') is None and content(bucket, course, 'other') is None
     left = {repr(entry['_id']) for entry in uploads(bucket, course)}
     assert chunk_ids(bucket) <= before | left, 'deleted, or left to the sweep'
+    proxy.close()
 
 
 @pytest.mark.long
