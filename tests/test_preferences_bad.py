@@ -46,6 +46,8 @@ DAYS = ['Europe/Berlin', '', 'x' * 64, 'ß' * 64, 'x' * 65, 'ß' * 65]
     ('{"user_id": "7"}', 'user_id', 'as the file is named'),
     ('{"updated_at": 7}', 'updated_at', 'must be a time such as'),
     ('{"updated_at": "2026-02-30T00:00:00Z"}', 'updated_at', 'must be a time such as'),
+    ('{"updated_at": "2026-+1- 2T03:04:05Z"}', 'updated_at', 'must be a time such as'),
+    ('{"updated_at": "2026-01-02T03:04:05+-1:99"}', 'updated_at', 'must be a time such as'),
     ('{"updated_at": "2026-02-20T00:00:00"}', 'updated_at', 'must be a time such as'),
     ('{"_id": 7}', '_id', 'there is no such field'),
     ('{"_campusfs": {}}', '_campusfs', 'there is no such field'),

@@ -1,6 +1,7 @@
 #include "base/utc.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -21,24 +22,45 @@ int utc_text(int64_t us, char out[UTC_TEXT])
     return 0;
 }
 
+/* Whether a text begins as a form does: 0 is any digit, + either sign, T a T or a blank. */
+static bool has_form(const char *text, const char *form)
+{
+    for (; *form; form++, text++) {
+        bool fits = *form == '0'   ? *text >= '0' && *text <= '9'
+                    : *form == '+' ? *text == '+' || *text == '-'
+                                   : *text == *form || (*form == 'T' && *text == ' ');
+        if (!fits)
+            return false;
+    }
+    return true;
+}
+
+/* "Z" or "+01:00", in seconds east of Greenwich. */
+static bool parse_zone(const char *text, int64_t *offset)
+{
+    int hours, minutes;
+    *offset = 0;
+    if (strcmp(text, "Z") == 0)
+        return true;
+    if (!has_form(text, "+00:00") || text[6] != '\0' || sscanf(text + 1, "%2d:%2d", &hours, &minutes) != 2)
+        return false;
+    *offset = (*text == '-' ? -60 : 60) * (hours * 60 + minutes);
+    return hours < 24 && minutes < 60;
+}
+
 int utc_parse(const char *text, int64_t *us)
 {
+    static const char form[] = "0000-00-00T00:00:00";
     struct tm tm = {0};
-    int n = 0, hours, minutes;
-    char sign[2];
-    if (sscanf(text, "%4d-%2d-%2d%*1[T ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
-               &tm.tm_min, &tm.tm_sec, &n) != 6 ||
-        n != 19)
+    if (!has_form(text, form) || sscanf(text, "%4d-%2d-%2d%*1[T ]%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon,
+                                        &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
         return -EINVAL;
-    int64_t fraction = 0, scale = 1000000;
-    const char *rest = text + n;
+    int64_t fraction = 0, scale = 1000000, offset;
+    const char *rest = text + sizeof form - 1;
     if (*rest == '.')
         for (rest++; *rest >= '0' && *rest <= '9' && scale > 1; rest++)
             fraction += (*rest - '0') * (scale /= 10);
-    int64_t offset = 0;
-    if (sscanf(rest, "%1[+-]%2d:%2d%n", sign, &hours, &minutes, &n) == 3 && rest[n] == '\0')
-        offset = (*sign == '-' ? -60 : 60) * (hours * 60 + minutes);
-    else if (strcmp(rest, "Z") != 0)
+    if (!parse_zone(rest, &offset))
         return -EINVAL;
     struct tm given = tm;
     tm.tm_year -= 1900;
