@@ -185,11 +185,30 @@ int draft_new(struct tree *tree, const struct caller *caller, const struct row_k
     return 0;
 }
 
-void draft_spend(struct tree *tree, struct node *node)
+int draft_now(struct tree *tree, const struct caller *caller, const struct row_key *key,
+              struct document **document, struct node **out)
+{
+    *document = NULL;
+    if (key->collection == COLLECTION_MEDIA)
+        return meta_draft(tree, caller, key, out);
+    int r = store_get(tree->store, key, &caller->op, document, NULL);
+    return r < 0 ? r : draft_new(tree, caller, key, *document, out);
+}
+
+bool draft_is_final(struct tree *tree, const struct caller *caller, const struct node *node,
+                    const struct row_key *key)
+{
+    struct note note = notes_take(tree->notes, caller->tid, key);
+    bool final = caller->tid == 0 || note.node == node || (note.purpose != NOTE_NONE && !note.looked);
+    note_clear(tree->notes, &note);
+    return final;
+}
+
+void draft_spend(struct nodes *nodes, struct node *node)
 {
     node->draft.spent = true;
     buf_shrink(&node->content, 0);
-    node_discharge(tree->nodes, node);
+    node_discharge(nodes, node);
 }
 
 void draft_to_copy(const struct caller *caller, struct node *node)

@@ -120,10 +120,15 @@ enum asks thread_asks(pid_t tid)
         return ASKS_BY_DESCRIPTOR;
 #ifdef SYS_newfstatat /* 64-bit systems */
     case SYS_newfstatat:
-        return arg[3] & AT_EMPTY_PATH ? ASKS_BY_DESCRIPTOR : ASKS_BY_NAME;
+        return arg[3] & AT_EMPTY_PATH ? ASKS_BY_DESCRIPTOR : ASKS_TO_STAT;
+#endif
+#ifdef SYS_stat /* where it is older than that */
+    case SYS_stat:
+    case SYS_lstat:
+        return ASKS_TO_STAT;
 #endif
     case SYS_statx:
-        return arg[2] & AT_EMPTY_PATH ? ASKS_BY_DESCRIPTOR : ASKS_BY_NAME;
+        return arg[2] & AT_EMPTY_PATH ? ASKS_BY_DESCRIPTOR : ASKS_TO_STAT;
     default:
         return ASKS_BY_NAME;
     }

@@ -27,9 +27,9 @@ bool thread_is_dying(pid_t tid);
 
 /*
  * How the thread, which waits for our answer, asks for attributes: by a descriptor (fstat() and its kin), so
- * that the kernel has no name to look up again, or by a name. Unknown where that cannot be seen: another pid
- * namespace, a process that we may not trace (/proc is hidden, ptrace_scope, another user's), a request of
- * io_uring.
+ * that the kernel has no name to look up again, or by a name: for nothing but attributes (stat() and its
+ * kin), or for whatever else. Unknown where that cannot be seen: another pid namespace, a process that we may
+ * not trace (/proc is hidden, ptrace_scope, another user's), a request of io_uring.
  */
-enum asks { ASKS_UNKNOWN, ASKS_BY_NAME, ASKS_BY_DESCRIPTOR };
+enum asks { ASKS_UNKNOWN, ASKS_BY_NAME, ASKS_TO_STAT, ASKS_BY_DESCRIPTOR };
 enum asks thread_asks(pid_t tid);

@@ -12,6 +12,7 @@
 #include "tree/media_draft.h"
 #include "tree/tree_by.h"
 #include "tree/tree_meta.h"
+#include "tree/unopened.h"
 
 enum {
     CHANGED_WAIT_MS = 500, /* a folder's time is not worth more: the last known one is shown then */
@@ -117,10 +118,11 @@ int tree_open(const struct config *config, struct cluster *cluster, struct mongo
     tree->locks = locks_new(LOCKS_MAX);
     tree->report = report_new(config->errors_size);
     tree->refused = refused_new();
+    tree->unopened = tree->nodes ? unopened_new(tree->nodes) : NULL;
     tree->by = by_new(config->by_folders);
     if (tree_access_renew(tree, config) < 0 || !tree->nodes || !tree->scratch || !tree->notes ||
-        !tree->memory || !tree->report || !tree->refused || !tree->told || !tree->told_deleted ||
-        !tree->locks || !tree->by || view_readme(tree, &tree->readme) < 0) {
+        !tree->memory || !tree->report || !tree->refused || !tree->unopened || !tree->told ||
+        !tree->told_deleted || !tree->locks || !tree->by || view_readme(tree, &tree->readme) < 0) {
         tree_close(tree);
         return fail_set(f, ENOMEM, "out of memory");
     }
@@ -168,6 +170,7 @@ void tree_close(struct tree *tree)
     notes_free(tree->notes);
     scratch_free(tree->scratch);
     map_clear(&tree->pending);
+    unopened_free(tree->unopened);
     nodes_free(tree->nodes);
     struct map_entry *e;
     while ((e = map_next(&tree->revisions, NULL))) {
@@ -545,6 +548,8 @@ static int lookup_noted_node(struct tree *tree, const struct caller *caller, str
     if (node->draft.active && node->handles == 0 && !node->draft.dirty)
         entry->attr_ms = DRAFT_ATTR_MS; /* the open that follows need not ask for them */
     pthread_mutex_unlock(&node->lock);
+    if (node != note->node && note->purpose == NOTE_WRITE)
+        unopened_add(tree->unopened, node);
     node_unref(tree->nodes, node);
     return 0;
 }

@@ -57,6 +57,8 @@ static int handle_new(struct tree *tree, const struct caller *caller, struct nod
         handle->node = node;
         int r = node->media ? media_draft_open(tree, caller, node, flags) : 0;
         pthread_mutex_lock(&node->lock);
+        if (r == 0 && !node->media && node->draft.active && node->draft.spent)
+            r = -ESTALE;                              /* by now */
         if (r == 0 && handle->writes && !node->media) /* to read is no matter of room */
             r = node_charge(tree->nodes, node);
         node->handles += r == 0 && !node->media;
@@ -125,19 +127,17 @@ static int open_revision(struct tree *tree, const struct caller *caller, const s
 }
 
 /* A reopen that cannot look the name up again gets a draft on the revision itself: past the page cache. */
-static int open_in_place(struct tree *tree, const struct caller *caller, const struct place *place,
+static int open_in_place(struct tree *tree, const struct caller *caller, const struct row_key *key,
                          uint64_t nodeid, int flags, struct handle **handle, struct open_hints *hints)
 {
     struct document *document CLEANUP(document_unrefp) = NULL;
     struct node *node;
-    int r = store_get(tree->store, &place->key, &caller->op, &document, NULL);
-    if (r < 0)
-        return r;
-    r = draft_new(tree, caller, &place->key, document, &node);
+    int r = draft_now(tree, caller, key, &document, &node);
     if (r < 0)
         return r;
     r = handle_new(tree, caller, node, flags, handle);
-    if (r == 0 && revision_opened(tree, nodeid, document) == 0) /* so that fstat() of it is answered */
+    if (r == 0 && document &&
+        revision_opened(tree, nodeid, document) == 0) /* so that fstat() of it is answered */
         (*handle)->revision = nodeid;
     if (r == 0 && (flags & O_TRUNC)) {
         pthread_mutex_lock(&node->lock);
@@ -183,7 +183,7 @@ static int open_for_reading(struct tree *tree, const struct caller *caller, cons
         document = open ? document_ref(open->document) : NULL;
         pthread_mutex_unlock(&tree->lock);
         return document ? open_revision(tree, caller, place, nodeid, document, handle, hints)
-                        : open_in_place(tree, caller, place, nodeid, O_RDONLY, handle, hints);
+                        : open_in_place(tree, caller, &place->key, nodeid, O_RDONLY, handle, hints);
     }
     notes_leave(tree->notes, caller->tid, &place->key, NOTE_READ);
     return -ESTALE;
@@ -198,7 +198,7 @@ static int open_for_writing(struct tree *tree, const struct caller *caller, cons
     bool came_back = note.purpose == NOTE_WRITE && !note.looked;
     note_clear(tree->notes, &note);
     if (came_back || caller->tid == 0)
-        return open_in_place(tree, caller, place, nodeid, flags, handle, hints);
+        return open_in_place(tree, caller, &place->key, nodeid, flags, handle, hints);
     notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
     return -ESTALE;
 }
@@ -233,6 +233,20 @@ static int open_next_id(struct tree *tree, const struct caller *caller, const st
     return r;
 }
 
+/* A draft that has given its text back. */
+static int open_spent(struct tree *tree, const struct caller *caller, const struct node *node,
+                      const struct row_key *key, bool is_final, int flags, struct handle **handle,
+                      struct open_hints *hints)
+{
+    bool writes = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
+    if (writes && tree->config->read_only)
+        return -EROFS;
+    if (is_final)
+        return open_in_place(tree, caller, key, node->nodeid, flags, handle, hints);
+    notes_leave(tree->notes, caller->tid, key, writes ? NOTE_WRITE : NOTE_READ);
+    return -ESTALE;
+}
+
 static int open_node(struct tree *tree, const struct caller *caller, uint64_t nodeid, int flags,
                      struct handle **handle, struct open_hints *hints)
 {
@@ -256,10 +270,7 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
     if (r == 0 && (flags & O_TRUNC) && !node->media)
         r = truncate_node(tree, node, 0, NULL);
     pthread_mutex_unlock(&node->lock);
-    if (draft) {
-        struct note note = notes_take(tree->notes, caller->tid, &key);
-        note_clear(tree->notes, &note);
-    }
+    bool is_final = draft && draft_is_final(tree, caller, node, &key);
     if (listed)
         meta_pages_opened(tree, caller);
     if (r == 0 && node->older)
@@ -270,8 +281,10 @@ static int open_node(struct tree *tree, const struct caller *caller, uint64_t no
         media_release(tree, media);
     else
         (*handle)->media = media;
-    node_unref(tree->nodes, node);
     *hints = (struct open_hints){.no_flush = r == 0 && !(*handle)->writes};
+    if (r == -ESTALE && draft && !listed && !node->media)
+        r = open_spent(tree, caller, node, &key, is_final, flags, handle, hints);
+    node_unref(tree->nodes, node);
     return r;
 }
 
@@ -723,7 +736,7 @@ void tree_release(struct tree *tree, const struct caller *caller, struct handle 
         node->handles--;
         bool last = node->handles == 0;
         if (last && node->draft.active)
-            draft_spend(tree, node);
+            draft_spend(tree->nodes, node);
         pthread_mutex_unlock(&node->lock);
         if (last)
             draft_set_pending(tree, node, false);

@@ -62,7 +62,7 @@ static int getattr_row(struct tree *tree, const struct caller *caller, const str
     if (getattr_open(tree, place, nodeid, attr) || getattr_told(tree, caller, place, attr))
         return 0;
     struct note note = notes_find(tree->notes, caller->tid, &place->key);
-    bool cannot_walk = note.purpose == NOTE_WRITE && !note.looked;
+    bool cannot_walk = (note.purpose == NOTE_WRITE || note.purpose == NOTE_READ) && !note.looked;
     note_clear(tree->notes, &note);
     /* asked twice, no LOOKUP between: a reopen by descriptor */
     if (r == 0 && (cannot_walk || caller->tid == 0)) {
@@ -162,6 +162,25 @@ static int getattr_unnamed(struct tree *tree, const struct caller *caller, const
     return report_read(tree, &key, r, &f);
 }
 
+/*
+ * A draft that has given its text back, asked for by a name: who would find nothing else by looking again is
+ * answered as above, and an open that follows knows it, too. Else he is about to look.
+ */
+static int getattr_spent(struct tree *tree, const struct caller *caller, const struct place *place,
+                         uint64_t nodeid, enum asks how, struct stat *attr, int64_t *attr_ms)
+{
+    struct node *node = node_get(tree->nodes, nodeid);
+    int r = -ESTALE;
+    struct row_key key;
+    if (node && !node->media && row_of(tree, place, nodeid, &key)) {
+        if (draft_is_final(tree, caller, node, &key))
+            r = getattr_unnamed(tree, caller, place, nodeid, how, attr, attr_ms);
+        notes_leave(tree->notes, caller->tid, &key, how == ASKS_TO_STAT ? NOTE_READ : NOTE_WRITE);
+    }
+    node_unref(tree->nodes, node);
+    return r;
+}
+
 int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid, const struct handle *handle,
                  struct stat *attr, int64_t *attr_ms)
 {
@@ -170,6 +189,12 @@ int tree_getattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
         return -ESTALE;
     const struct document *document = handle ? handle_document(handle) : NULL;
     int r = getattr_place(tree, caller, &place, nodeid, document, attr, attr_ms);
-    enum asks how = r == -ESTALE ? thread_asks(caller->tid) : ASKS_BY_NAME;
-    return how == ASKS_BY_NAME ? r : getattr_unnamed(tree, caller, &place, nodeid, how, attr, attr_ms);
+    if (r != -ESTALE)
+        return r;
+    enum asks how = thread_asks(caller->tid);
+    if (how != ASKS_BY_NAME && how != ASKS_TO_STAT)
+        return getattr_unnamed(tree, caller, &place, nodeid, how, attr, attr_ms);
+    if (how == ASKS_TO_STAT && place.kind == PLACE_ROW) /* comes back for the revision, and needs no draft */
+        notes_leave(tree->notes, caller->tid, &place.key, NOTE_READ);
+    return place.kind == PLACE_NODE ? getattr_spent(tree, caller, &place, nodeid, how, attr, attr_ms) : r;
 }

@@ -78,6 +78,7 @@ struct tree {
     struct told *told, *told_deleted; /* revisions of rows, of rows in .deleted */
     struct locks *locks;
     struct refused *refused;
+    struct unopened *unopened;
     struct by *by;       /* tree_by.h */
     struct node *readme; /* a reference; never changes */
     void (*invalidate)(void *arg, uint64_t nodeid);
@@ -189,8 +190,19 @@ void users_documents_changed(struct tree *tree, const struct row_key *key);
 /* A draft of a row: a copy of the document (NULL = the row does not exist yet), with one reference. */
 int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key,
               struct document *document, struct node **out);
-/* A draft that nobody has open any more gives back what it holds; under its lock. */
-void draft_spend(struct tree *tree, struct node *node);
+/* A draft of what is now the row, or the document in .meta; *document is a reference, NULL for the latter.
+ * -ENOENT. */
+int draft_now(struct tree *tree, const struct caller *caller, const struct row_key *key,
+              struct document **document, struct node **out);
+/* A draft that nobody has open any more, or not yet (tree/unopened.h), gives back what it holds; under its
+ * lock. */
+void draft_spend(struct nodes *nodes, struct node *node);
+/*
+ * Takes the thread's note of the draft's row. Whether it would not look again if it were told to (-ESTALE):
+ * it has been told once, and was answered this very draft, or has no name to look up.
+ */
+bool draft_is_final(struct tree *tree, const struct caller *caller, const struct node *node,
+                    const struct row_key *key);
 /* Makes a draft a copy under a number of its own, soon a scratch file of the caller's. */
 void draft_to_copy(const struct caller *caller, struct node *node);
 /* Commits what a draft holds, if anything; `lock` of the node is held, and let go while the database works.

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "media/meta.h"
+#include "tree/unopened.h"
 
 enum { TRIES = 20 }; /* of a look at a file that others replace */
 
@@ -261,8 +262,7 @@ static int node_of_key_once(struct tree *tree, const struct caller *caller, cons
     return r;
 }
 
-static int node_of_key(struct tree *tree, const struct caller *caller, const struct row_key *key,
-                       struct node **out)
+int meta_draft(struct tree *tree, const struct caller *caller, const struct row_key *key, struct node **out)
 {
     int r = -ESTALE;
     for (unsigned tries = 0; r == -ESTALE && tries < TRIES; tries++)
@@ -274,7 +274,7 @@ int meta_getattr_key(struct tree *tree, const struct caller *caller, const struc
                      struct stat *attr)
 {
     struct node *node;
-    int r = node_of_key(tree, caller, key, &node);
+    int r = meta_draft(tree, caller, key, &node);
     if (r < 0)
         return r;
     attr_node(node, attr);
@@ -289,7 +289,7 @@ int meta_create(struct tree *tree, const struct caller *caller, const struct row
         return -EROFS;
     if (flags & O_EXCL)
         return -EEXIST;
-    int r = node_of_key(tree, caller, key, out);
+    int r = meta_draft(tree, caller, key, out);
     if (r == 0 && (flags & O_TRUNC)) {
         pthread_mutex_lock(&(*out)->lock);
         truncate_node(tree, *out, 0, NULL); /* of a node that nobody else has: only shortening can be */
@@ -300,7 +300,7 @@ int meta_create(struct tree *tree, const struct caller *caller, const struct row
 
 int meta_copy(struct tree *tree, const struct caller *caller, const struct row_key *key, struct node **out)
 {
-    int r = node_of_key(tree, caller, key, out);
+    int r = meta_draft(tree, caller, key, out);
     if (r == 0)
         draft_to_copy(caller, *out);
     return r;
@@ -415,6 +415,7 @@ static int lookup_document(struct tree *tree, const struct caller *caller, const
     if (r < 0)
         return r;
     entry_node(tree, node, entry);
+    unopened_add(tree->unopened, node);
     node_unref(tree->nodes, node);
     return 0;
 }

@@ -54,6 +54,8 @@ void meta_pages_saved(struct tree *tree);
  * revisions of a file, else NAME_SCRATCH. -errno when that cannot be known. */
 int meta_name(struct tree *tree, const struct caller *caller, const struct place *place, const char *name,
               struct row_key *key);
+/* A draft of the document as it is now, one reference; -ENOENT. */
+int meta_draft(struct tree *tree, const struct caller *caller, const struct row_key *key, struct node **out);
 /* open(O_CREAT) of a document that is there; the draft with one reference. */
 int meta_create(struct tree *tree, const struct caller *caller, const struct row_key *key, int flags,
                 struct node **out);

@@ -321,7 +321,7 @@ static int save_node(struct tree *tree, const struct caller *caller, struct node
     pthread_mutex_lock(&node->lock);
     becomes_draft(tree, node, &to->key, version, &result);
     if (node->handles == 0)
-        draft_spend(tree, node);
+        draft_spend(tree->nodes, node);
     pthread_mutex_unlock(&node->lock);
     document_unref(result.document);
     return 0;

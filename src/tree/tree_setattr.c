@@ -11,6 +11,10 @@ static int set_node(struct tree *tree, const struct caller *caller, struct node 
     int r = 0;
     pthread_mutex_lock(&node->lock);
     bool draft = node->draft.active;
+    if (draft && node->draft.spent && (change->size || change->mtime)) {
+        pthread_mutex_unlock(&node->lock);
+        return -ESTALE;
+    }
     if (draft && node->draft.listed && (change->size || change->mtime)) {
         node->draft.listed = false;
         pthread_mutex_unlock(&node->lock);
@@ -41,14 +45,12 @@ static int set_node(struct tree *tree, const struct caller *caller, struct node 
 }
 
 /* Nobody can come back for a draft: one is made, changed and committed here. */
-static int set_at_once(struct tree *tree, const struct caller *caller, const struct place *place,
+static int set_at_once(struct tree *tree, const struct caller *caller, const struct row_key *key,
                        const struct change *change, struct stat *attr)
 {
     struct document *document CLEANUP(document_unrefp) = NULL;
     struct node *node;
-    int r = store_get(tree->store, &place->key, &caller->op, &document, NULL);
-    if (r == 0)
-        r = draft_new(tree, caller, &place->key, document, &node);
+    int r = draft_now(tree, caller, key, &document, &node);
     if (r < 0)
         return r;
     r = set_node(tree, caller, node, change);
@@ -77,12 +79,28 @@ static int set_revision(struct tree *tree, const struct caller *caller, const st
     note_clear(tree->notes, &note);
     *attr_ms = 0;
     if (by_handle || came_back || caller->tid == 0 || (!change->size && revision_is_open(tree, nodeid))) {
-        int r = set_at_once(tree, caller, place, change, attr);
+        int r = set_at_once(tree, caller, &place->key, change, attr);
         if (r == 0 && !change->size)
             revision_show_time(tree, nodeid, attr);
         return r;
     }
     notes_leave(tree->notes, caller->tid, &place->key, NOTE_WRITE);
+    return -ESTALE;
+}
+
+/* A draft that has given its text back. */
+static int set_spent(struct tree *tree, const struct caller *caller, struct node *node,
+                     const struct change *change, struct stat *attr)
+{
+    pthread_mutex_lock(&node->lock);
+    struct row_key key = node->draft.key;
+    bool spent = node->draft.active && node->draft.spent && !node->media;
+    pthread_mutex_unlock(&node->lock);
+    if (!spent)
+        return -ESTALE;
+    if (draft_is_final(tree, caller, node, &key))
+        return set_at_once(tree, caller, &key, change, attr);
+    notes_leave(tree->notes, caller->tid, &key, NOTE_WRITE);
     return -ESTALE;
 }
 
@@ -115,8 +133,10 @@ int tree_setattr(struct tree *tree, const struct caller *caller, uint64_t nodeid
                                     : set_node(tree, caller, node, change);
     if (r == 0)
         attr_node(node, attr);
+    else if (r == -ESTALE && counted)
+        r = set_spent(tree, caller, node, change, attr);
     *attr_ms = 0;
-    if (counted && node->draft.active) { /* what the thread came back for is done */
+    if (counted && node->draft.active && r != -ESTALE) { /* what the thread came back for is done */
         struct note note = notes_take(tree->notes, caller->tid, &node->draft.key);
         note_clear(tree->notes, &note);
     }

@@ -15,6 +15,7 @@
 #include "shard/schema.h"
 #include "tree/tree_by.h"
 #include "tree/tree_media.h"
+#include "tree/unopened.h"
 
 enum {
     HEALTH_MS = 3000,      /* the longest that a probe waits for a node */
@@ -113,20 +114,24 @@ static int mongo_metrics(struct mongo *mongo, struct buf *out)
 
 static int render_metrics(struct tree *tree, const struct caller *caller, struct buf *out)
 {
-    struct node_usage usage;
+    struct node_usage usage, unopened;
     (void)caller;
     tree_sweep(tree);
     nodes_usage(tree->nodes, &usage);
+    unopened_usage(tree->unopened, &unopened);
     int r = buf_printf(out,
                        "# TYPE campusfs_uptime_seconds gauge\ncampusfs_uptime_seconds %.3f\n"
                        "# TYPE campusfs_scratch_files gauge\ncampusfs_scratch_files %zu\n"
                        "# TYPE campusfs_scratch_bytes gauge\ncampusfs_scratch_bytes %zu\n"
                        "# TYPE campusfs_scratch_limit_bytes gauge\ncampusfs_scratch_limit_bytes %zu\n"
                        "# TYPE campusfs_scratch_swept_total counter\ncampusfs_scratch_swept_total %llu\n"
+                       "# TYPE campusfs_unopened_drafts gauge\ncampusfs_unopened_drafts %zu\n"
+                       "# TYPE campusfs_unopened_bytes gauge\ncampusfs_unopened_bytes %zu\n"
                        "# TYPE campusfs_requests_total counter\n",
                        (double)(clock_now_ms() - tree->started_at) / 1000, usage.files, usage.bytes,
                        tree->config->scratch_size,
-                       (unsigned long long)__atomic_load_n(&tree->swept, __ATOMIC_RELAXED));
+                       (unsigned long long)__atomic_load_n(&tree->swept, __ATOMIC_RELAXED), unopened.files,
+                       unopened.bytes);
     for (size_t i = 0; r == 0 && i < TREE_REQUESTS; i++)
         r = buf_printf(out, "campusfs_requests_total{request=\"%s\"} %llu\n", request_names[i],
                        (unsigned long long)__atomic_load_n(&tree->requests[i], __ATOMIC_RELAXED));
