@@ -74,9 +74,9 @@ FINAL = re.compile(r'Sanitizer|runtime error:|the daemon died|ended with exit co
 FINAL_FILES = ('test_concurrency.py', 'test_kill.py', 'test_ledger.py', 'test_model.py')
 # Files that take longest, and their time with them
 LONGEST = tuple(f'test_{name}.py' for name in (
-    'restore', 'demo', 'media_faults', 'listing', 'servers_down', 'feed_stream', 'feed', 'failover', 'commands',
-    'preferences_bad', 'mongodb_security', 'ledger', 'bad_documents', 'nodes', 'media_write', 'pools', 'check', 'tools',
-    'media_read', 'media_check', 'moves', 'concurrency', 'tls', 'routing', 'bad_saves', 'media_meta', 'tools_more', 'model'))
+    'restore', 'demo', 'servers_down', 'media_faults', 'listing', 'nodes', 'preferences_bad', 'feed_stream', 'feed', 'reports',
+    'failover', 'commands', 'pools', 'mongodb_security', 'bad_documents', 'ledger', 'seed', 'routing', 'media_write', 'check',
+    'media_read', 'media_check', 'moves', 'concurrency', 'bad_saves', 'media_meta', 'tools', 'tls', 'model', 'preferences'))
 RUN_PREFIX = 'campusfs-test-'
 TRACING = 'tracing'  # of the run's directory: estale.StaleCalls
 
