@@ -42,11 +42,6 @@ bool op_interrupted(const struct op *op)
     return op->interrupted && op->interrupted(op->arg);
 }
 
-bool op_abandoned(const struct op *op)
-{
-    return op->abandoned && op->abandoned(op->arg);
-}
-
 bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until)
 {
     struct timespec time = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};

@@ -36,7 +36,6 @@ struct op op_step(const struct op *op, int64_t ms);
 int64_t op_left_ms(const struct op *op);
 
 bool op_interrupted(const struct op *op);
-bool op_abandoned(const struct op *op);
 
 /*
  * Waits under the lock for the condition variable (of default attributes: the clock is this call's) until

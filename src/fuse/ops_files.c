@@ -15,10 +15,9 @@ static void hints_apply(const struct open_hints *hints, struct fuse_file_info *f
 }
 
 /* Nobody got the reply, so nobody will release the handle. */
-static void undo_open(fuse_req_t req, struct tree *tree, struct handle *handle)
+static void undo_open(struct tree *tree, struct handle *handle)
 {
     struct caller nobody = {.op = op_within(0)};
-    (void)req;
     tree_release(tree, &nobody, handle);
 }
 
@@ -38,7 +37,7 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     fi->fh = (uintptr_t)handle;
     hints_apply(&hints, fi);
     if (fuse_reply_open(req, fi) != 0)
-        undo_open(req, tree, handle);
+        undo_open(tree, handle);
 }
 
 void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -56,7 +55,7 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
     struct fuse_entry_param param = entry_param(&entry);
     fi->fh = (uintptr_t)handle;
     if (fuse_reply_create(req, &param, fi) != 0) {
-        undo_open(req, tree, handle);
+        undo_open(tree, handle);
         tree_forget(tree, entry.nodeid, 1);
     }
 }

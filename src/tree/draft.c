@@ -150,8 +150,7 @@ static uint64_t row_hash(const struct row_key *key)
     return map_hash_number(address_row(key));
 }
 
-int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key,
-              struct document *document, struct node **out)
+int draft_new(struct tree *tree, const struct row_key *key, struct document *document, struct node **out)
 {
     struct node *node;
     int r = node_new_free(tree->nodes, NODE_FILE, &node); /* counts when it is opened */
@@ -192,7 +191,7 @@ int draft_now(struct tree *tree, const struct caller *caller, const struct row_k
     if (key->collection == COLLECTION_MEDIA)
         return meta_draft(tree, caller, key, out);
     int r = store_get(tree->store, key, &caller->op, document, NULL);
-    return r < 0 ? r : draft_new(tree, caller, key, *document, out);
+    return r < 0 ? r : draft_new(tree, key, *document, out);
 }
 
 bool draft_is_final(struct tree *tree, const struct caller *caller, const struct node *node,

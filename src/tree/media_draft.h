@@ -72,7 +72,7 @@ int media_lookup_draft(struct tree *tree, const struct caller *caller, const str
 /* An open for writing of a published revision: -ESTALE, on which the kernel looks its name up again; for who
  * cannot, a draft on the revision itself. */
 int media_open_writing(struct tree *tree, const struct caller *caller, const struct place *place,
-                       uint64_t nodeid, struct node **out);
+                       struct node **out);
 /* setattr of a published revision. */
 int media_setattr(struct tree *tree, const struct caller *caller, const struct place *place, uint64_t nodeid,
                   bool by_handle, const struct change *change, struct stat *attr, int64_t *attr_ms);

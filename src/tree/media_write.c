@@ -151,9 +151,8 @@ static int draft_in_place(struct tree *tree, const struct caller *caller, const 
 }
 
 int media_open_writing(struct tree *tree, const struct caller *caller, const struct place *place,
-                       uint64_t nodeid, struct node **out)
+                       struct node **out)
 {
-    (void)nodeid;
     if (tree->config->read_only)
         return -EROFS;
     if (!came_back(tree, caller, place->key.region))

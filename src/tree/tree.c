@@ -536,7 +536,7 @@ static int lookup_noted_node(struct tree *tree, const struct caller *caller, str
         struct document *document CLEANUP(document_unrefp) = NULL;
         r = store_get(tree->store, &note->key, &caller->op, &document, NULL);
         if (r == 0)
-            r = draft_new(tree, caller, &note->key, document, &node);
+            r = draft_new(tree, &note->key, document, &node);
         if (r == 0 && note->purpose == NOTE_MOVE)
             draft_to_copy(caller, node);
     }

@@ -17,11 +17,10 @@ static int report_export(struct tree *tree, const struct row_key *folder, int r,
     return r;
 }
 
-int export_open_file(struct tree *tree, const struct caller *caller, const struct place *place, int flags,
-                     struct export **export, struct open_hints *hints)
+int export_open_file(struct tree *tree, const struct place *place, int flags, struct export **export,
+                     struct open_hints *hints)
 {
     struct fail f = {0};
-    (void)caller;
     if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
         return -EACCES;
     int r = export_open(tree->store, place->key.collection, place->key.region, export, &f);

@@ -107,9 +107,8 @@ int truncate_node(struct tree *tree, struct node *node, size_t size, const struc
     return 0;
 }
 
-static int open_revision(struct tree *tree, const struct caller *caller, const struct place *place,
-                         uint64_t nodeid, struct document *document, struct handle **handle,
-                         struct open_hints *hints)
+static int open_revision(struct tree *tree, const struct caller *caller, uint64_t nodeid,
+                         struct document *document, struct handle **handle, struct open_hints *hints)
 {
     int r = handle_new(tree, caller, NULL, O_RDONLY, handle);
     if (r < 0)
@@ -122,7 +121,6 @@ static int open_revision(struct tree *tree, const struct caller *caller, const s
     (*handle)->document = document_ref(document);
     (*handle)->revision = nodeid;
     *hints = (struct open_hints){.keep_cache = true, .no_flush = true};
-    (void)place;
     return 0;
 }
 
@@ -172,7 +170,7 @@ static int open_for_reading(struct tree *tree, const struct caller *caller, cons
         return r;
     }
     if (r == 0 && address_is_revision(place, revision_mark(&document->revision)))
-        return open_revision(tree, caller, place, nodeid, document, handle, hints);
+        return open_revision(tree, caller, nodeid, document, handle, hints);
     if (came_back || caller->tid == 0) {
         /* No way to look the name up again (a reopen through a descriptor): what was opened once, if it is
          * known. */
@@ -182,7 +180,7 @@ static int open_for_reading(struct tree *tree, const struct caller *caller, cons
         struct open_revision *open = revision_find(tree, nodeid);
         document = open ? document_ref(open->document) : NULL;
         pthread_mutex_unlock(&tree->lock);
-        return document ? open_revision(tree, caller, place, nodeid, document, handle, hints)
+        return document ? open_revision(tree, caller, nodeid, document, handle, hints)
                         : open_in_place(tree, caller, &place->key, nodeid, O_RDONLY, handle, hints);
     }
     notes_leave(tree->notes, caller->tid, &place->key, NOTE_READ);
@@ -296,7 +294,7 @@ static int open_deleted(struct tree *tree, const struct caller *caller, const st
     if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
         return -EACCES;
     int r = deleted_open(tree, caller, place, &document);
-    return r < 0 ? r : open_revision(tree, caller, place, nodeid, document, handle, hints);
+    return r < 0 ? r : open_revision(tree, caller, nodeid, document, handle, hints);
 }
 
 static int open_media(struct tree *tree, const struct caller *caller, const struct place *place,
@@ -306,7 +304,7 @@ static int open_media(struct tree *tree, const struct caller *caller, const stru
     struct node *node = NULL;
     bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
     int r = !tree->media ? -ESTALE
-            : writes     ? media_open_writing(tree, caller, place, nodeid, &node)
+            : writes     ? media_open_writing(tree, caller, place, &node)
                          : media_open_file(tree, caller, place, nodeid, flags, &media, hints);
     if (r == 0)
         r = handle_new(tree, caller, node, flags, handle);
@@ -326,7 +324,7 @@ static int open_export(struct tree *tree, const struct caller *caller, const str
                        uint64_t nodeid, int flags, struct handle **handle, struct open_hints *hints)
 {
     struct export *export;
-    int r = export_open_file(tree, caller, place, flags, &export, hints);
+    int r = export_open_file(tree, place, flags, &export, hints);
     if (r < 0)
         return r;
     r = handle_new(tree, caller, NULL, O_RDONLY, handle);
@@ -437,7 +435,7 @@ static int create_row(struct tree *tree, const struct caller *caller, const stru
         if (taken && (flags & O_EXCL))
             return -EEXIST;
     }
-    r = draft_new(tree, caller, key, document, &node);
+    r = draft_new(tree, key, document, &node);
     if (r < 0)
         return r;
     pthread_mutex_lock(&node->lock);

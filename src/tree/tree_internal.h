@@ -188,8 +188,7 @@ void row_changed(struct tree *tree, const struct row_key *key, uint64_t former_r
 /* When the key is one of users: they may have come, gone or moved, and what is named after them has. */
 void users_documents_changed(struct tree *tree, const struct row_key *key);
 /* A draft of a row: a copy of the document (NULL = the row does not exist yet), with one reference. */
-int draft_new(struct tree *tree, const struct caller *caller, const struct row_key *key,
-              struct document *document, struct node **out);
+int draft_new(struct tree *tree, const struct row_key *key, struct document *document, struct node **out);
 /* A draft of what is now the row, or the document in .meta; *document is a reference, NULL for the latter.
  * -ENOENT. */
 int draft_now(struct tree *tree, const struct caller *caller, const struct row_key *key,
@@ -272,8 +271,8 @@ int truncate_node(struct tree *tree, struct node *node, size_t size, const struc
  * tree_export.c: a collection's .export.jsonl. An open is one export (entity/export.h), for reading only; its
  * size is not known, so it is shown as 0. *export is the caller's, export_close() ends it.
  */
-int export_open_file(struct tree *tree, const struct caller *caller, const struct place *place, int flags,
-                     struct export **export, struct open_hints *hints);
+int export_open_file(struct tree *tree, const struct place *place, int flags, struct export **export,
+                     struct open_hints *hints);
 int export_read_chunk(struct tree *tree, const struct caller *caller, uint64_t nodeid, struct export *export,
                       size_t size, off_t offset, struct chunk *chunk);
 

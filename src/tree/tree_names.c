@@ -354,7 +354,7 @@ static int copy_row(struct tree *tree, const struct caller *caller, const struct
     struct document *document CLEANUP(document_unrefp) = NULL;
     int r = store_get(tree->store, key, &caller->op, &document, NULL);
     if (r == 0)
-        r = draft_new(tree, caller, key, document, copy);
+        r = draft_new(tree, key, document, copy);
     if (r == 0)
         draft_to_copy(caller, *copy);
     return r;
