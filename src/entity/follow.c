@@ -31,6 +31,7 @@ enum {
     VISIBLE_ASK_MS = 1000,    /* one question whether a transaction can be seen */
     VISIBLE_PAUSE_MS = 50,    /* between two of them, at most */
     CATCH_UP_ROUNDS = 5,      /* signs of life; on a busy server there is no end of news */
+    BUSY_MS = 3, /* news that follow others so soon are let gather for as long, see let_gather() */
 };
 
 /* The wait for the present: see catch_up_sign(). */
@@ -63,6 +64,8 @@ struct follow {
     uint64_t received;        /* all up to there has been dealt with */
     int64_t heard_at, ask_at; /* clock_now_ms() */
     int64_t sign_at_us;       /* clock_now_us() when another sign of life is asked for, 0 = need not be */
+    int64_t news_at;          /* clock_now_ms() when there was the last transaction */
+    bool busy;                /* it followed another so soon */
     bool counts;              /* as last seen */
     bool began;               /* the last attempt came to a stream */
     char logged[256];         /* the reason that was logged last; "" = that it streams */
@@ -240,6 +243,9 @@ static void take_transaction(struct follow *follow, int64_t sent_us)
     reached(follow, changes->end_lsn);
     if (changes->n == 0 && !changes->everything)
         return;
+    int64_t now = clock_now_ms();
+    follow->busy = now - follow->news_at <= BUSY_MS;
+    follow->news_at = now;
     wait_until_visible(follow);
     stream_reached(follow->stream, changes->end_lsn); /* before anything is dropped, see freshness.h */
     freshness_apply(follow->fresh, changes);
@@ -306,6 +312,22 @@ static int take_some(struct follow *follow, struct fail *f)
     return r < 0 ? r : taken == FRAMES_AT_ONCE;
 }
 
+/*
+ * Where many write, who is woken by each of the three messages of each transaction costs the server, which
+ * wakes him, more than what they say: they are taken some at a time. Who wants something does not wait for
+ * that.
+ */
+static void let_gather(struct follow *follow)
+{
+    struct pollfd fd = {.fd = follow->wake, .events = POLLIN};
+    pthread_mutex_lock(&follow->lock);
+    bool wanted = follow->catching.now != 0;
+    pthread_mutex_unlock(&follow->lock);
+    if (follow->busy && !wanted)
+        poll(&fd, 1, BUSY_MS);
+    follow->busy = false;
+}
+
 /* Waits for the stream, for who wants something, for the next question's time, or for the stream to be late.
  */
 static void wait_for_news(struct follow *follow)
@@ -347,8 +369,10 @@ static int run_stream(struct follow *follow, struct fail *f)
             r = ask_for_sign(follow, f);
         if (r < 0)
             return r;
-        if (!more)
+        if (!more) {
+            let_gather(follow);
             wait_for_news(follow);
+        }
     }
 }
 
@@ -372,7 +396,7 @@ static int begin_stream(struct follow *follow, struct fail *f)
     follow->sign_at_us = 0;
     follow->heard_at = clock_now_ms();
     follow->ask_at = 0;
-    follow->counts = false;
+    follow->counts = follow->busy = false;
     freshness_stream_begin(follow->fresh, replication_timeline(stream_replication(follow->stream)), newest);
     say_streaming(follow);
     follow->ask(follow->ask_arg);

@@ -5,6 +5,9 @@
  * freshness.h goes on; it is tried again, soon after a loss, every half minute where the server does not
  * allow it.
  *
+ * While many write what comes is let gather for some milliseconds, so that not each message has to wake
+ * somebody.
+ *
  * A stream counts only while it is known to have come to the present: the server is asked for a sign of life
  * every 3/5 of cache_ttl, and what it has sent must have reached what its watcher was told a cache_ttl ago.
  * It is given up when it is silent for STALL_MS, makes no sense, or belongs to a former primary.
