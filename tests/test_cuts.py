@@ -194,6 +194,8 @@ def test_where_answers_come_later_than_they_may_be_old_the_kernel_keeps_nothing(
         mount = mount_through(relays, cache_ttl='100ms', timeout='60s', connect_timeout='20s', feed='poll')
         path = path_of(mount.directory, new_user(shard))
         assert wait_for(lambda: metrics(mount.directory)['campusfs_feed_up{shard="emea"}'] == 0, PATIENCE)
+        told = time.monotonic() + 2  # what was told last, that all has changed, is told no more
+        assert wait_for(lambda: time.monotonic() > told, PATIENCE)
         before = os.stat(path)
         admin(shard, 'emea', "UPDATE users SET first_name = 'Grace' WHERE id = %s", (path.stem,))
         assert wait_for(lambda: os.stat(path).st_mtime_ns != before.st_mtime_ns, PATIENCE)

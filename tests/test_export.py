@@ -215,22 +215,29 @@ def test_a_lost_connection_costs_no_row(many, mnt, sql, cluster, expect_log):
 
 @pytest.mark.long
 def test_a_server_process_that_stands_still_has_a_deadline(many, new_mount, sql, cluster):
-    """Its node is well, so that nobody else would give it up."""
-    folder = folder_of(new_mount(timeout='1s').directory, 'reviews', REGION)
+    """Its node is well, so that nobody else would give it up: another copy goes on behind its last row."""
+    root = new_mount(timeout='1s').directory
+    folder = folder_of(root, 'reviews', REGION)
 
-    def read():
-        """What a reader gets whose copy is stopped, unless all has come already."""
-        with open(folder / NAME, encoding='utf-8') as file, concurrent.futures.ThreadPoolExecutor(1) as threads:
-            next(file)
-            stopped = copying(sql, cluster)
+    def is_gone_on_from():
+        """Whether it was stopped before all had come; that all comes while it stands still."""
+        with open(folder / NAME, 'rb', buffering=0) as file:
+            text = bytearray(file.read(1))
+            stopped, before = copying(sql, cluster), counted(root, 'copies')
+
+            def rest():
+                while more := file.read(1 << 20):
+                    text.extend(more)
             for pid in stopped:
                 os.kill(pid, signal.SIGSTOP)
             try:
-                return threads.submit(errno_of, list, file).result(60)
+                assert wait_for(lambda: errno_of(rest) is None, 60), 'a read may end before the copy does'
+                assert text.count(b'\n') >= many
+                return stopped and counted(root, 'copies') > before
             finally:
                 for pid in stopped:
                     os.kill(pid, signal.SIGCONT)
-    assert wait_for(lambda: read() == 'EIO', 120)
+    assert wait_for(is_gone_on_from, 120)
 
 
 def test_head_ends_the_copy(many, mnt, sql, cluster):

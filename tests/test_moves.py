@@ -39,9 +39,9 @@ def mounted(own):
     own.start()
     made = []
 
-    def make(timeout=f'{TIMEOUT}s'):
+    def make(**settings):
         name = f'mnt-{uuid.uuid4().hex[:8]}'
-        config = own.write_config(own.directory / f'{name}.conf', timeout=timeout, credentials='on')
+        config = own.write_config(own.directory / f'{name}.conf', **{'timeout': f'{TIMEOUT}s', 'credentials': 'on', **settings})
         made.append(own.mount(own.directory / name, config=config))
         return made[-1]
     yield make
@@ -195,6 +195,18 @@ def test_there_and_back_and_round(own, root):
         assert len(ask(own, target, 'SELECT 1 FROM payment_methods WHERE user_id = %s', (person.id,))) == 1
     assert sequences == {shard: ask(own, shard, 'SELECT last_value FROM users_id_seq') for shard in SHARDS}
     assert nothing_left(own)
+
+
+def test_what_was_theirs_is_not_remembered_where_it_was(own, mounted):
+    """By a mount that asks nobody what has changed: what was read ahead, and the kernel has not seen, is no longer there."""
+    root = mounted(cache_ttl='1min', feed='poll').directory
+    other, person = Person(own, 'europe', methods=2), Person(own, 'europe')
+    methods = root / 'regions/europe/payment-methods'
+    for number in other.methods:
+        (methods / f'{number}.json').read_bytes()
+    person.move(root, 'europe', 'asia')
+    assert errno_of((methods / f'{person.methods[0]}.json').read_bytes) == 'ENOENT'
+    assert json.loads((root / f'regions/asia/payment-methods/{person.methods[0]}.json').read_text())['user_id'] == person.id
 
 
 def test_an_id_that_moved_away_is_not_given_again(own, root):
@@ -361,6 +373,27 @@ def test_a_shard_that_is_too_slow_ends_by_the_deadline(own, mounted):
         assert mover.errno == 'ETIMEDOUT' and mover.seconds < TIMEOUT + SLACK
         assert person.regions() == ['europe']
     person.path(root, 'europe').write_text(person.path(root, 'europe').read_text().replace('Mathematics', 'Poetry'))
+    assert nothing_left(own)
+
+
+@pytest.mark.long
+def test_what_comes_late_to_its_decision_is_none(own, mounted):
+    """The last part of the time is for what follows the decision. One shard is slow until most of it is over, and the next one
+    has no end: the move is given up before its deadline."""
+    limit = 10
+    root, person = mounted(timeout=f'{limit}s').directory, gone_abroad(own, next(FREE))
+
+    def ends_early():
+        with Held(own, 'apac') as slow, Held(own, 'americas') as endless:
+            mover = Mover(person, root, 'europe', 'asia')
+            slow_until = time.monotonic() + limit / 2
+            assert slow.is_waited_for() and wait_for(lambda: time.monotonic() > slow_until, limit)
+            slow.let_go()
+            assert endless.is_waited_for()
+            mover.join()
+        assert mover.errno in ('EIO', 'ETIMEDOUT') and person.regions() == ['europe']
+        return mover.seconds < limit
+    assert wait_for(ends_early, 60), 'a loaded machine may have one end late'
     assert nothing_left(own)
 
 

@@ -202,24 +202,33 @@ def test_a_read_of_a_frozen_replica_goes_on_elsewhere(shard, extra_mount):
 
 @pytest.mark.long
 def test_a_replica_is_waited_for_before_another_node_is_asked(shard, extra_mount):
-    """Who has just saved and reads another row asks a replica some times over whether it has come so far."""
-    reader, replica = extra_mount(cache_ttl='0', cache_size='0'), shard.replica('emea')
+    """Who has just saved and reads another row asks a replica some times over whether it has come so far; and has it read no row
+    before it can have."""
+    replica, asked = shard.replica('emea'), []
+    relay = Relay(replica.port, edit=lambda data: asked.append(data) or data)
+    reader = extra_mount(lambda text: re.sub(rf'^({replica.name} = .*)host=\S+ port=\d+', rf'\1host={relay.host} port={relay.port}',
+                                             text, flags=re.MULTILINE), cache_ttl='0', cache_size='0')
     saved, other = (path_of(reader.directory, new_user(shard)) for _ in range(2))
-    asked = """SELECT pid FROM pg_stat_activity WHERE application_name = 'campusfs' AND usename = 'campusfs_rw'
-               AND query LIKE '-- A node''s position%'"""
 
     def waited():
+        """That it was asked where it is, first, and for nothing else with that."""
         save(saved, uuid.uuid4().hex)
+        asked.clear()
         assert first_name(other) == 'Ada'
-        return admin(shard, replica, asked)
-    with paused(shard, replica):
-        assert wait_for(waited, PATIENCE), 'a loaded machine may read too late for that, not all the time'
+        first = next((data for data in asked if b'node_position\0' in data), b'')
+        return set(re.findall(rb'\w+_\w+', first)) == {b'node_position'}
+    try:
+        assert first_name(other) == 'Ada'
+        with paused(shard, replica):
+            assert wait_for(waited, PATIENCE), 'a loaded machine may read too late for that, not all the time'
+    finally:
+        relay.close()
 
 
 @pytest.mark.long
 def test_what_others_have_not_committed_is_not_waited_for(shard, extra_mount):
     """The records of an open transaction may stay in the primary's memory: no replica has them, and none needs to."""
-    primary, reader = shard.primary('emea'), extra_mount()
+    primary, reader = shard.primary('emea'), extra_mount(feed='poll', cache_ttl='0', cache_size='0')
     path = path_of(reader.directory, new_user(shard))
 
     def reads():

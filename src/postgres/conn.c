@@ -465,6 +465,9 @@ bool conn_usable(struct conn *conn)
         if (poll(&fd, 1, 0) > 0)
             return false;
     }
+    /* With the next answer a server says by itself that it has been promoted. The watcher, who hears of it as
+     * well, has all such connections closed (pool_renew()); this one is closed before, and also where it was
+     * told what it is in the very millisecond of that. */
     const char *standby = PQparameterStatus(conn->pg, "in_hot_standby");
     return !standby || (strcmp(standby, "on") == 0) == conn->role.standby;
 }

@@ -44,7 +44,11 @@ static void settle_system(struct shard *shard, const struct node_facts *facts, s
     shard->system_sure = sure;
 }
 
-/* Under the lock. What an older history held beyond the fork is gone: reads follow the new one from here. */
+/*
+ * Under the lock. What an older history held beyond the fork is gone: reads follow the new one from here. The
+ * first read or answer on the new primary would say so as well; until then a replica of the new history, at a
+ * lower position than the old one's last, would be passed over as one that lacks what this mount has seen.
+ */
 static void begin_history(struct shard *shard, const struct node *node)
 {
     if (node->state == NODE_PRIMARY && node->facts.timeline > shard->token.timeline)
