@@ -120,7 +120,7 @@ class Forgetful(MediaProxy):
     """A server that ends a cursor which is left waiting while other work is done."""
 
     def __init__(self, uri):
-        self.last, self.more = None, set()
+        self.last, self.more = (None, None), set()
         super().__init__(uri)
 
     def handle(self, request, client, server):
@@ -128,11 +128,11 @@ class Forgetful(MediaProxy):
         if command == 'getMore':
             part = body['collection'].rpartition('.')[2]
             self.more.add(part)
-            if self.last != part:
+            if self.last not in (('find' if part == 'files' else 'aggregate', part), ('getMore', part)):
                 client.sendall(reply(request, {'ok': 0.0, 'code': 43, 'codeName': 'CursorNotFound', 'errmsg': 'cursor not found'}))
                 return True
-        elif command in ('find', 'aggregate', 'delete', 'update', 'insert'):
-            self.last = part
+        if command in ('find', 'aggregate', 'getMore', 'delete', 'update', 'insert'):
+            self.last = (command, part)
         return super().handle(request, client, server)
 
 

@@ -477,6 +477,7 @@ def test_leases_go_by_the_servers_clock(cluster, new_mount, bucket, course, new_
     proxy.rule('isMaster', '1', action='ahead', by=hour)
     leases, people, renames = bucket.db['leases'], bucket.db['preferences'], bucket.db[f'{bucket.name}.renames']
     leases.delete_many({})
+    stranger = people.insert_one({'user_id': bson.Int64(999_999_001), 'updated_at': now()}).inserted_id
     mount = sweeping(new_mount, bucket, mongodb_uri=proxy.uri)
     path, other = mount.directory / f'regions/europe/media/{course.id}/film', bson.ObjectId()
     with open(path, 'wb', buffering=0) as file:
@@ -494,12 +495,18 @@ def test_leases_go_by_the_servers_clock(cluster, new_mount, bucket, course, new_
     assert ahead(bucket.uploads.find_one({'path': f'{course.id}/film', 'retired': {'$exists': True}})['retired'])
     assert process.wait_until(lambda: leases.find_one({'_id': 'preferences'}), 60, 0.05)
     assert ahead(leases.find_one({'_id': 'preferences'})['until'])
+    assert process.wait_until(lambda: '_deleted_at' in people.find_one({'_id': stranger}), 60, 0.05)
+    assert ahead(people.find_one({'_id': stranger})['_deleted_at'])
+    people.delete_one({'_id': stranger})
     left, beats = bucket.put(f'{course.id}/from/file', OLD), []
     renames.insert_one({'from': f'{course.id}/from', 'to': f'{course.id}/to', 'began': now(), 'heartbeat': now(), 'owner': 'elsewhere:1'})
-    proxy.rule('delete', 'renames', action='pass', call=lambda: beats.extend(entry['heartbeat'] for entry in renames.find()))
-    (path.parent / 'a').mkdir()
+    beat = lambda: beats.extend(entry['heartbeat'] for entry in renames.find({'from': f'{course.id}/a'}))  # noqa: E731
+    for command in ('update', 'delete'):  # when it is renewed first, and when it ends
+        proxy.rule(command, 'renames', action='pass', call=beat)
+    bucket.files.insert_many([{'filename': f'{course.id}/a/{n}', 'length': 0, 'chunkSize': 4, 'uploadDate': now()} for n in range(140)])
+    assert process.wait_until(lambda: (path.parent / 'a/139').exists(), 60, 0.05)
     os.rename(path.parent / 'a', path.parent / 'b')
-    assert len(beats) >= 2 and ahead(beats[-1])
+    assert len(beats) == 2 and all(map(ahead, beats))
     assert bucket.files.find_one({'_id': left})['filename'] == f'{course.id}/to/file', 'by their clock it is over'
     user = new_user()
     people.insert_one({'user_id': bson.Int64(user.id), 'updated_at': now()})

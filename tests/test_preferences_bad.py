@@ -131,6 +131,8 @@ def test_a_listing_of_documents_that_are_large_together(new_preferences, people)
         for prefs in users:
             text = prefs.text()
             assert len(text) == sizes[prefs.path.name] and json.loads(text)['note'] == 'x' * (6 << 20)
+        people.update_one({'user_id': users[0].id}, {'$set': {'note': '\x01' * (3 << 20)}}, bypass_document_validation=True)
+        assert eventually(lambda: len(users[0].text()) > 18 << 20), 'more than all of a list may have'
     finally:
         people.delete_many({'user_id': {'$in': [prefs.id for prefs in users]}})
 
