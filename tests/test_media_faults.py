@@ -345,6 +345,19 @@ def test_a_slow_server_only_takes_time(mount, folder, proxy, bucket, course):
     assert content(bucket, course, 'film') == NEW
 
 
+@pytest.mark.long
+def test_a_conflict_that_does_not_pass_costs_the_deadline(mount, folder, proxy, bucket, course):
+    rule = proxy.rule('aggregate', 'chunks', action='error', code=112, write=False)
+    ended = []
+    writer = threading.Thread(target=lambda: ended.append(errno_of(write, folder / 'film', NEW)))
+    writer.start()
+    writer.join(60)
+    tries, rule.times = rule.done, 0
+    writer.join()
+    assert ended == ['EAGAIN'] and tries > 3
+    assert content(bucket, course, 'film') is None
+
+
 def test_a_server_that_says_nothing_costs_the_deadline(mount, folder, proxy, bucket, course):
     write(folder / 'old', OLD)
     hang = threading.Event()

@@ -106,6 +106,7 @@ def test_what_mkdir_and_rmdir_refuse(course, mnt, shared_mount):
     assert errno_of(os.mkdir, media / '999999999') == 'ENOENT'
     assert errno_of(os.mkdir, media / 'notes') == 'ENOENT'
     assert errno_of(os.mkdir, media / f'0{course.id}') == 'ENOENT'
+    assert not course.bucket.folders.count_documents({'_id': {'$in': ['999999999', 'notes', f'0{course.id}']}})
 
 
 def test_what_can_be_made_nowhere_is_told_in_words(course, mnt):

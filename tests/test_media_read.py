@@ -361,6 +361,24 @@ def test_other_drivers_find_revisions_by_their_order(course, bucket):
     assert by_number == {0: b'first', 1: b'second', -2: b'second', -1: b'third'}
 
 
+def test_a_writer_reads_anew_what_he_has_changed(course):
+    """Both are in the database by then, and in no page of the kernel's."""
+    data = bytearray(noise(3 * 255 * KIB))
+    fd = os.open(course.folder / 'own', os.O_RDWR | os.O_CREAT)
+    os.write(fd, data)
+    for at in (5, 300 * KIB):
+        for change in (b'first', b'other'):
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            assert os.pread(fd, 100, at) == data[at:at + 100]
+            data[at:at + 5] = change
+            os.pwrite(fd, change, at)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    assert os.pread(fd, len(data), 0) == data
+    os.close(fd)
+
+
 def test_a_file_deleted_under_its_reader(course, bucket, mnt):
     path = course.put('gone.bin', noise(5000 * KIB))
     fd = os.open(path, os.O_RDONLY)

@@ -89,7 +89,7 @@ def test_who_waits_for_mongodb_hears_of_his_deadline_and_of_an_interrupt(cluster
     """Whatever the driver does: its own waits last a minute here."""
     proxy = MongoProxy(cluster.mongodb.uri)
     mount = new_mount(mongodb_uri=proxy.uri, timeout='60s', media_sweep='0')
-    path = new_preferences(root=mount.directory).path
+    path, other = (new_preferences(root=mount.directory).path for _ in range(2))
     os.stat(path.parent)
     proxy.mute.add('find')
     try:
@@ -105,7 +105,16 @@ def test_who_waits_for_mongodb_hears_of_his_deadline_and_of_an_interrupt(cluster
         proxy.mute.clear()
         reader.kill()
     assert eventually(lambda: errno_of(path.read_text) is None)
-    assert mount.stop() == 0
+    cluster.write_config(mount.config, state_dir=None, mongodb_uri=proxy.uri, timeout='10min', media_sweep='0')
+    cluster.run('reload', mount.directory)
+    proxy.fail['find'], seen = 112, len(proxy.seen)  # which passes, so it is tried again
+    reader = subprocess.Popen(['cat', other], stdout=subprocess.DEVNULL)
+    assert eventually(lambda: 'find' in proxy.seen[seen:])
+    reader.kill()
+    reader.wait(40)
+    os.kill(mount.pid(), signal.SIGTERM)
+    eventually(lambda: mount.pid() is None)
+    assert mount.stop() == 0, 'nobody tries again at the end of a mount'
     proxy.stop()
 
 

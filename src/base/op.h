@@ -11,10 +11,11 @@
 struct op {
     int64_t deadline;            /* clock_now_ms() when to give up with -EIO; 0 = never allowed */
     bool (*interrupted)(void *); /* NULL = cannot be; true makes reads give up with -EINTR */
-    void *arg;                   /* of both */
+    void *arg;
     /* NULL = cannot be; true: whoever waits is being killed, or the mount has ended. What goes on beyond the
      * deadline, as a publication of media does, gives up then with -EINTR, while nothing is done yet. */
     bool (*abandoned)(void *);
+    void *waiter; /* abandoned()'s argument */
 };
 
 /* CLOCK_MONOTONIC in milliseconds, in microseconds. */

@@ -56,6 +56,7 @@ struct caller writer_of(fuse_req_t req)
     struct caller caller = caller_of(req);
     caller.op.interrupted = NULL;
     caller.op.abandoned = abandoned;
+    caller.op.waiter = req;
     caller.process = process_of_thread(caller.tid);
     return caller;
 }

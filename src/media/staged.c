@@ -66,7 +66,7 @@ void staged_leave(struct staged *s)
 
 int staged_wait_sending(struct staged *s, unsigned most, const struct op *op, struct fail *f)
 {
-    const struct op wait = {.deadline = op->deadline, .interrupted = op->abandoned, .arg = op->arg};
+    const struct op wait = {.deadline = op->deadline, .interrupted = op->abandoned, .arg = op->waiter};
     int r = 0;
     pthread_mutex_lock(&s->lock);
     while (r == 0 && s->sending > most)

@@ -558,7 +558,10 @@ int staged_publish(struct staged *s, const struct staged_meta *meta, const struc
         return r;
     struct publication p = {.s = s,
                             .meta = meta,
-                            .op = {.interrupted = op->abandoned, .abandoned = op->abandoned, .arg = op->arg},
+                            .op = {.interrupted = op->abandoned,
+                                   .arg = op->waiter,
+                                   .abandoned = op->abandoned,
+                                   .waiter = op->waiter},
                             .f = f,
                             .chunks = (s->length + GRIDFS_CHUNK - 1) / GRIDFS_CHUNK,
                             .tail = (size_t)(s->length % GRIDFS_CHUNK)};

@@ -757,7 +757,7 @@ void handles_close(struct tree *tree)
     struct op all = op_within(tree->config->timeout_ms);
     struct caller caller = {.op = all};
     caller.op.abandoned = time_is_over;
-    caller.op.arg = &all;
+    caller.op.waiter = &all;
     while (tree->handles)
         tree_release(tree, &caller, MAP_ELEMENT(tree->handles, struct handle, open));
 }
