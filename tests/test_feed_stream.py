@@ -254,9 +254,11 @@ def test_a_stream_that_was_ended_comes_back(execute, streaming):
     other = a_user(streaming, 'africa')
     for _ in range(2):
         other.read_bytes()
-        before, known = losses(streaming), count_reads(streaming)
+        before = losses(streaming)
         execute('europe', 'SELECT pg_terminate_backend(%s)', (the_walsender(execute),))
+        assert wait_for(change(execute, path), SEEN)
         assert wait_for(lambda: losses(streaming) > before and is_streaming(streaming, 'emea'), SETTLED)
+        known = count_reads(streaming)
         other.read_bytes()
         assert count_reads(streaming) > known, 'though nothing has changed'
         assert wait_for(change(execute, path), SEEN)
