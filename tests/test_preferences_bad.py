@@ -101,6 +101,7 @@ def test_who_waits_for_mongodb_hears_of_his_deadline_and_of_an_interrupt(cluster
         cluster.run('reload', mount.directory)
         reader = subprocess.Popen(['cat', path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert 'Input/output error' in reader.communicate(timeout=40)[1]
+        assert 'MongoDB did not answer in time' in errors(mount.directory)[-1]['message'], errors(mount.directory)
     finally:
         proxy.mute.clear()
         reader.kill()
