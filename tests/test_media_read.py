@@ -124,7 +124,7 @@ def test_ids_of_any_type(course, bucket, file_id):
 
 
 def test_files_of_ids_of_any_type_are_renamed_and_removed(course, bucket):
-    ids = [{'a': 1, 'b': {'c': 2}}, 7, 'name', bson.ObjectId()]
+    ids = [{'a': course.id, 'b': {'c': 2}}, course.id, f'name {course.id}', bson.ObjectId()]
     for n, file_id in enumerate(ids):
         bucket.grid.upload_from_stream_with_id(file_id, f'{course.id}/{n}', b'%d' % n)
     for n, file_id in enumerate(ids):

@@ -258,9 +258,10 @@ def lawless(cluster):
     """MongoDB's collection without its validator, as a server has it that knows none."""
     with cluster.mongodb.client() as client:
         database = client.get_default_database()
+        (there,) = database.list_collections(filter={'name': 'preferences'})
         database.command('collMod', 'preferences', validationLevel='off')
         yield database['preferences']
-        database.command('collMod', 'preferences', validationLevel='strict')
+        database.command('collMod', 'preferences', validationLevel=there['options']['validationLevel'])
 
 
 def test_whatever_is_stored_can_be_read(new_preferences, lawless, mnt):
