@@ -34,6 +34,25 @@ class Relay(TcpProxy):
         end(server, client)
 
 
+class Withholding(Relay):
+    """Keeps back what has one of the words, from when it is made or `through` is cleared until that is set or it is closed;
+    `withheld` is all that it kept."""
+
+    def __init__(self, port, *words):
+        self.words, self.through, self.withheld = words, threading.Event(), []
+        super().__init__(port, edit=self._withhold)
+
+    def _withhold(self, data):
+        if not self.through.is_set() and any(word in data for word in self.words):
+            self.withheld.append(data)
+            self.through.wait()
+        return data
+
+    def close(self):
+        self.through.set()
+        super().close()
+
+
 class FarNetwork:
     """A network namespace behind a pair of virtual interfaces. Only for root.
 

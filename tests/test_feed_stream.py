@@ -14,7 +14,7 @@ import pytest
 
 from conftest import fragile_cluster, region_number
 from mount_tools import errno_of, feed_of, feed_states, folder_of, metrics, run, wait_for
-from relay import Relay
+from relay import Withholding
 from replication_proxy import ReplicationProxy
 
 SEEN = 15.0   # seconds: a change made elsewhere is seen by then, on a busy machine
@@ -400,14 +400,8 @@ def test_other_shards_do_not_notice(own, execute, streaming):
 @pytest.mark.long
 def test_other_shards_that_are_asked_do_not_notice(own, mount_own):
     """None waits for the answer of one that does not come to it: what is known of it is never older than it may be."""
-    mount, primary, through = mount_own(feed='poll'), own.primary('asia'), threading.Event()
-    root = mount.directory
-
-    def withhold(data):
-        if b'changes\0' in data:
-            through.wait()
-        return data
-    relay = Relay(primary.port, edit=withhold)
+    mount, primary = mount_own(feed='poll'), own.primary('asia')
+    root, relay = mount.directory, Withholding(primary.port, b'changes\0')
     try:
         assert wait_for(lambda: feed_states(root) == {'polling'}, SETTLED)
         mount.config.write_text(re.sub(rf'(?m)^({primary.name} = .*port=){primary.port}$', rf'\g<1>{relay.port}', mount.config.read_text()))
@@ -415,7 +409,6 @@ def test_other_shards_that_are_asked_do_not_notice(own, mount_own):
         assert wait_for(lambda: metrics(root)['campusfs_feed_up{shard="apac"}'] == 0, SETTLED)
         assert wait_for(lambda: not wait_for(lambda: metrics(root)['campusfs_feed_up{shard="emea"}'] == 0, 10), SETTLED)
     finally:
-        through.set()
         relay.close()
 
 

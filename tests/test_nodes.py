@@ -9,7 +9,6 @@ import re
 import signal
 import struct
 import subprocess
-import threading
 import time
 import uuid
 
@@ -19,7 +18,7 @@ import pytest
 from library_notice import without_notice
 from mount_tools import errno_of, errors_of, metrics, run, wait_for
 from people import Person
-from relay import Relay
+from relay import Relay, Withholding
 from shards import (PATIENCE, Saving, admin, first_name, first_name_at, health_of, new_user, node_of, path_of, paused,
                     reset_options, save, set_options, shard_of, wait_for_state, wait_until_ok)
 from tcp_proxy import TcpProxy
@@ -313,16 +312,10 @@ class TestThreeNodes:
         """Reads of some rows do not get to one of the two: they are its load for as long as the test wants."""
         row_id = new_user(shard)
         slow = {region: new_user(shard, region) for region in ('europe', 'africa')}  # names of one folder are looked up in turn
-        other, through, withheld, cats = self.other_than(third, shard), threading.Event(), [], []
+        other, cats = self.other_than(third, shard), []
         # As a parameter of a statement that reads the row, or a page that begins with it
         words = [struct.pack('!I', len(str(n))) + str(n).encode() for number in slow.values() for n in (number, number - 1)]
-
-        def withhold(data):
-            if any(word in data for word in words):
-                withheld.append(data)
-                through.wait()
-            return data
-        relay = Relay(third.port, edit=withhold)
+        relay = Withholding(third.port, *words)
         reader = extra_mount(lambda text: re.sub(rf'^({third.name} = .*)host=\S+ port=\d+', rf'\1host={relay.host} port={relay.port}',
                                                  text, flags=re.MULTILINE), pool_size='2', timeout='10min')
         path = path_of(reader.directory, row_id)
@@ -330,9 +323,9 @@ class TestThreeNodes:
         def burden(region):
             """One more read that stays there; the other may get it first."""
             def stays():
-                before = len(withheld)
+                before = len(relay.withheld)
                 cats.append(subprocess.Popen(['cat', path_of(reader.directory, slow[region], region)], stdout=subprocess.DEVNULL))
-                return wait_for(lambda: len(withheld) > before or cats[-1].poll() is not None, PATIENCE) and len(withheld) > before
+                return wait_for(lambda: len(relay.withheld) > before or cats[-1].poll() is not None, PATIENCE) and len(relay.withheld) > before
             assert wait_for(stays, PATIENCE)
 
         def readers():
@@ -354,7 +347,7 @@ class TestThreeNodes:
             burden('africa')
             assert wait_for(lambda: readers() == [True, False], PATIENCE), 'but for when it has no room'
         finally:
-            through.set()
+            relay.through.set()
             codes = [cat.wait(PATIENCE) for cat in cats]
             relay.close()
         assert set(codes) == {0}
@@ -537,30 +530,24 @@ def test_an_interrupted_read_ends_on_its_server_too(shard, extra_mount):
 def test_what_a_replica_does_not_know_is_not_taken_for_unchanged(shard, extra_mount):
     """The primary is in use, and does not come to answer what has changed: then nothing may be believed, whatever its replica
     says of that."""
-    primary, row_id, through = shard.primary('emea'), new_user(shard), threading.Event()
-    through.set()
-
-    def withhold(data):
-        if b'changes\0' in data:
-            through.wait()
-        return data
-    relay = Relay(primary.port, edit=withhold)
+    primary, row_id = shard.primary('emea'), new_user(shard)
+    relay = Withholding(primary.port, b'changes\0')
+    relay.through.set()
     try:
         reader = extra_mount(lambda text: re.sub(rf'^({primary.name} = .*)host=\S+ port=\d+', rf'\1host={relay.host} port={relay.port}',
                                                  text, flags=re.MULTILINE), feed='poll', timeout='3s', cache_ttl='1s')
         path = path_of(reader.directory, row_id)
         assert wait_for(lambda: errno_of(path.read_bytes) is None, PATIENCE)
         with paused(shard, shard.replica('emea')):
-            through.clear()
+            relay.through.clear()
             admin(shard, 'emea', "UPDATE users SET first_name = 'Grace' WHERE id = %s", (row_id,))
             believed = time.monotonic() + 1  # cache_ttl: what was answered before may be believed until then
             assert wait_for(lambda: time.monotonic() > believed, PATIENCE)
             assert errno_of(path.read_bytes) == 'EIO'
             assert node_of(health_of(reader), primary.name)['state'] == 'primary'
-            through.set()
+            relay.through.set()
             assert wait_for(lambda: errno_of(path.read_bytes) is None, PATIENCE) and first_name(path) == 'Grace'
     finally:
-        through.set()
         relay.close()
 
 
