@@ -34,13 +34,13 @@ struct caller caller_of(fuse_req_t req)
 /* When the session ends, what goes on has as long as an operation may take. */
 static bool is_over(struct session *session)
 {
-    int64_t now = clock_now_ms(), never = 0;
+    int64_t now = clock_now_ms(), since = 0;
     if (!fuse_session_exited(session->fuse))
         return false;
-    if (__atomic_compare_exchange_n(&session->over_at, &never, now, false, __ATOMIC_RELAXED,
+    if (__atomic_compare_exchange_n(&session->over_at, &since, now, false, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED))
-        return false;
-    return now - never >= session->config->timeout_ms;
+        return false; /* noticed first by this one */
+    return now - since >= session->config->timeout_ms;
 }
 
 /* The kernel tells of any signal, also of those that a program handles. */

@@ -22,14 +22,20 @@ static ssize_t read_small(const char *path, char *out, size_t size)
     return n;
 }
 
+/* The number behind "\nNAME:" in the thread's status; 0 where that cannot be seen. */
+static unsigned long long status_of(pid_t tid, const char *name, int base)
+{
+    char path[64], text[8192];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
+    if (tid <= 0 || read_small(path, text, sizeof text) <= 0)
+        return 0;
+    const char *line = strstr(text, name);
+    return line ? strtoull(line + strlen(name), NULL, base) : 0;
+}
+
 static pid_t tgid_of(pid_t tid)
 {
-    char path[64], text[1024];
-    snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
-    if (read_small(path, text, sizeof text) <= 0)
-        return 0;
-    const char *line = strstr(text, "\nTgid:");
-    return line ? (pid_t)strtol(line + 6, NULL, 10) : 0;
+    return (pid_t)status_of(tid, "\nTgid:", 10);
 }
 
 /* Field 22 of stat; the fields are counted behind the command's name, which may hold anything. */
@@ -98,12 +104,7 @@ bool process_is_same(struct process a, struct process b)
 /* A signal that ends a process is turned into a SIGKILL for each of its threads. */
 bool thread_is_dying(pid_t tid)
 {
-    char path[64], text[8192];
-    snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
-    if (tid <= 0 || read_small(path, text, sizeof text) <= 0)
-        return false;
-    const char *line = strstr(text, "\nSigPnd:");
-    return line && strtoull(line + 8, NULL, 16) & 1ull << (SIGKILL - 1);
+    return status_of(tid, "\nSigPnd:", 16) & 1ull << (SIGKILL - 1);
 }
 
 enum asks thread_asks(pid_t tid)
